@@ -1,0 +1,2 @@
+extern int massfs_room_is_empty;
+int massfs_room_is_empty;

@@ -1,0 +1,189 @@
+/*
+ * The seam between the POSIX rules (meta/namespace.c) and whatever keeps the index.
+ *
+ * Engines: sqlite (the embedded default), mem (the reference, for tests), mongo (later). Decorators: fault (tests),
+ * redis (later). Use the functions below, never engine->ops: they check the contract.
+ *
+ * Errors: 0 or -errno. Any call may give -EIO (the engine has logged why), -ENOMEM, -ENOSPC (the index's disk is
+ * full), -EROFS, -ETIMEDOUT or -ECANCELED (op). Each call lists its own besides. ret_* are written on success only.
+ *
+ * Threads: every call from any thread, several at once. No lock of a caller is taken, no callback is made with an
+ * engine's lock held. Calls block; none is made with a lock of fs/ held (docs/locking.md).
+ *
+ * Reads see the latest change that was applied before they began (from this engine object).
+ */
+#ifndef MASSFS_META_ENGINE_H
+#define MASSFS_META_ENGINE_H
+
+#include <stdatomic.h>
+
+#include "meta/change.h"
+#include "meta/node.h"
+#include "meta/records.h"
+
+struct op_ctx;
+struct engine_ops;
+
+struct engine {
+	const struct engine_ops *ops;
+	uint64_t session;	     /* whose changes these are; set by the opener, 0: a tool */
+	_Atomic uint64_t next_number; /* of the next change */
+};
+
+/* What a lookup finds: the file, and under which record the name is. */
+struct entry {
+	uint64_t id;	  /* == node.attr.ino, or the alias record's id */
+	mfs_ino_t parent; /* of the name that was looked up */
+	struct mfs_name name;
+	uint64_t pos;
+	struct node node; /* the main record, whole */
+};
+void entry_release(struct entry *e);
+
+/* Which records a query gives. Fields that are 0/NULL do not restrict. */
+struct query {
+	const char *key_bucket; /* with key: records whose object is at this key (bucket NULL: the default) */
+	const char *key;
+	bool todo;		/* records with todo != 0 */
+	mfs_ino_t after;	/* ids above this one; results are in order of id */
+	size_t limit;		/* at most so many, 1..10000 */
+	bool trash;		/* look in trash instead of files */
+	bool attr_only;		/* partial nodes will do */
+};
+
+enum engine_caps {
+	ENGINE_SINGLE_MOUNT = 1u << 0, /* only one daemon can have the volume: caches need no news */
+};
+
+struct engine_ops {
+	const char *name;
+	unsigned int caps;
+	void (*free)(struct engine *e);
+
+	int (*get)(struct engine *e, struct op_ctx *op, mfs_ino_t ino, struct node *ret);
+	int (*lookup)(struct engine *e, struct op_ctx *op, mfs_ino_t parent, const struct mfs_name *name,
+		      struct entry *ret);
+	int (*list)(struct engine *e, struct op_ctx *op, mfs_ino_t parent, uint64_t after, size_t limit,
+		    struct node_list *ret);
+	int (*aliases)(struct engine *e, struct op_ctx *op, mfs_ino_t target, struct alias *ret, size_t max);
+	int (*query)(struct engine *e, struct op_ctx *op, const struct query *q, struct node_list *ret);
+	int (*apply)(struct engine *e, struct op_ctx *op, struct change *c);
+	int (*sync)(struct engine *e, struct op_ctx *op);
+	int (*reserve)(struct engine *e, struct op_ctx *op, unsigned int count, uint64_t *ret_first);
+
+	int (*versions_by_path)(struct engine *e, struct op_ctx *op, const char *path, struct version_list *ret);
+	int (*versions_by_ino)(struct engine *e, struct op_ctx *op, mfs_ino_t ino, struct version_list *ret);
+	int (*versions_expired)(struct engine *e, struct op_ctx *op, int64_t now, size_t limit,
+				struct version_list *ret);
+	int (*versions_all)(struct engine *e, struct op_ctx *op, mfs_ino_t after_ino, uint64_t after_data,
+			    size_t limit, struct version_list *ret);
+	int (*trash_by_path)(struct engine *e, struct op_ctx *op, const char *path, struct node_list *ret);
+	int (*trash_before)(struct engine *e, struct op_ctx *op, int64_t before, size_t limit, struct node_list *ret);
+	int (*dropped)(struct engine *e, struct op_ctx *op, int64_t before, uint64_t after_id, size_t limit,
+		       struct dropped_list *ret);
+	int (*jobs)(struct engine *e, struct op_ctx *op, int64_t due_before, size_t limit, struct job_list *ret);
+	int (*jobs_count)(struct engine *e, struct op_ctx *op, uint64_t *ret);
+	int (*sessions)(struct engine *e, struct op_ctx *op, struct session_list *ret);
+
+	int (*volume_get)(struct engine *e, struct op_ctx *op, struct volume_record *ret);
+	int (*volume_put)(struct engine *e, struct op_ctx *op, const struct volume_record *v);
+	/* Consistency of the engine's own storage (e.g. PRAGMA integrity_check): calls report for each fault. */
+	int (*check)(struct engine *e, struct op_ctx *op, void (*report)(void *arg, const char *text), void *arg);
+	int (*count)(struct engine *e, struct op_ctx *op, uint64_t *ret_files, uint64_t *ret_bytes);
+};
+
+void engine_free(struct engine *e); /* closes cleanly; and every engine below it. NULL: nothing */
+
+/* The record with this id, whole, from files or (ATTR_IN_TRASH set) trash. -ESTALE: none. */
+int engine_get(struct engine *e, struct op_ctx *op, mfs_ino_t ino, struct node *ret) MFS_NODISCARD;
+
+/* -ENOENT: no such name. The alias is followed in the same call. */
+int engine_lookup(struct engine *e, struct op_ctx *op, mfs_ino_t parent, const struct mfs_name *name,
+		  struct entry *ret) MFS_NODISCARD;
+
+/*
+ * Entries of a directory with pos > after, in order of pos, at most limit, appended to *ret as partial nodes: attr,
+ * parent, name, pos of the *name* (for an alias: attr of its target, name/parent/pos of the alias). Fewer than limit:
+ * the end. A directory that does not exist is empty. The cursor stays valid across renames and reopen.
+ */
+int engine_list(struct engine *e, struct op_ctx *op, mfs_ino_t parent, uint64_t after, size_t limit,
+		struct node_list *ret) MFS_NODISCARD;
+
+/* The further names of a file, oldest first. Returns how many there are (may be > max); fills up to max. */
+int engine_aliases(struct engine *e, struct op_ctx *op, mfs_ino_t target, struct alias *ret, size_t max) MFS_NODISCARD;
+
+int engine_query(struct engine *e, struct op_ctx *op, const struct query *q, struct node_list *ret) MFS_NODISCARD;
+
+/*
+ * Apply, exactly once. Gives what the first failing write gives (meta/change.h); nothing has happened then.
+ *   -EEXIST -ENOENT -ESTALE -EAGAIN -ENOTEMPTY -EINVAL  see meta/change.h
+ *   -ECOMM  (from ops->apply only) the outcome is unknown: the dispatch sends it again with retry set, three times,
+ *           and gives -EIO after that, or when the engine no longer remembers that far back.
+ * c->id is filled in by the dispatch. With c->durable the change and all before it are safe from power loss on
+ * return; else it is at the next durable one or engine_sync().
+ */
+int engine_apply(struct engine *e, struct op_ctx *op, struct change *c) MFS_NODISCARD;
+
+/* All that was applied is safe from power loss. */
+int engine_sync(struct engine *e, struct op_ctx *op) MFS_NODISCARD;
+
+/* `count` numbers that nobody else ever gets, from the inode space (>= MFS_FIRST_INO). Lost if not used. */
+int engine_reserve(struct engine *e, struct op_ctx *op, unsigned int count, uint64_t *ret_first) MFS_NODISCARD;
+
+/* Newest (largest data / trash_time) first. Appended to *ret. Path without leading slash, compared byte by byte. */
+int engine_versions_by_path(struct engine *e, struct op_ctx *op, const char *path, struct version_list *ret) MFS_NODISCARD;
+int engine_versions_by_ino(struct engine *e, struct op_ctx *op, mfs_ino_t ino, struct version_list *ret) MFS_NODISCARD;
+int engine_trash_by_path(struct engine *e, struct op_ctx *op, const char *path, struct node_list *ret) MFS_NODISCARD;
+/* until <= now; in no order. trash_time < before; oldest first. */
+int engine_versions_expired(struct engine *e, struct op_ctx *op, int64_t now, size_t limit, struct version_list *ret) MFS_NODISCARD;
+int engine_trash_before(struct engine *e, struct op_ctx *op, int64_t before, size_t limit, struct node_list *ret) MFS_NODISCARD;
+/* In order of (ino, data), from above (after_ino, after_data). */
+int engine_versions_all(struct engine *e, struct op_ctx *op, mfs_ino_t after_ino, uint64_t after_data, size_t limit, struct version_list *ret) MFS_NODISCARD;
+/* at < before, id > after_id, in order of id. */
+int engine_dropped(struct engine *e, struct op_ctx *op, int64_t before, uint64_t after_id, size_t limit, struct dropped_list *ret) MFS_NODISCARD;
+/* due <= due_before, earliest first. */
+int engine_jobs(struct engine *e, struct op_ctx *op, int64_t due_before, size_t limit, struct job_list *ret) MFS_NODISCARD;
+int engine_jobs_count(struct engine *e, struct op_ctx *op, uint64_t *ret) MFS_NODISCARD;
+int engine_sessions(struct engine *e, struct op_ctx *op, struct session_list *ret) MFS_NODISCARD;
+/* -ENOENT: not formatted. volume_put also makes the root directory (mode 0755, uid/gid of op) when there is none. */
+int engine_volume_get(struct engine *e, struct op_ctx *op, struct volume_record *ret) MFS_NODISCARD;
+int engine_volume_put(struct engine *e, struct op_ctx *op, const struct volume_record *v) MFS_NODISCARD;
+int engine_check(struct engine *e, struct op_ctx *op, void (*report)(void *arg, const char *text), void *arg) MFS_NODISCARD;
+/* Records in files, and the sum of their sizes. */
+int engine_count(struct engine *e, struct op_ctx *op, uint64_t *ret_files, uint64_t *ret_bytes) MFS_NODISCARD;
+
+/*
+ * Constructors; 0 or -errno, the caller owns *ret.
+ *
+ * mem: instances made with the same `shared` (mem_shared_new) see one index, as two mounts would.
+ * sqlite: `path` is the database file; made if `create`. -ENOENT not there, -EUCLEAN not a massfs index or corrupt
+ * (logged: what, and what to do), -EPROTONOSUPPORT a newer schema. nosync: never fsync (a bench option).
+ * cache_bytes bounds the page caches of all its connections together.
+ */
+struct mem_shared;
+int mem_shared_new(struct mem_shared **ret) MFS_NODISCARD;
+void mem_shared_free(struct mem_shared *s); /* after its engines */
+int mem_engine_new(struct mem_shared *shared, struct engine **ret) MFS_NODISCARD;
+
+struct sqlite_options {
+	bool create, readonly, nosync;
+	uint64_t cache_bytes; /* 0: 32 MiB */
+};
+int sqlite_engine_open(const char *path, const struct sqlite_options *opt, struct engine **ret) MFS_NODISCARD;
+
+/*
+ * fault: the nth call (from 1) to an operation fails with -err; n = 0: none. With drop_reply the nth apply is carried
+ * out, after `before_readback` (may be NULL) has run, but answered with -ECOMM. Owns `inner` on success.
+ */
+struct fault_plan {
+	unsigned int nth;
+	int err;
+	bool drop_reply;
+	void (*before_readback)(void *arg);
+	void *arg;
+};
+int fault_engine_new(struct engine *inner, const struct fault_plan *plan, struct engine **ret) MFS_NODISCARD;
+unsigned int fault_engine_calls(const struct engine *e);
+unsigned int fault_engine_hits(const struct engine *e);
+
+#endif
