@@ -24,6 +24,8 @@ enum mfs_log_module { MFS_LOG_COMMON, MFS_LOG_STORE, MFS_LOG_META, MFS_LOG_FS, M
 /* Where lines go from now on; ident is borrowed for ever. Called by main before threads start. */
 void mfs_log_to_syslog(const char *ident);
 void mfs_log_to_stderr(void);
+/* Lines with their time, appended. 0 or -errno (then nothing changed). */
+int mfs_log_to_file(const char *path) MFS_NODISCARD;
 
 /* "fs,meta" or "all": 0, or -EINVAL for a name that is no module (nothing changed). Before threads start. */
 int mfs_log_set_debug(const char *modules) MFS_NODISCARD;
