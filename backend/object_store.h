@@ -1,0 +1,196 @@
+/*
+ * The seam between the filesystem and whatever holds the bytes.
+ *
+ * A store maps (key, version) to an immutable sequence of bytes. Every put makes a new version; the newest version or
+ * marker at a key is its *top*, which is what a person or an S3 tool sees there. Stores: localdir, mem (tests), s3
+ * (later). Decorators: fault (tests).
+ *
+ * Errors: 0 (or a byte count) or -errno:
+ *     -ENOENT     no such key or version            -EACCES     the credentials do not allow it
+ *     -EINVAL     the key is not legal here         -ENOSPC     full or over quota     -EROFS  read-only
+ *     -EUCLEAN    the object is shorter than it was (damaged); logged
+ *     -ETIMEDOUT -ECANCELED  op                     -ENOMEM  -EIO  anything else; the store has logged the reason
+ * ret_* are written on success only.
+ *
+ * Durability: put, complete, copy, put_marker and delete_version return when what they did survives a power loss
+ * (unless the store was opened with nosync).
+ *
+ * Threads: every call from any thread, several at once, also on one key. No lock of a caller is taken. Calls block;
+ * none is made with a lock of fs/ held (docs/locking.md). Units: bytes, ns since the epoch.
+ */
+#ifndef MASSFS_BACKEND_OBJECT_STORE_H
+#define MASSFS_BACKEND_OBJECT_STORE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "common/defs.h"
+#include "common/object_ref.h"
+
+struct op_ctx;
+
+#define OBJECT_PART_MIN (UINT64_C(5) << 20) /* every part but the last, a rule of S3 */
+
+/* Written with an upload: tells an own version from a foreign one, and what the file was then. */
+struct object_meta {
+	uint64_t ino, session, op;
+	uint32_t mode, uid, gid; /* permission bits only; setuid, setgid, sticky are kept out of the store */
+	int64_t mtime;
+};
+
+struct object_info {
+	uint64_t size;
+	uint64_t alloc; /* bytes it takes in the store (st_blocks * 512 in localdir; else size) */
+	int64_t mtime;
+	char version[OBJECT_VERSION_MAX + 1];
+	char etag[OBJECT_ETAG_MAX + 1]; /* "" if unknown */
+	bool is_marker;
+	bool own;		   /* made by massfs: ino, session, op are known */
+	uint64_t ino, session, op; /* 0 when not own */
+	bool not_shown; /* stored, but the key's view is blocked (a folder in its place, or a file where one must be):
+			   the caller queues the key for the reconciler */
+};
+
+/* key is NULL where the store does not know it (localdir, list_versions). Non-zero stops the walk and is returned. */
+typedef int object_list_fn(void *arg, const char *key, const struct object_info *info);
+
+struct object_store {
+	const struct object_store_ops *ops;
+};
+
+/* An upload in parts, from begin to the complete or abort that ends it. */
+struct object_upload {
+	struct object_store *store;
+};
+
+enum object_caps {
+	OBJECT_CAP_SPARSE = 1u << 0, /* parts may leave gaps, which read as zeros and cost nothing */
+	OBJECT_CAP_FD = 1u << 1,     /* open_fd works */
+	OBJECT_CAP_CHEAP_COPY = 1u << 2, /* copy moves no bytes */
+};
+
+struct object_statfs {
+	uint64_t total, free, avail; /* bytes */
+	uint64_t files, ffree;
+};
+
+struct object_store_ops {
+	const char *name;
+	unsigned int caps;
+	void (*free)(struct object_store *s);
+	bool (*key_is_legal)(struct object_store *s, const char *key);
+	int (*put)(struct object_store *s, struct op_ctx *op, const char *bucket, const char *key, const void *buf, size_t len,
+		   const struct object_meta *meta, struct object_info *ret);
+	int (*begin)(struct object_store *s, struct op_ctx *op, const char *bucket, const char *key,
+		     const struct object_meta *meta, struct object_upload **ret);
+	int (*part)(struct object_upload *u, struct op_ctx *op, unsigned int number, uint64_t off, const void *buf, size_t len);
+	int (*part_copy)(struct object_upload *u, struct op_ctx *op, unsigned int number, uint64_t off,
+			 const struct object_ref *src, uint64_t src_off, uint64_t len);
+	int (*complete)(struct object_upload *u, struct op_ctx *op, uint64_t size, const struct object_meta *meta,
+			struct object_info *ret);
+	void (*abort)(struct object_upload *u, struct op_ctx *op);
+	ssize_t (*get)(struct object_store *s, struct op_ctx *op, const struct object_ref *ref, uint64_t off, void *buf, size_t len);
+	int (*open_fd)(struct object_store *s, struct op_ctx *op, const struct object_ref *ref);
+	int (*head)(struct object_store *s, struct op_ctx *op, const char *bucket, const char *key, const char *version,
+		    struct object_info *ret);
+	int (*copy)(struct object_store *s, struct op_ctx *op, const struct object_ref *src, const char *bucket,
+		    const char *key, const struct object_meta *meta, struct object_info *ret);
+	int (*delete_version)(struct object_store *s, struct op_ctx *op, const struct object_ref *ref);
+	int (*put_marker)(struct object_store *s, struct op_ctx *op, const char *bucket, const char *key);
+	int (*list_keys)(struct object_store *s, struct op_ctx *op, const char *bucket, const char *prefix, object_list_fn *fn, void *arg);
+	int (*list_versions)(struct object_store *s, struct op_ctx *op, const char *bucket, object_list_fn *fn, void *arg);
+	int (*statfs)(struct object_store *s, struct op_ctx *op, struct object_statfs *ret);
+	int (*sweep)(struct object_store *s, struct op_ctx *op, bool delete_it, uint64_t *ret_n, uint64_t *ret_bytes);
+};
+
+static inline unsigned int object_store_caps(const struct object_store *s)
+{
+	return s->ops->caps;
+}
+
+void object_store_free(struct object_store *s); /* and every store below it; no upload may be under way. NULL: nothing */
+
+/* May this key be put? (Non-empty UTF-8, <= OBJECT_KEY_MAX, no empty, "." or ".." segment, segments <= 255 bytes.) */
+bool object_key_is_legal(struct object_store *s, const char *key);
+
+/* A whole object. buf is borrowed until the call returns. Round trips: 1. */
+int object_put(struct object_store *s, struct op_ctx *op, const char *bucket, const char *key, const void *buf, size_t len,
+	       const struct object_meta *meta, struct object_info *ret) MFS_NODISCARD;
+
+/*
+ * In parts: parts may be sent in any order and from several threads at once; numbers start at 1 and rise with the
+ * offset; all but the last have at least OBJECT_PART_MIN bytes (except with OBJECT_CAP_SPARSE, where offsets need not
+ * meet). Sent twice, a part counts once with the later bytes. Nothing is visible before complete. `size` is the
+ * object's whole size (>= the last part's end). complete and abort both end the upload and free it, whatever they
+ * return; after a failed complete nothing is left. No part call may be under way then.
+ * part_copy takes the bytes from another object of this store, on the server's side.
+ */
+int object_upload_begin(struct object_store *s, struct op_ctx *op, const char *bucket, const char *key,
+			const struct object_meta *meta, struct object_upload **ret) MFS_NODISCARD;
+int object_upload_part(struct object_upload *u, struct op_ctx *op, unsigned int number, uint64_t off, const void *buf,
+		       size_t len) MFS_NODISCARD;
+int object_upload_part_copy(struct object_upload *u, struct op_ctx *op, unsigned int number, uint64_t off,
+			    const struct object_ref *src, uint64_t src_off, uint64_t len) MFS_NODISCARD;
+int object_upload_complete(struct object_upload *u, struct op_ctx *op, uint64_t size, const struct object_meta *meta,
+			   struct object_info *ret) MFS_NODISCARD;
+void object_upload_abort(struct object_upload *u, struct op_ctx *op); /* NULL: nothing */
+
+/*
+ * Bytes of exactly that version. Returns the count: short only at the object's end. -ENOENT: it is missing (for a ref
+ * that the index names, the caller turns that into EIO and an alarm, never a hole).
+ */
+ssize_t object_get(struct object_store *s, struct op_ctx *op, const struct object_ref *ref, uint64_t off, void *buf,
+		   size_t len) MFS_NODISCARD;
+
+/* OBJECT_CAP_FD: a read-only descriptor (O_CLOEXEC) of that version, which stays readable after delete_version. */
+int object_open_fd(struct object_store *s, struct op_ctx *op, const struct object_ref *ref) MFS_NODISCARD;
+
+/* What is at the key: that version, or (version NULL) the top. -ENOENT: nothing, or the top is a marker. */
+int object_head(struct object_store *s, struct op_ctx *op, const char *bucket, const char *key, const char *version,
+		struct object_info *ret) MFS_NODISCARD;
+
+/*
+ * A new version at `key` with the bytes of src, on the server's side, which becomes the key's top. localdir: a hard
+ * link, no bytes move (meta's mode, owner and mtime are then those of all versions that share the data).
+ * With key == src->key it puts an older version on top again (localdir: info.version == src->version, no new one).
+ */
+int object_copy(struct object_store *s, struct op_ctx *op, const struct object_ref *src, const char *bucket,
+		const char *key, const struct object_meta *meta, struct object_info *ret) MFS_NODISCARD;
+
+/* Gone already: success. Does not change what other versions the key has; if it was the top, the view goes too. */
+int object_delete_version(struct object_store *s, struct op_ctx *op, const struct object_ref *ref) MFS_NODISCARD;
+
+/* The key shows nothing from now on; versions stay. localdir: unlinks the view and prunes empty folders. Nothing
+ * there: success. A foreign file there (not made by massfs) is kept as a version (localdir: linked into v/) first. */
+int object_put_marker(struct object_store *s, struct op_ctx *op, const char *bucket, const char *key) MFS_NODISCARD;
+
+/* Keys whose top is an object, in byte order of the store's walk, below prefix ("" for all). */
+int object_list_keys(struct object_store *s, struct op_ctx *op, const char *bucket, const char *prefix,
+		     object_list_fn *fn, void *arg) MFS_NODISCARD;
+/* Every version there is, in no order. */
+int object_list_versions(struct object_store *s, struct op_ctx *op, const char *bucket, object_list_fn *fn,
+			 void *arg) MFS_NODISCARD;
+int object_statfs(struct object_store *s, struct op_ctx *op, struct object_statfs *ret) MFS_NODISCARD;
+/* What unfinished uploads of earlier runs left (localdir: files in tmp/ not of this process): counted, or deleted. */
+int object_sweep(struct object_store *s, struct op_ctx *op, bool delete_it, uint64_t *ret_n, uint64_t *ret_bytes) MFS_NODISCARD;
+
+/*
+ * Constructors; 0 or -errno, the caller owns *ret.
+ *
+ * localdir: `dir` is the volume's directory (objects/ and .massfs/ are made in it if create). -ENOTSUP: its filesystem
+ * has no hard links or no user xattrs (logged). session: goes into version ids.
+ */
+struct localdir_options {
+	bool create, readonly, nosync;
+};
+int localdir_store_open(const char *dir, const struct localdir_options *opt, struct object_store **ret) MFS_NODISCARD;
+int mem_store_new(struct object_store **ret) MFS_NODISCARD;
+
+/* Fail the nth call (from 1) made through the store with -err, then work again; n = 0 never. Owns inner on success. */
+int fault_store_new(struct object_store *inner, unsigned int nth, int err, struct object_store **ret) MFS_NODISCARD;
+unsigned int fault_store_calls(const struct object_store *s);
+unsigned int fault_store_hits(const struct object_store *s);
+
+#endif

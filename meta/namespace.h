@@ -1,0 +1,189 @@
+/*
+ * The POSIX rules, once, over the engine seam: what a create, link, unlink, rename, chmod or commit means as one
+ * change of the index.
+ *
+ * Who checks permission: the kernel (default_permissions with POSIX ACLs) for requests from the mount;
+ * namespace_access() for verbs of the control socket. Who made it: op->uid, op->gid, op->umask.
+ *
+ * Errors: those of POSIX for the call of the same name, and what meta/engine.h lists for any call. Names are checked
+ * here (mfs_name_set). Round trips (engine calls) stand at each function; each is one transaction of the engine.
+ *
+ * Threads: every call from any thread, no lock of the caller is taken. A change that loses a race (-EAGAIN from the
+ * engine) is tried again here from its reads, with a bound (then -EIO and a log line).
+ */
+#ifndef MASSFS_META_NAMESPACE_H
+#define MASSFS_META_NAMESPACE_H
+
+#include "common/buf.h"
+#include "meta/engine.h"
+
+struct namespace;
+
+/* What namespace needs to know of the world; all may be NULL. Called with no lock held, from the calling thread. */
+struct namespace_hooks {
+	void *arg;
+	/* Is the inode open on this mount (then its trash record is not purged before it is closed)? */
+	bool (*is_open)(void *arg, mfs_ino_t ino);
+	/* Can this path be a key of the store (backend's object_key_is_legal)? NULL: every path can. */
+	bool (*key_is_legal)(void *arg, const char *key);
+	/* Jobs were queued: wake the reconciler. */
+	void (*jobs_queued)(void *arg);
+};
+
+struct namespace_options {
+	int64_t retention_ns; /* of versions and trash */
+	const char *host;     /* creator's host; borrowed for ever */
+	struct namespace_hooks hooks;
+};
+
+/* Borrows the engine. */
+int namespace_new(struct engine *e, const struct namespace_options *opt, struct namespace **ret) MFS_NODISCARD;
+void namespace_free(struct namespace *ns);
+struct engine *namespace_engine(struct namespace *ns);
+
+/* Reading. 1 round trip each. -ESTALE: no such inode; -ENOENT: no such name; -ENOTDIR. */
+int namespace_get(struct namespace *ns, struct op_ctx *op, mfs_ino_t ino, struct node *ret) MFS_NODISCARD;
+int namespace_lookup(struct namespace *ns, struct op_ctx *op, mfs_ino_t parent, const char *name, size_t len, struct entry *ret) MFS_NODISCARD;
+int namespace_list(struct namespace *ns, struct op_ctx *op, mfs_ino_t dir, uint64_t after, size_t limit, struct node_list *ret) MFS_NODISCARD;
+
+/* Path of an inode (its record's own name) from the volume's root, no leading slash ("" for the root). -ENOENT: it has
+ * no name (in trash, or below something removed). Depth round trips, less what is cached here. */
+int namespace_path(struct namespace *ns, struct op_ctx *op, mfs_ino_t ino, struct mfs_buf *ret) MFS_NODISCARD;
+/* The inode at a path (no leading slash; "" is the root). -ENOENT, -ENOTDIR. */
+int namespace_resolve(struct namespace *ns, struct op_ctx *op, const char *path, size_t len, struct entry *ret) MFS_NODISCARD;
+
+/*
+ * Where the content of the file belongs: its path, the path of the final name for a temporary name that no file has
+ * yet (*ret_temporary), or .massfs/o/<ino> where the path cannot be a key or it has no name.
+ */
+int namespace_key(struct namespace *ns, struct op_ctx *op, mfs_ino_t ino, struct mfs_buf *ret, bool *ret_temporary) MFS_NODISCARD;
+/* The key that stands for a path (no temporary-name rule): itself, or NULL-terminated ".massfs/o/<ino>". */
+int namespace_path_key(struct namespace *ns, const char *path, mfs_ino_t ino, struct mfs_buf *ret) MFS_NODISCARD;
+
+/*
+ * Make a file of any type; mode has the type bits. Applies umask or the parent's default ACL, setgid inheritance.
+ * symlink: target for S_IFLNK. -EEXIST -ENOENT (parent gone) -ENOTDIR -ENAMETOOLONG -EMLINK -EPERM (".massfs" in root).
+ * Round trips: 2 (parent, apply), +1 per 1,000 creates for inode numbers.
+ */
+struct make {
+	mfs_ino_t parent;
+	const char *name;
+	size_t name_len;
+	uint32_t mode;
+	uint64_t rdev;
+	const char *symlink;
+};
+int namespace_make(struct namespace *ns, struct op_ctx *op, const struct make *m, struct node *ret) MFS_NODISCARD;
+
+/* -EPERM for a directory, -EMLINK, -EEXIST, -ENOENT (the inode has no name any more). 4 round trips. */
+int namespace_link(struct namespace *ns, struct op_ctx *op, mfs_ino_t ino, mfs_ino_t parent, const char *name, size_t len, struct mfs_attr *ret) MFS_NODISCARD;
+
+/* -EISDIR; *ret: the file's attributes afterwards (nlink 0 and ATTR_IN_TRASH when that was the last name). */
+int namespace_unlink(struct namespace *ns, struct op_ctx *op, mfs_ino_t parent, const char *name, size_t len, struct mfs_attr *ret) MFS_NODISCARD;
+/* -ENOTDIR -ENOTEMPTY; *ret: what it was, with nlink 0. */
+int namespace_rmdir(struct namespace *ns, struct op_ctx *op, mfs_ino_t parent, const char *name, size_t len, struct mfs_attr *ret) MFS_NODISCARD;
+
+/* flags: RENAME_NOREPLACE, RENAME_EXCHANGE (else -EINVAL). Rules of rename(2), sticky bits are the kernel's. */
+struct rename_result {
+	struct mfs_attr moved;		/* afterwards */
+	struct mfs_attr replaced;	/* ino 0: nothing was; nlink 0: that was its last name; for EXCHANGE the other one */
+};
+int namespace_rename(struct namespace *ns, struct op_ctx *op, mfs_ino_t from_dir, const char *from, size_t from_len,
+		     mfs_ino_t to_dir, const char *to, size_t to_len, unsigned int flags, struct rename_result *ret) MFS_NODISCARD;
+
+/* chmod, chown, utimens. Not size: namespace_truncate. 1-2 round trips. ACL's mask follows a chmod. chown clears suid
+ * and sgid of a non-directory as Linux does (kill_priv tells a non-root caller or kernel's request); ctime = now. */
+struct set_attr {
+	uint32_t mask; /* EDIT_MODE EDIT_UID EDIT_GID EDIT_ATIME EDIT_MTIME EDIT_CTIME */
+	uint32_t mode, uid, gid;
+	int64_t atime, mtime, ctime; /* ctime only with EDIT_CTIME; else now */
+	bool kill_priv;	/* clear setuid, and setgid with group execute (write, truncate, chown); drop security.capability */
+};
+int namespace_setattr(struct namespace *ns, struct op_ctx *op, mfs_ino_t ino, const struct set_attr *sa, struct mfs_attr *ret) MFS_NODISCARD;
+
+/* Access times, lazily and in bulk: no ver, no ctime; an inode that is gone is skipped. 1 change per 16. */
+struct atime_update {
+	mfs_ino_t ino;
+	int64_t atime;
+};
+int namespace_set_atimes(struct namespace *ns, struct op_ctx *op, const struct atime_update *v, size_t n) MFS_NODISCARD;
+
+/*
+ * Content. Both compare lay (-EAGAIN: it moved; read the node again) and refuse a fenced session (-EIO).
+ * What is replaced goes to versions (keep_version: it was the state at some writer's close and has content) or to
+ * dropped, in the same change. Keys left or not at their place are queued as jobs.
+ */
+struct commit {
+	mfs_ino_t ino;
+	uint64_t lay;		/* expected */
+	struct object_ref ref;	/* the new object; empty: none (obj_len 0). Borrowed */
+	const char *etag;	/* or NULL */
+	uint64_t obj_len, size, alloc;
+	int64_t mtime;		/* of the content; 0: leave mtime (settle) */
+	bool keep_version;
+	bool settle;		/* the same bytes elsewhere: lay and ver rise, data and times stay, the old ref is dropped */
+	bool queue_key;		/* the store said not_shown: queue ref.key */
+	bool temporary;		/* ref.key is the final name's: look again in 30 s */
+	bool kill_priv;
+	bool durable;
+};
+int namespace_commit(struct namespace *ns, struct op_ctx *op, const struct commit *c, struct mfs_attr *ret) MFS_NODISCARD;
+/* size becomes `size`, obj_len at most that; times, data, lay, kill_priv. The former state is a version if keep_version
+ * and bytes are lost. Queues JOB_FILE where the object is now longer or shorter than the file. */
+int namespace_truncate(struct namespace *ns, struct op_ctx *op, mfs_ino_t ino, uint64_t lay, uint64_t size, bool keep_version,
+		       bool kill_priv, struct mfs_attr *ret) MFS_NODISCARD;
+
+/* The mount has closed an unlinked file: it is no opener any more (nothing for a file that is not in trash). */
+int namespace_closed(struct namespace *ns, struct op_ctx *op, mfs_ino_t ino) MFS_NODISCARD;
+
+/*
+ * Extended attributes: names with prefix user. trusted. security. or system.posix_acl_{access,default}; others
+ * -ENOTSUP. get: the size, or with size 0 the needed size; -ERANGE; -ENODATA. set: flags XATTR_CREATE, XATTR_REPLACE;
+ * -E2BIG over 64 KiB, -ENOSPC over 1 MiB an inode. ACLs are validated (-EINVAL), an access ACL updates the mode and is
+ * dropped when the mode says all of it; kill_sgid: clear setgid with it (caller not in the group).
+ * ctime follows a set or remove. ACL format: the kernel's struct posix_acl_xattr (version 2).
+ */
+ssize_t namespace_getxattr(struct namespace *ns, struct op_ctx *op, mfs_ino_t ino, const char *name, void *buf, size_t size) MFS_NODISCARD;
+ssize_t namespace_listxattr(struct namespace *ns, struct op_ctx *op, mfs_ino_t ino, char *buf, size_t size) MFS_NODISCARD;
+int namespace_setxattr(struct namespace *ns, struct op_ctx *op, mfs_ino_t ino, const char *name, const void *value, size_t size,
+		       int flags, bool kill_sgid, struct mfs_attr *ret) MFS_NODISCARD;
+int namespace_removexattr(struct namespace *ns, struct op_ctx *op, mfs_ino_t ino, const char *name, struct mfs_attr *ret) MFS_NODISCARD;
+
+/* Would the filesystem let (uid, gid, groups) do `mask` (R_OK|W_OK|X_OK) to this node, by mode bits and ACL?
+ * 0 or -EACCES. Root may all (execute: if anybody may). */
+struct mfs_cred {
+	uid_t uid;
+	gid_t gid;
+	const gid_t *groups;
+	size_t n_groups;
+};
+int namespace_access(const struct node *n, const struct mfs_cred *cred, int mask) MFS_NODISCARD;
+/* Search permission on every directory of the path's parent chain, then mask on the file itself; *ret the file. */
+int namespace_resolve_as(struct namespace *ns, struct op_ctx *op, const struct mfs_cred *cred, const char *path, size_t len, int mask, struct entry *ret) MFS_NODISCARD;
+
+/*
+ * What was at a path, newest first, by whichever inode: versions, and removed files (trash). The current file is not
+ * in the list. Owned by the caller (past_list_release).
+ */
+struct past {
+	bool is_trash;
+	mfs_ino_t ino;
+	uint64_t data;	 /* of a version */
+	struct object_ref ref;
+	uint64_t size, obj_len;
+	int64_t mtime;	 /* of the content */
+	int64_t ended;	 /* when it was replaced or removed */
+	int64_t until;	 /* when retention ends */
+	uint32_t mode, uid, gid;
+};
+struct past_list {
+	struct past *v;
+	size_t n, cap;
+};
+void past_list_release(struct past_list *l);
+int namespace_past(struct namespace *ns, struct op_ctx *op, const char *path, struct past_list *ret) MFS_NODISCARD;
+
+/* Bring a removed file back under (parent, name), same inode. -EEXIST, -ENOENT (purged meanwhile, or parent gone). */
+int namespace_undelete(struct namespace *ns, struct op_ctx *op, mfs_ino_t ino, mfs_ino_t parent, const char *name, size_t len, struct mfs_attr *ret) MFS_NODISCARD;
+
+#endif
