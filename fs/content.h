@@ -1,0 +1,60 @@
+/*
+ * The bytes of one open regular file: what the index says (the base: one immutable object), what was written since
+ * (dirty ranges in memory, under the budget), and the upload that takes them away while the application goes on.
+ *
+ * A write is acknowledged into memory; full parts go to the store at once. flush makes everything durable: the
+ * object first, then one change of the index. Nothing is visible to others or after a crash before that change; it
+ * replaces the whole content at once.
+ *
+ * There is one content per inode with open handles. Threads: all calls from any thread; content.lock is held over
+ * memory only, never across a store or index call.
+ */
+#ifndef MASSFS_FS_CONTENT_H
+#define MASSFS_FS_CONTENT_H
+
+#include "fs/budget.h"
+#include "fs/volume.h"
+
+struct content;
+
+struct content_env { /* what all contents of a mount share; borrowed */
+	struct volume *vol;
+	struct budget *budget;
+	struct mfs_workers *uploaders;
+};
+
+/* For the first handle of an inode. Reads the record: 1 index round trip. -ESTALE: gone. */
+int content_open(const struct content_env *env, struct op_ctx *op, mfs_ino_t ino, struct content **ret) MFS_NODISCARD;
+/* After the last handle. What is dirty and could not be committed is lost here, and logged. NULL: nothing. */
+void content_free(struct content *c);
+
+/* A handle that may write comes or goes: the state before a writer's commits becomes a version. */
+void content_writer_opened(struct content *c);
+void content_writer_closed(struct content *c);
+
+/* Up to len bytes at off into buf: the count, short only at the end of the file. Clean: 1 store round trip. */
+ssize_t content_read(struct content *c, struct op_ctx *op, uint64_t off, void *buf, size_t len) MFS_NODISCARD;
+
+/* All of buf, or -errno (-EFBIG, -ENOSPC, -EIO). append: at the end, whatever off says. No round trip. */
+int content_write(struct content *c, struct op_ctx *op, uint64_t off, const void *buf, size_t len, bool append) MFS_NODISCARD;
+
+/* O_TRUNC and ftruncate. To 0 or with dirty data: in memory, until the flush; else 1 index change. */
+int content_truncate(struct content *c, struct op_ctx *op, uint64_t size, struct mfs_attr *attr) MFS_NODISCARD;
+
+/*
+ * close and fsync: 0 when all that was written before is durable in store and index. Dirty: 1 put (or the rest of the
+ * multipart), 1 index change. An error of an earlier background upload is reported here, once a handle.
+ * *attr gets the record's attributes after the commit when something was committed (*ret_committed).
+ */
+int content_flush(struct content *c, struct op_ctx *op, struct mfs_attr *attr, bool *ret_committed) MFS_NODISCARD;
+
+/* Put what is not in the index yet (size, mtime, ctime, alloc) over attr. */
+void content_overlay(struct content *c, struct mfs_attr *attr);
+/* utimens on a file with dirty data: the commit leaves that mtime alone. */
+void content_mtime_was_set(struct content *c);
+bool content_is_dirty(struct content *c);
+
+/* The index changed the content behind us (restore, settle): forget the clean base; it is read again on next use. */
+void content_reload(struct content *c);
+
+#endif

@@ -1,0 +1,41 @@
+/*
+ * What a mount owns, and the order in which it starts and stops: volume, inodes, budget, upload workers, background
+ * work (fs/background.c), notifications to the kernel, control socket. One per process, owned by massfs_mount_run().
+ */
+#ifndef MASSFS_FS_FS_H
+#define MASSFS_FS_FS_H
+
+#include "common/conf.h"
+#include "common/workers.h"
+#include "fs/budget.h"
+#include "fs/content.h"
+#include "fs/inode.h"
+#include "fs/volume.h"
+
+struct notifier;
+struct reconciler;
+struct collector;
+struct control_server;
+struct fuse_session;
+
+struct massfs {
+	const struct mfs_config *cfg;
+	struct volume *vol;
+	struct inode_table *inodes;
+	struct budget *budget;
+	struct mfs_workers *uploaders;
+	struct content_env content_env;
+	struct notifier *notifier;	/* fs/fuse/notify.h */
+	struct reconciler *reconciler;	/* fs/reconcile.h */
+	struct collector *collector;	/* fs/gc.h */
+	struct control_server *control; /* fs/control.h */
+	struct fuse_session *session;
+	uint64_t dev; /* st_dev of the mount, once mounted */
+	_Atomic uint64_t n_ops, n_errors, bytes_read, bytes_written; /* for massfs status */
+};
+
+/* Commit all dirty files, write access times back, settle what is due. For unmount's drain; progress through report
+ * (may be NULL; done and total in files). 0 or the first error. */
+int massfs_drain(struct massfs *fs, struct op_ctx *op, void (*report)(void *arg, uint64_t done, uint64_t total), void *arg) MFS_NODISCARD;
+
+#endif

@@ -1,0 +1,35 @@
+/*
+ * Garbage, by the rules of design.md: objects never named by the index (only of sessions that are closed), objects
+ * dropped by a committed change (after 60 s), and versions and trash whose retention has ended. Each object is deleted
+ * only after the inode's record, versions and trash were read again and none names it.
+ */
+#ifndef MASSFS_FS_GC_H
+#define MASSFS_FS_GC_H
+
+#include "fs/volume.h"
+
+struct gc_result {
+	uint64_t unnamed, unnamed_bytes;   /* objects that no commit named, of ended sessions */
+	uint64_t dropped, dropped_bytes;
+	uint64_t expired_versions, expired_trash;
+	uint64_t temp_files, temp_bytes;   /* unfinished uploads */
+	uint64_t deleted, deleted_bytes, failed, objects, referenced;
+};
+struct gc_options {
+	bool delete_it;		/* else only counted */
+	int64_t now;		/* wall time */
+	int64_t dropped_age_ns; /* 60 s */
+	void (*found)(void *arg, const char *what, const struct object_info *info); /* each piece; may be NULL */
+	void (*progress)(void *arg, uint64_t done);
+	void *arg;
+};
+/* The whole walk: all versions in the store against the index. */
+int gc_run(struct volume *v, struct op_ctx *op, const struct gc_options *opt, struct gc_result *ret) MFS_NODISCARD;
+/* Only what the index lists as dropped or expired; cheap, for the mount's thread. */
+int gc_expire(struct volume *v, struct op_ctx *op, const struct gc_options *opt, struct gc_result *ret) MFS_NODISCARD;
+
+struct collector;
+int collector_start(struct volume *v, struct collector **ret) MFS_NODISCARD; /* gc_expire every 10 s */
+void collector_stop(struct collector *c);
+
+#endif

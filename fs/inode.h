@@ -1,0 +1,55 @@
+/*
+ * The table of inodes that the kernel or a handle of ours refers to, with their attributes.
+ *
+ * Two counts: refs is the daemon's own (atomic; the last inode_put frees), nlookup is what the kernel owes in FORGETs,
+ * under the table's lock; it holds one ref while above zero. nodeid for the kernel is the inode number (the mount's
+ * root is FUSE_ROOT_ID), so a nodeid stays valid after a FORGET as long as the file exists (NFS).
+ */
+#ifndef MASSFS_FS_INODE_H
+#define MASSFS_FS_INODE_H
+
+#include <stdatomic.h>
+
+#include "common/sync.h"
+#include "fs/content.h"
+
+struct inode_table;
+
+struct inode {
+	mfs_ino_t ino;	  /* constant */
+	atomic_uint refs;
+	uint64_t nlookup; /* inode_table.lock */
+	struct inode *next; /* hash chain; inode_table.lock */
+
+	struct mfs_mutex lock; /* guards the fields below */
+	struct mfs_attr attr;  /* the newest we saw (by ver); see inode_update */
+	bool attr_valid;
+	bool gone;	      /* has no record any more (rmdir, removed fifo): attr is what fstat gives */
+	unsigned int n_open;  /* handles, directories too */
+	unsigned int n_open_write;
+	struct content *content; /* regular files with handles; freed with the last one */
+	int64_t atime_dirty;  /* relatime update not yet in the index; 0: none */
+};
+
+int inode_table_new(struct inode_table **ret) MFS_NODISCARD;
+void inode_table_free(struct inode_table *t); /* asserts nothing is open; drops what the kernel still refers to */
+
+/* The inode, made if need be, one ref for the caller; NULL: no memory. */
+struct inode *inode_get(struct inode_table *t, mfs_ino_t ino);
+/* Only if it is in the table already. */
+struct inode *inode_find(struct inode_table *t, mfs_ino_t ino);
+struct inode *inode_ref(struct inode *i);
+void inode_put(struct inode_table *t, struct inode **ip); /* leaves NULL */
+
+/* The kernel got an entry reply for it: nlookup += 1. Before the reply. */
+void inode_looked_up(struct inode_table *t, struct inode *i);
+void inode_forget(struct inode_table *t, mfs_ino_t ino, uint64_t n);
+
+/* Take attr over if it is as new as what we have (ver); then *attr, with dirty content laid over it. */
+void inode_update(struct inode *i, struct mfs_attr *attr);
+
+/* Call fn on each inode (a ref is held, no lock): for atime flush, drain, notify. */
+void inode_table_walk(struct inode_table *t, void (*fn)(struct inode *i, void *arg), void *arg);
+size_t inode_table_count(struct inode_table *t);
+
+#endif

@@ -1,0 +1,55 @@
+/*
+ * A volume in use: the one place that names implementations and builds the stacks (config -> engine, store,
+ * namespace), takes the volume's lock and opens a session. Used by the mount and by the tools on an unmounted volume.
+ */
+#ifndef MASSFS_FS_VOLUME_H
+#define MASSFS_FS_VOLUME_H
+
+#include <stdatomic.h>
+
+#include "backend/object_store.h"
+#include "common/conf.h"
+#include "meta/namespace.h"
+
+enum volume_mode {
+	VOLUME_MOUNT,	 /* a session, the lock */
+	VOLUME_TOOL,	 /* the lock (so: not mounted), a session of its own that is closed at the end */
+	VOLUME_READONLY, /* the lock; nothing is written */
+};
+
+struct volume {
+	const struct mfs_config *cfg; /* borrowed */
+	enum volume_mode mode;
+	struct engine *engine;
+	struct object_store *store;
+	struct namespace *ns;
+	uint64_t session;
+	_Atomic uint64_t next_op; /* numbers uploads: object_meta.op */
+	char *dir;		  /* of an embedded volume */
+	int lock_fd;
+	struct volume_record record;
+	mfs_ino_t root; /* of the mount: the volume's root, or the inode of cfg's subdir */
+	struct namespace_hooks hooks; /* set by the mount before volume_open */
+};
+
+/* Make an embedded volume (or --force: make one over an old one is refused; force only allows a non-empty directory).
+ * 0 or -errno with *ret_reason (owned by the caller) saying what, where, why and what to do. -EEXIST: is one already. */
+int volume_format(const struct mfs_config *cfg, bool force, char **ret_reason) MFS_NODISCARD;
+
+/*
+ * Open. `hooks` may be NULL. 0 or -errno with *ret_reason as above: -EBUSY (the holder's pid is named), -ENOENT (not
+ * formatted), -EUCLEAN (index corrupt), -EPROTONOSUPPORT (newer schema), -EROFS, -EACCES.
+ * Sessions of earlier mounts that did not end are closed here (the lock shows that they are dead).
+ */
+int volume_open(const struct mfs_config *cfg, enum volume_mode mode, const struct namespace_hooks *hooks,
+		struct volume **ret, char **ret_reason) MFS_NODISCARD;
+/* Ends the session, syncs, closes. NULL: nothing. */
+void volume_close(struct volume *v);
+
+/* What an upload for this file carries. */
+struct object_meta volume_object_meta(struct volume *v, const struct mfs_attr *attr);
+
+/* The pid that holds the volume's lock; 0: nobody; -errno. */
+long volume_holder(const struct mfs_config *cfg);
+
+#endif
