@@ -69,6 +69,7 @@ enum object_caps {
 	OBJECT_CAP_SPARSE = 1u << 0, /* parts may leave gaps, which read as zeros and cost nothing */
 	OBJECT_CAP_FD = 1u << 1,     /* open_fd works */
 	OBJECT_CAP_CHEAP_COPY = 1u << 2, /* copy moves no bytes */
+	OBJECT_CAP_UPLOAD_READ = 1u << 3, /* upload_read works */
 };
 
 struct object_statfs {
@@ -91,6 +92,7 @@ struct object_store_ops {
 	int (*complete)(struct object_upload *u, struct op_ctx *op, uint64_t size, const struct object_meta *meta,
 			struct object_info *ret);
 	void (*abort)(struct object_upload *u, struct op_ctx *op);
+	ssize_t (*upload_read)(struct object_upload *u, struct op_ctx *op, uint64_t off, void *buf, size_t len);
 	ssize_t (*get)(struct object_store *s, struct op_ctx *op, const struct object_ref *ref, uint64_t off, void *buf, size_t len);
 	int (*open_fd)(struct object_store *s, struct op_ctx *op, const struct object_ref *ref);
 	int (*head)(struct object_store *s, struct op_ctx *op, const char *bucket, const char *key, const char *version,
@@ -136,6 +138,9 @@ int object_upload_part_copy(struct object_upload *u, struct op_ctx *op, unsigned
 int object_upload_complete(struct object_upload *u, struct op_ctx *op, uint64_t size, const struct object_meta *meta,
 			   struct object_info *ret) MFS_NODISCARD;
 void object_upload_abort(struct object_upload *u, struct op_ctx *op); /* NULL: nothing */
+/* OBJECT_CAP_UPLOAD_READ: what was sent so far, before it is complete; gaps read as zeros, short at the furthest end.
+ * Not beside a part call for the same range. */
+ssize_t object_upload_read(struct object_upload *u, struct op_ctx *op, uint64_t off, void *buf, size_t len) MFS_NODISCARD;
 
 /*
  * Bytes of exactly that version. Returns the count: short only at the object's end. -ENOENT: it is missing (for a ref
