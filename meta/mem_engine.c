@@ -778,13 +778,20 @@ static int mem_reserve(struct engine *e, struct op_ctx *op, unsigned int count, 
 	     i = mem_item_next(i))
 
 /* Of one inode the data counter decides; among the inodes that had one path over time only the clock can. */
-static int newest_version_first(const void *a, const void *b)
+static int newest_data_first(const void *a, const void *b)
 {
 	const struct version_record *x = a, *y = b;
 
-	if (x->ino != y->ino && x->replaced != y->replaced)
-		return (x->replaced < y->replaced) - (x->replaced > y->replaced);
 	return (x->data < y->data) - (x->data > y->data);
+}
+
+static int newest_replaced_first(const void *a, const void *b)
+{
+	const struct version_record *x = a, *y = b;
+
+	if (x->replaced != y->replaced)
+		return (x->replaced < y->replaced) - (x->replaced > y->replaced);
+	return newest_data_first(a, b);
 }
 
 static int versions_where(struct mem_shared *s, const char *path, mfs_ino_t ino, struct version_list *ret)
@@ -806,7 +813,8 @@ static int versions_where(struct mem_shared *s, const char *path, mfs_ino_t ino,
 			return r;
 	}
 	if (ret->n > first)
-		qsort(ret->v + first, ret->n - first, sizeof(*ret->v), newest_version_first);
+		qsort(ret->v + first, ret->n - first, sizeof(*ret->v),
+		      path ? newest_replaced_first : newest_data_first);
 	return 0;
 }
 
