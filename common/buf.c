@@ -13,7 +13,7 @@
 
 void mfs_buf_release(struct mfs_buf *b)
 {
-	free(b->bytes);
+	free(b->data);
 	*b = (struct mfs_buf){ .max = b->max };
 }
 
@@ -21,8 +21,8 @@ void mfs_buf_clear(struct mfs_buf *b)
 {
 	b->len = 0;
 	b->err = 0;
-	if (b->bytes)
-		b->bytes[0] = '\0';
+	if (b->data)
+		b->data[0] = '\0';
 }
 
 static int fail(struct mfs_buf *b, int err)
@@ -34,56 +34,68 @@ static int fail(struct mfs_buf *b, int err)
 
 char *mfs_buf_reserve(struct mfs_buf *b, size_t len)
 {
-	size_t max = b->max ? b->max : MFS_BUF_MAX_DEFAULT, cap = b->cap;
-	char *bytes;
+	size_t cap = b->cap;
+	char *data;
 
 	if (b->err)
 		return NULL;
-	if (len > max - b->len) {
-		fail(b, -EMSGSIZE);
+	if (len > b->max - b->len) {
+		fail(b, -EFBIG);
 		return NULL;
 	}
 	if (b->len + len + 1 > cap) {
 		while (cap < b->len + len + 1)
 			cap = cap ? cap * 2 : 64;
-		bytes = realloc(b->bytes, cap);
-		if (!bytes) {
+		data = realloc(b->data, cap);
+		if (!data) {
 			fail(b, -ENOMEM);
 			return NULL;
 		}
-		b->bytes = bytes;
+		b->data = data;
 		b->cap = cap;
-		bytes[b->len] = '\0';
+		data[b->len] = '\0';
 	}
-	return b->bytes + b->len;
+	return b->data + b->len;
 }
 
 void mfs_buf_added(struct mfs_buf *b, size_t len)
 {
 	b->len += len;
-	b->bytes[b->len] = '\0';
+	b->data[b->len] = '\0';
 }
 
-int mfs_buf_add(struct mfs_buf *b, const void *bytes, size_t len)
+int mfs_buf_append(struct mfs_buf *b, const void *data, size_t len)
 {
 	char *at = mfs_buf_reserve(b, len);
 
 	if (!at)
 		return b->err;
 	if (len)
-		memcpy(at, bytes, len);
+		memcpy(at, data, len);
 	mfs_buf_added(b, len);
 	return 0;
 }
 
-int mfs_buf_add_str(struct mfs_buf *b, const char *s)
+int mfs_buf_prepend(struct mfs_buf *b, const void *data, size_t len)
 {
-	return mfs_buf_add(b, s, strlen(s));
+	if (!mfs_buf_reserve(b, len))
+		return b->err;
+	if (!len)
+		return 0;
+	memmove(b->data + len, b->data, b->len);
+	memcpy(b->data, data, len);
+	mfs_buf_added(b, len);
+	return 0;
 }
 
-int mfs_buf_add_char(struct mfs_buf *b, char c)
+int mfs_buf_puts(struct mfs_buf *b, const char *s)
 {
-	return mfs_buf_add(b, &c, 1);
+	return mfs_buf_append(b, s, strlen(s));
+}
+
+int mfs_buf_putc(struct mfs_buf *b, char c)
+{
+	return mfs_buf_append(b, &c, 1);
 }
 
 int mfs_buf_vprintf(struct mfs_buf *b, const char *fmt, va_list ap)
@@ -116,51 +128,51 @@ int mfs_buf_printf(struct mfs_buf *b, const char *fmt, ...)
 	return r;
 }
 
-static int add_json_char(struct mfs_buf *b, unsigned char c)
+static int put_json_char(struct mfs_buf *b, unsigned char c)
 {
 	switch (c) {
 	case '"':
-		return mfs_buf_add_str(b, "\\\"");
+		return mfs_buf_puts(b, "\\\"");
 	case '\\':
-		return mfs_buf_add_str(b, "\\\\");
+		return mfs_buf_puts(b, "\\\\");
 	case '\n':
-		return mfs_buf_add_str(b, "\\n");
+		return mfs_buf_puts(b, "\\n");
 	case '\t':
-		return mfs_buf_add_str(b, "\\t");
+		return mfs_buf_puts(b, "\\t");
 	default:
 		if (c < ' ' || c == 0x7f)
 			return mfs_buf_printf(b, "\\u%04x", c);
-		return mfs_buf_add_char(b, (char)c);
+		return mfs_buf_putc(b, (char)c);
 	}
 }
 
-int mfs_buf_add_json(struct mfs_buf *b, const char *s)
+int mfs_buf_put_json(struct mfs_buf *b, const char *s)
 {
-	mfs_buf_add_char(b, '"');
+	mfs_buf_putc(b, '"');
 	while (*s) {
 		size_t n = mfs_utf8_len(s);
 
 		if (n == 1)
-			add_json_char(b, (unsigned char)*s);
+			put_json_char(b, (unsigned char)*s);
 		else if (n)
-			mfs_buf_add(b, s, n);
+			mfs_buf_append(b, s, n);
 		else
-			mfs_buf_add_str(b, "\xef\xbf\xbd");
+			mfs_buf_puts(b, "\xef\xbf\xbd");
 		s += n ? n : 1;
 	}
-	return mfs_buf_add_char(b, '"');
+	return mfs_buf_putc(b, '"');
 }
 
 const char *mfs_buf_str(const struct mfs_buf *b)
 {
-	return b->bytes ? b->bytes : "";
+	return b->data ? b->data : "";
 }
 
 char *mfs_buf_take(struct mfs_buf *b)
 {
-	char *s = b->bytes ? b->bytes : strdup("");
+	char *s = b->data ? b->data : strdup("");
 
-	b->bytes = NULL;
+	b->data = NULL;
 	mfs_buf_release(b);
 	return s;
 }

@@ -1,7 +1,7 @@
 /*
  * Everything a volume and a mount are configured with, in one struct: defaults, over them the volume's .conf file
  * (INI: sections [volume] and [mount]), over that the -o options. Which names there are, what they may be and where
- * they may stand is one table in conf_table.c; docs/man/massfs.conf.5 and mount.massfs.8 describe them.
+ * they may stand is one table in conf_keys.c; docs/man/massfs.conf.5 and mount.massfs.8 describe them.
  *
  * Functions that can fail give 0 or -errno and, on failure, one sentence for the user in *ret_reason (owned by the
  * caller; it names file, line and key where there are such). Options are case-sensitive; '-' and '_' inside a name
@@ -40,6 +40,7 @@ struct mfs_config {
 
 	/* The mount, as the kernel sees it. */
 	bool ro, nosuid, nodev, noexec, sync, dirsync, nodiratime, remount;
+	bool conf_ro; /* the .conf says ro: mount(8)'s ever-present rw does not take it back */
 	enum mfs_atime atime;
 	bool allow_other;
 	bool has_umask, has_uid, has_gid; /* shown instead of what the files have, as libfuse does it */

@@ -63,7 +63,12 @@ static int module_by_name(const char *name, size_t len)
 	return -EINVAL;
 }
 
-int mfs_log_set_debug(const char *modules)
+const char *mfs_log_modules(void)
+{
+	return "all common store meta fs tool";
+}
+
+static int parse_debug(const char *modules, unsigned int *ret)
 {
 	unsigned int mask = 0;
 
@@ -83,8 +88,25 @@ int mfs_log_set_debug(const char *modules)
 		if (*modules)
 			modules++;
 	}
-	log_state.debug = mask;
+	*ret = mask;
 	return 0;
+}
+
+int mfs_log_check_debug(const char *modules)
+{
+	unsigned int mask;
+
+	return parse_debug(modules, &mask);
+}
+
+int mfs_log_set_debug(const char *modules)
+{
+	unsigned int mask;
+	int r = parse_debug(modules, &mask);
+
+	if (r == 0)
+		log_state.debug = mask;
+	return r;
 }
 
 bool mfs_log_debug_on(enum mfs_log_module mod)

@@ -4,7 +4,7 @@
  *
  * Levels: ERR, an operation fails because of us or of a server; WARN, something failed and we went on (say how);
  * INFO, state a person asked about (mounted, recovered); DEBUG, one line an operation, off by default, switched on a
- * module at a time with -o debug=fs,meta (or debug=all).
+ * module at a time with -o debug=fs:meta (or debug=all).
  *
  * Who logs: the layer in which detail is about to be lost; layers above pass the -errno on in silence. A message
  * says what, where, why and what to do. Secrets never.
@@ -27,8 +27,10 @@ void mfs_log_to_stderr(void);
 /* Lines with their time, appended. 0 or -errno (then nothing changed). */
 int mfs_log_to_file(const char *path) MFS_NODISCARD;
 
-/* "fs,meta" or "all": 0, or -EINVAL for a name that is no module (nothing changed). Before threads start. */
+/* "fs:meta" or "all": 0, or -EINVAL for a name that is no module (nothing changed). Before threads start. */
 int mfs_log_set_debug(const char *modules) MFS_NODISCARD;
+int mfs_log_check_debug(const char *modules) MFS_NODISCARD; /* the same, without effect */
+const char *mfs_log_modules(void); /* "all common store ..." */
 bool mfs_log_debug_on(enum mfs_log_module mod);
 
 /* op may be NULL. */

@@ -20,12 +20,28 @@ struct unit {
 
 /* Time units are case-sensitive ("m" is minutes as in systemd), sizes are not. */
 static const struct unit size_units[] = {
-	{ "", 1 },	       { "b", 1 },
-	{ "k", 1ull << 10 },   { "kb", 1ull << 10 }, { "ki", 1ull << 10 }, { "kib", 1ull << 10 },
-	{ "m", 1ull << 20 },   { "mb", 1ull << 20 }, { "mi", 1ull << 20 }, { "mib", 1ull << 20 },
-	{ "g", 1ull << 30 },   { "gb", 1ull << 30 }, { "gi", 1ull << 30 }, { "gib", 1ull << 30 },
-	{ "t", 1ull << 40 },   { "tb", 1ull << 40 }, { "ti", 1ull << 40 }, { "tib", 1ull << 40 },
-	{ "p", 1ull << 50 },   { "pb", 1ull << 50 }, { "pi", 1ull << 50 }, { "pib", 1ull << 50 },
+	{ "", 1 },
+	{ "b", 1 },
+	{ "k", 1ull << 10 },
+	{ "kb", 1ull << 10 },
+	{ "ki", 1ull << 10 },
+	{ "kib", 1ull << 10 },
+	{ "m", 1ull << 20 },
+	{ "mb", 1ull << 20 },
+	{ "mi", 1ull << 20 },
+	{ "mib", 1ull << 20 },
+	{ "g", 1ull << 30 },
+	{ "gb", 1ull << 30 },
+	{ "gi", 1ull << 30 },
+	{ "gib", 1ull << 30 },
+	{ "t", 1ull << 40 },
+	{ "tb", 1ull << 40 },
+	{ "ti", 1ull << 40 },
+	{ "tib", 1ull << 40 },
+	{ "p", 1ull << 50 },
+	{ "pb", 1ull << 50 },
+	{ "pi", 1ull << 50 },
+	{ "pib", 1ull << 50 },
 };
 static const struct unit time_units[] = {
 	{ "ns", 1 },
@@ -133,7 +149,8 @@ int mfs_str_seconds(const char *s, double *ret)
 
 int mfs_str_bool(const char *s, bool *ret)
 {
-	static const char *const yes[] = { "yes", "true", "on", "1" }, *const no[] = { "no", "false", "off", "0" };
+	static const char *const yes[] = { "yes", "true", "on", "1" }, *const no[] = { "no", "false", "off",
+										       "0" };
 
 	for (size_t i = 0; i < MFS_ARRAY_LEN(yes); i++) {
 		if (!strcasecmp(s, yes[i]) || !strcasecmp(s, no[i])) {

@@ -17,9 +17,9 @@ struct job {
 
 struct workers {
 	struct mfs_mutex lock;
-	pthread_cond_t has_job;	 /* n_queued > 0 or stopping */
+	pthread_cond_t has_job; /* n_queued > 0 or stopping */
 	pthread_cond_t has_room; /* n_queued < max_queued */
-	pthread_cond_t is_idle;	 /* n_queued == 0 and n_running == 0 */
+	pthread_cond_t is_idle; /* n_queued == 0 and n_running == 0 */
 	struct job *ring;
 	size_t head, n_queued, max_queued;
 	unsigned int n_running, n_threads, max_threads;
