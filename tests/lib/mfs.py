@@ -498,6 +498,8 @@ class Mount:
         return self.process.pid
 
     def log_text(self):
+        if self.suite.plain:
+            return ""
         with open(self.log, "rb") as file:
             return file.read().decode("utf-8", "replace")
 
