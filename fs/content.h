@@ -12,16 +12,21 @@
 #ifndef MASSFS_FS_CONTENT_H
 #define MASSFS_FS_CONTENT_H
 
+#include "common/sync.h"
 #include "fs/budget.h"
 #include "fs/volume.h"
 
 struct content;
 
-struct content_env { /* what all contents of a mount share; borrowed */
+struct content_env { /* what all contents of a mount share; vol, budget and uploaders are borrowed */
 	struct volume *vol;
 	struct budget *budget;
-	struct mfs_workers *uploaders;
+	struct workers *uploaders;
+	struct mfs_mutex lock; /* guards the list: who holds memory, when the budget runs out */
+	struct content *first;
 };
+void content_env_init(struct content_env *env, struct volume *vol, struct budget *budget, struct workers *uploaders);
+void content_env_release(struct content_env *env); /* no content may be left */
 
 /* For the first handle of an inode. Reads the record: 1 index round trip. -ESTALE: gone. */
 int content_open(const struct content_env *env, struct op_ctx *op, mfs_ino_t ino, struct content **ret) MFS_NODISCARD;
@@ -53,6 +58,8 @@ void content_overlay(struct content *c, struct mfs_attr *attr);
 /* utimens on a file with dirty data: the commit leaves that mtime alone. */
 void content_mtime_was_set(struct content *c);
 bool content_is_dirty(struct content *c);
+/* Its last name went while it is open: flushes have nothing to make durable from now on (until content_reload). */
+void content_unlinked(struct content *c);
 
 /* The index changed the content behind us (restore, settle): forget the clean base; it is read again on next use. */
 void content_reload(struct content *c);

@@ -23,7 +23,7 @@ struct massfs {
 	struct volume *vol;
 	struct inode_table *inodes;
 	struct budget *budget;
-	struct mfs_workers *uploaders;
+	struct workers *uploaders;
 	struct content_env content_env;
 	struct notifier *notifier;	/* fs/fuse/notify.h */
 	struct reconciler *reconciler;	/* fs/reconcile.h */

@@ -1,0 +1,390 @@
+/*
+ * Opening and formatting a volume: the lock, the stacks, the session. The only file that calls constructors.
+ */
+#include "fs/volume.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#include "common/clock.h"
+#include "common/log.h"
+#include "common/op_ctx.h"
+
+#define OUR_DIR ".massfs"
+
+static char *join(const char *a, const char *b)
+{
+	char *s = NULL;
+
+	return asprintf(&s, "%s/%s", a, b) < 0 ? NULL : s;
+}
+
+static int need_dir(const struct mfs_config *cfg, char **ret_reason)
+{
+	if (!cfg->dir)
+		return mfs_fail(ret_reason, -EINVAL, "%s: names no directory of an embedded volume",
+				cfg->source ? cfg->source : "(no source)");
+	if ((cfg->index && strcmp(cfg->index, "sqlite") != 0) || (cfg->objects && strcmp(cfg->objects, "localdir") != 0))
+		return mfs_fail(ret_reason, -EINVAL, "%s: index=%s, objects=%s: this version has sqlite and localdir",
+				cfg->source, cfg->index ? cfg->index : "sqlite", cfg->objects ? cfg->objects : "localdir");
+	return 0;
+}
+
+/* Who holds the lock: as text in the lock file, written by the holder. */
+static long holder_pid(const char *path)
+{
+	char text[32] = "";
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+
+	if (fd >= 0)
+		close(fd);
+	return n > 0 ? strtol(text, NULL, 10) : 0;
+}
+
+static int lock_take(const char *dir, bool readonly, int *ret_fd, char **ret_reason)
+{
+	MFS_AUTOFREE char *path = join(dir, OUR_DIR "/lock");
+	char text[32];
+	int fd, n;
+
+	if (!path)
+		return -ENOMEM;
+	fd = open(path, (readonly ? O_RDONLY : O_RDWR) | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (fd < 0 && readonly)
+		fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return mfs_fail(ret_reason, -errno, "%s: cannot open the volume's lock: %s", path, strerror(errno));
+	if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+		long pid = holder_pid(path);
+
+		close(fd);
+		if (pid > 0)
+			return mfs_fail(ret_reason, -EBUSY, "%s: in use by process %ld; unmount it first", dir, pid);
+		return mfs_fail(ret_reason, -EBUSY, "%s: in use by another process", dir);
+	}
+	n = snprintf(text, sizeof(text), "%ld\n", (long)getpid());
+	if (!readonly && (ftruncate(fd, 0) < 0 || pwrite(fd, text, (size_t)n, 0) != n)) {
+		int r = mfs_fail(ret_reason, -errno, "%s: cannot write the volume's lock: %s", path, strerror(errno));
+
+		close(fd);
+		return r;
+	}
+	*ret_fd = fd;
+	return 0;
+}
+
+long volume_holder(const struct mfs_config *cfg)
+{
+	MFS_AUTOFREE char *path = cfg->dir ? join(cfg->dir, OUR_DIR "/lock") : NULL;
+	long pid = 0;
+	int fd;
+
+	if (!path)
+		return cfg->dir ? -ENOMEM : -EINVAL;
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return errno == ENOENT ? 0 : -errno;
+	if (flock(fd, LOCK_SH | LOCK_NB) < 0)
+		pid = holder_pid(path);
+	close(fd);
+	return pid;
+}
+
+struct object_meta volume_object_meta(struct volume *v, const struct mfs_attr *attr)
+{
+	return (struct object_meta){
+		.ino = attr->ino,
+		.session = v->session,
+		.op = atomic_fetch_add(&v->next_op, 1),
+		.mode = attr->mode & 0777u,
+		.uid = attr->uid,
+		.gid = attr->gid,
+		.mtime = attr->mtime,
+	};
+}
+
+/* Sessions that did not end: the lock shows that they are dead. Long-ended ones are forgotten. */
+static int bury_sessions(struct volume *v, struct op_ctx *op)
+{
+	const int64_t keep = 7 * 86400 * MFS_NSEC_PER_SEC;
+	struct session_list l = { 0 };
+	int64_t now = mfs_now_ns();
+	int r = engine_sessions(v->engine, op, &l);
+
+	for (size_t i = 0; i < l.n && r == 0; i++) {
+		struct session_record *s = &l.v[i];
+		struct change c = { 0 };
+
+		if (s->id == v->session || (s->closed && s->closed > now - keep))
+			continue;
+		if (s->closed) {
+			change_write(&c, WRITE_SESSION_DELETE, s->id)->session = s;
+		} else {
+			mfs_log(MFS_LOG_FS, MFS_LOG_INFO, op, "session %" PRIu64 " of process %u did not end: closed now", s->id,
+				s->pid);
+			s->closed = now;
+			change_write(&c, WRITE_SESSION_PUT, s->id)->session = s;
+		}
+		r = engine_apply(v->engine, op, &c);
+	}
+	session_list_release(&l);
+	return r;
+}
+
+static int session_write(struct volume *v, struct op_ctx *op, bool closed)
+{
+	char host[65] = "localhost";
+	struct session_record s = {
+		.id = v->session,
+		.host = host,
+		.mountpoint = (char *)(uintptr_t)(v->cfg->mountpoint && v->mode == VOLUME_MOUNT ? v->cfg->mountpoint : ""),
+		.pid = (uint32_t)getpid(),
+	};
+	struct change c = { 0 };
+
+	(void)gethostname(host, sizeof(host) - 1);
+	s.started = s.heartbeat = mfs_now_ns();
+	s.closed = closed ? s.started : 0;
+	change_write(&c, WRITE_SESSION_PUT, v->session)->session = &s;
+	return engine_apply(v->engine, op, &c);
+}
+
+static int session_begin(struct volume *v, struct op_ctx *op)
+{
+	int r = engine_reserve(v->engine, op, 1, &v->session);
+
+	if (r < 0)
+		return r;
+	r = session_write(v, op, false);
+	if (r < 0)
+		return r;
+	v->engine->session = v->session;
+	return bury_sessions(v, op);
+}
+
+static const char *why_not(int r)
+{
+	switch (r) {
+	case -ENOENT:
+		return "there is no index; `massfs format` makes a volume";
+	case -EUCLEAN:
+		return "the index is damaged (the log says where); restore .massfs/index.db from a backup; objects/ still has "
+		       "each file at its path";
+	case -EPROTONOSUPPORT:
+		return "the index was made by a newer massfs; use that";
+	case -EROFS:
+		return "it is read-only; mount with -o ro";
+	default:
+		return strerror(-r);
+	}
+}
+
+static int open_stacks(struct volume *v, struct op_ctx *op, char **ret_reason)
+{
+	const struct mfs_config *cfg = v->cfg;
+	bool ro = v->mode == VOLUME_READONLY || (v->mode == VOLUME_MOUNT && cfg->ro);
+	struct sqlite_options so = { .readonly = ro, .nosync = cfg->nosync, .cache_bytes = cfg->memory / 16 };
+	struct localdir_options lo = { .readonly = ro, .nosync = cfg->nosync };
+	struct namespace_options no = { .retention_ns = cfg->retention_ns, .hooks = v->hooks };
+	MFS_AUTOFREE char *index = join(v->dir, OUR_DIR "/index.db");
+	int r;
+
+	if (!index)
+		return -ENOMEM;
+	r = sqlite_engine_open(index, &so, &v->engine);
+	if (r < 0)
+		return mfs_fail(ret_reason, r, "%s: cannot open the index: %s", index, why_not(r));
+	r = engine_volume_get(v->engine, op, &v->record);
+	if (r < 0)
+		return mfs_fail(ret_reason, r, "%s: cannot read the index: %s", index, why_not(r));
+	r = localdir_store_open(v->dir, &lo, &v->store);
+	if (r < 0)
+		return mfs_fail(ret_reason, r, "%s: cannot open the objects: %s", v->dir, strerror(-r));
+	r = namespace_new(v->engine, &no, &v->ns);
+	if (r == 0 && !ro)
+		r = session_begin(v, op);
+	if (r < 0)
+		return mfs_fail(ret_reason, r, "%s: cannot begin a session: %s", v->dir, strerror(-r));
+	return 0;
+}
+
+static int find_root(struct volume *v, struct op_ctx *op, char **ret_reason)
+{
+	struct entry e = { 0 };
+	int r;
+
+	v->root = MFS_ROOT_INO;
+	if (!v->cfg->subdir || !*v->cfg->subdir)
+		return 0;
+	r = namespace_resolve(v->ns, op, v->cfg->subdir, strlen(v->cfg->subdir), &e);
+	if (r == 0 && !attr_is_dir(&e.node.attr))
+		r = -ENOTDIR;
+	if (r < 0)
+		return mfs_fail(ret_reason, r, "/%s in %s: %s", v->cfg->subdir, v->dir, strerror(-r));
+	v->root = e.node.attr.ino;
+	entry_release(&e);
+	return 0;
+}
+
+int volume_open(const struct mfs_config *cfg, enum volume_mode mode, const struct namespace_hooks *hooks,
+		struct volume **ret, char **ret_reason)
+{
+	struct op_ctx op = { 0 };
+	struct volume *v;
+	bool ro = mode == VOLUME_READONLY || (mode == VOLUME_MOUNT && cfg->ro);
+	struct stat st;
+	int r = need_dir(cfg, ret_reason);
+
+	if (r < 0)
+		return r;
+	v = calloc(1, sizeof(*v));
+	if (!v)
+		return -ENOMEM;
+	v->cfg = cfg;
+	v->mode = mode;
+	v->lock_fd = -1;
+	v->next_op = 1;
+	if (hooks)
+		v->hooks = *hooks;
+	v->dir = strdup(cfg->dir);
+	if (!v->dir) {
+		r = -ENOMEM;
+	} else {
+		MFS_AUTOFREE char *ours = join(v->dir, OUR_DIR);
+
+		if (!ours)
+			r = -ENOMEM;
+		else if (stat(ours, &st) < 0)
+			r = mfs_fail(ret_reason, -errno,
+				     errno == ENOENT ? "%s: not a massfs volume; `massfs format %s` makes one"
+						     : "%s: cannot look into it (%s)",
+				     v->dir, errno == ENOENT ? v->dir : strerror(errno));
+	}
+	if (r == 0)
+		r = lock_take(v->dir, ro, &v->lock_fd, ret_reason);
+	if (r == 0)
+		r = open_stacks(v, &op, ret_reason);
+	if (r == 0)
+		r = find_root(v, &op, ret_reason);
+	if (r < 0) {
+		volume_close(v);
+		return r;
+	}
+	*ret = v;
+	return 0;
+}
+
+void volume_close(struct volume *v)
+{
+	struct op_ctx op = { 0 };
+	int r = 0;
+
+	if (!v)
+		return;
+	if (v->engine && v->engine->session) {
+		r = session_write(v, &op, true);
+		if (r == 0)
+			r = engine_sync(v->engine, &op);
+		if (r < 0)
+			mfs_log(MFS_LOG_FS, MFS_LOG_WARN, &op, "%s: the session could not be closed (%s); the next mount does it",
+				v->dir, strerror(-r));
+	}
+	namespace_free(v->ns);
+	engine_free(v->engine);
+	object_store_free(v->store);
+	if (v->lock_fd >= 0)
+		close(v->lock_fd);
+	free(v->dir);
+	free(v);
+}
+
+/* Empty, or absent, or (force) anything that is no volume yet. */
+static int check_target(const char *dir, bool force, char **ret_reason)
+{
+	MFS_AUTOFREE char *ours = join(dir, OUR_DIR);
+	struct stat st;
+	struct dirent *de;
+	bool empty = true;
+	DIR *d;
+
+	if (!ours)
+		return -ENOMEM;
+	if (lstat(ours, &st) == 0)
+		return mfs_fail(ret_reason, -EEXIST, "%s: is a massfs volume already; nothing was changed", dir);
+	if (mkdir(dir, 0700) < 0 && errno != EEXIST)
+		return mfs_fail(ret_reason, -errno, "%s: cannot make the directory: %s", dir, strerror(errno));
+	d = opendir(dir);
+	if (!d)
+		return mfs_fail(ret_reason, -errno, "%s: %s", dir, strerror(errno));
+	while ((de = readdir(d))) {
+		if (strcmp(de->d_name, ".") != 0 && strcmp(de->d_name, "..") != 0 && strcmp(de->d_name, "lost+found") != 0)
+			empty = false;
+	}
+	closedir(d);
+	if (!empty && !force)
+		return mfs_fail(ret_reason, -ENOTEMPTY, "%s: is not empty; give an empty or new directory (or --force)", dir);
+	return 0;
+}
+
+static int read_uuid(char out[37])
+{
+	int fd = open("/proc/sys/kernel/random/uuid", O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? -1 : read(fd, out, 36);
+
+	if (fd >= 0)
+		close(fd);
+	out[36] = 0;
+	return n == 36 ? 0 : -EIO;
+}
+
+int volume_format(const struct mfs_config *cfg, bool force, char **ret_reason)
+{
+	struct localdir_options lo = { .create = true };
+	struct sqlite_options so = { .create = true };
+	struct volume_record rec = { .schema = MFS_SCHEMA, .created = mfs_now_ns() };
+	struct op_ctx op = { .uid = getuid(), .gid = getgid() };
+	MFS_AUTOFREE char *index = NULL;
+	struct object_store *store = NULL;
+	struct engine *engine = NULL;
+	int lock = -1, r = need_dir(cfg, ret_reason);
+
+	if (r == 0)
+		r = check_target(cfg->dir, force, ret_reason);
+	if (r < 0)
+		return r;
+	index = join(cfg->dir, OUR_DIR "/index.db");
+	if (!index)
+		return -ENOMEM;
+	if (chmod(cfg->dir, 0700) < 0)
+		return mfs_fail(ret_reason, -errno, "%s: %s", cfg->dir, strerror(errno));
+	r = localdir_store_open(cfg->dir, &lo, &store);
+	if (r < 0)
+		return mfs_fail(ret_reason, r, "%s: cannot be a volume: %s", cfg->dir,
+				r == -ENOTSUP ? "its filesystem has no hard links or no user extended attributes" : strerror(-r));
+	r = lock_take(cfg->dir, false, &lock, ret_reason);
+	if (r == 0) {
+		r = sqlite_engine_open(index, &so, &engine);
+		if (r == 0)
+			r = read_uuid(rec.uuid);
+		if (r == 0)
+			r = engine_volume_put(engine, &op, &rec);
+		if (r == 0)
+			r = engine_sync(engine, &op);
+		if (r < 0)
+			r = mfs_fail(ret_reason, r, "%s: cannot make the index: %s", index, strerror(-r));
+	}
+	engine_free(engine);
+	object_store_free(store);
+	if (lock >= 0)
+		close(lock);
+	return r;
+}
