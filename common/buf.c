@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "common/str.h"
 
@@ -161,6 +162,25 @@ int mfs_buf_put_json(struct mfs_buf *b, const char *s)
 		s += n ? n : 1;
 	}
 	return mfs_buf_putc(b, '"');
+}
+
+int mfs_buf_read_fd(struct mfs_buf *b, int fd)
+{
+	for (;;) {
+		char *at = mfs_buf_reserve(b, 4096);
+		ssize_t n;
+
+		if (!at)
+			return b->err;
+		n = read(fd, at, 4096);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		if (n == 0)
+			return 0;
+		mfs_buf_added(b, (size_t)n);
+	}
 }
 
 const char *mfs_buf_str(const struct mfs_buf *b)

@@ -39,6 +39,9 @@ int mfs_buf_put_json(struct mfs_buf *b, const char *s);
 char *mfs_buf_reserve(struct mfs_buf *b, size_t len);
 void mfs_buf_added(struct mfs_buf *b, size_t len);
 
+/* Everything from fd to its end, appended. 0 or -errno. */
+int mfs_buf_read_fd(struct mfs_buf *b, int fd);
+
 /* The text; "" for an empty buffer. Lives until the next append. */
 const char *mfs_buf_str(const struct mfs_buf *b);
 /* The bytes as an owned C string; the buffer is empty then. NULL: no memory. */

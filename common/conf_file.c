@@ -187,25 +187,6 @@ int mfs_config_parse_text(struct mfs_config *c, const char *text, size_t len, co
 	return 0;
 }
 
-static int read_all(int fd, struct mfs_buf *ret)
-{
-	for (;;) {
-		char *at = mfs_buf_reserve(ret, 4096);
-		ssize_t n;
-
-		if (!at)
-			return ret->err;
-		n = read(fd, at, 4096);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		if (n == 0)
-			return 0;
-		mfs_buf_added(ret, (size_t)n);
-	}
-}
-
 int mfs_config_read_file(struct mfs_config *c, const char *path, char **ret_reason)
 {
 	MFS_AUTOBUF struct mfs_buf text = MFS_BUF_INIT(CONF_FILE_MAX);
@@ -221,7 +202,7 @@ int mfs_config_read_file(struct mfs_config *c, const char *path, char **ret_reas
 	else if (!S_ISREG(st.st_mode))
 		r = S_ISDIR(st.st_mode) ? -EISDIR : -EINVAL;
 	else
-		r = read_all(fd, &text);
+		r = mfs_buf_read_fd(&text, fd);
 	close(fd);
 	if (r == -EFBIG)
 		return mfs_fail(ret_reason, r, "%s: bigger than %u bytes: this is no .conf", path,

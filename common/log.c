@@ -22,11 +22,11 @@ static const char *const level_names[] = { "err", "warn", "info", "debug" };
 static const int level_priorities[] = { LOG_ERR, LOG_WARNING, LOG_INFO, LOG_DEBUG };
 static const char *const module_names[MFS_LOG_N_MODULES] = { "common", "store", "meta", "fs", "tool" };
 
-/* Written before threads start, read by all. */
+/* The target changes once more when the daemon detaches, with its threads at work. */
 static struct {
-	unsigned int debug; /* bit per module */
-	bool to_syslog;
-	int fd; /* of the log file; -1: stderr */
+	_Atomic unsigned int debug; /* bit per module */
+	_Atomic bool to_syslog;
+	_Atomic int fd; /* of the log file; -1: stderr */
 } log_state = { .fd = -1 };
 
 void mfs_log_to_syslog(const char *ident)

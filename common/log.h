@@ -21,7 +21,7 @@ struct op_ctx;
 enum mfs_log_level { MFS_LOG_ERR, MFS_LOG_WARN, MFS_LOG_INFO, MFS_LOG_DEBUG };
 enum mfs_log_module { MFS_LOG_COMMON, MFS_LOG_STORE, MFS_LOG_META, MFS_LOG_FS, MFS_LOG_TOOL, MFS_LOG_N_MODULES };
 
-/* Where lines go from now on; ident is borrowed for ever. Called by main before threads start. */
+/* Where lines go from now on; ident is borrowed for ever. Called by main. */
 void mfs_log_to_syslog(const char *ident);
 void mfs_log_to_stderr(void);
 /* Lines with their time, appended. 0 or -errno (then nothing changed). */

@@ -10,6 +10,7 @@
 #ifndef MASSFS_FS_CONTROL_H
 #define MASSFS_FS_CONTROL_H
 
+#include <stdbool.h>
 #include <stdio.h>
 #include <sys/types.h>
 

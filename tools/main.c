@@ -1,0 +1,106 @@
+/*
+ * The one executable. Its name decides: mount.massfs and mount.fuse.massfs mount, umount.fuse.massfs unmounts, and
+ * massfs does what its first argument says.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "fs/verbs.h"
+#include "tools/tool.h"
+
+struct command {
+	const char *name;
+	int (*run)(int argc, char **argv);
+};
+
+static const struct command by_name[] = {
+	{ "mount.massfs", cmd_mount },
+	{ "mount.fuse.massfs", cmd_mount },
+	{ "umount.massfs", cmd_umount },
+	{ "umount.fuse.massfs", cmd_umount },
+};
+static const struct command by_verb[] = {
+	{ "mount", cmd_mount },
+	{ "umount", cmd_umount },
+	{ "unmount", cmd_umount },
+	{ "format", cmd_format },
+};
+
+static int (*find(const struct command *commands, size_t n, const char *name))(int, char **)
+{
+	for (size_t i = 0; i < n; i++)
+		if (!strcmp(commands[i].name, name))
+			return commands[i].run;
+	return NULL;
+}
+
+static void print_help(FILE *out)
+{
+	fputs("usage: massfs VERB [ARGUMENTS]\n"
+	      "\n"
+	      "  format SOURCE [--force] [--if-needed]   make a volume in a folder\n"
+	      "  mount SOURCE DIR [-sfnv] [-o OPTIONS]   mount it, as mount -t massfs does\n"
+	      "  umount DIR [-flv]                       write out what is left, unmount\n",
+	      out);
+	verb_print_help(out);
+	fputs("\n"
+	      "SOURCE is the folder of an embedded volume, NAME (for /etc/massfs/NAME.conf), or a path to such a\n"
+	      ".conf; SOURCE:/subdir mounts a folder of it. Verbs work on a mounted file, or on SOURCE while it is\n"
+	      "not mounted. massfs --version; manual: massfs(1), mount.massfs(8), massfs.conf(5).\n",
+	      out);
+}
+
+/* A closed stdin, stdout or stderr would be given to the first file that is opened. */
+static void keep_standard_streams(void)
+{
+	int fd;
+
+	do
+		fd = open("/dev/null", O_RDWR);
+	while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd > STDERR_FILENO)
+		close(fd);
+}
+
+static int run_verb(int argc, char **argv)
+{
+	int (*run)(int, char **);
+
+	if (argc < 2) {
+		print_help(stderr);
+		return VERB_USAGE;
+	}
+	if (!strcmp(argv[1], "--version") || !strcmp(argv[1], "-V") || !strcmp(argv[1], "version")) {
+		printf("massfs %s\n", MASSFS_VERSION);
+		return VERB_OK;
+	}
+	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) {
+		print_help(stdout);
+		return VERB_OK;
+	}
+	run = find(by_verb, MFS_ARRAY_LEN(by_verb), argv[1]);
+	if (run)
+		return run(argc - 1, argv + 1);
+	if (verb_exists(argv[1]))
+		return cmd_verb(argc - 1, argv + 1);
+	tool_error("massfs", "unknown verb '%s'; massfs --help lists them", argv[1]);
+	return VERB_USAGE;
+}
+
+int main(int argc, char **argv)
+{
+	int (*run)(int, char **);
+	int status;
+
+	keep_standard_streams();
+	run = argc > 0 ? find(by_name, MFS_ARRAY_LEN(by_name), tool_base_name(argv[0])) : NULL;
+	status = run ? run(argc, argv) : run_verb(argc, argv);
+	if (fflush(stdout) == EOF && !status) {
+		tool_error("massfs", "cannot write the output: %m");
+		return VERB_FAILED;
+	}
+	return status;
+}
