@@ -1,0 +1,523 @@
+/*
+ * The localdir store: opening, and the calls on versions that exist. What it looks like on disk: localdir.h.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/statvfs.h>
+#include <sys/xattr.h>
+
+#include "backend/localdir.h"
+#include "common/clock.h"
+#include "common/log.h"
+
+/* ext4 allows 65,000 hard links; from here on a copy moves the bytes instead. */
+#define LINKS_MAX 60000
+
+static void localdir_free(struct object_store *s)
+{
+	struct localdir *ld = localdir_of(s);
+
+	assert(!ld->sync.list);
+	localdir_close_fd(&ld->dir_fd);
+	localdir_close_fd(&ld->objects_fd);
+	localdir_close_fd(&ld->v_fd);
+	localdir_close_fd(&ld->tmp_fd);
+	for (size_t i = 0; i < LOCALDIR_N_STRIPES; i++)
+		pthread_mutex_destroy(&ld->view[i].lock.m);
+	pthread_mutex_destroy(&ld->sync.lock.m);
+	free(ld->dir);
+	free(ld);
+}
+
+static int localdir_open_fd(struct object_store *s, struct op_ctx *op, const struct object_ref *ref)
+{
+	struct localdir *ld = localdir_of(s);
+	char path[LOCALDIR_PATH_MAX];
+	int fd;
+
+	if (ref->bucket)
+		return -EINVAL;
+	fd = localdir_ref_path(ref->version, path);
+	if (fd < 0)
+		return fd;
+	/* NONBLOCK: should something else than a file have got there, we do not hang on it. */
+	fd = openat(ld->v_fd, path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	return fd < 0 ? localdir_error(ld, op, errno, "open", ".massfs/v/", path) : fd;
+}
+
+static ssize_t localdir_get(struct object_store *s, struct op_ctx *op, const struct object_ref *ref, uint64_t off,
+			    void *buf, size_t len)
+{
+	LOCALDIR_AUTOFD int fd = localdir_open_fd(s, op, ref);
+	size_t done = 0;
+
+	if (fd < 0)
+		return fd;
+	while (done < len) {
+		ssize_t n = pread(fd, (char *)buf + done, len - done, (off_t)(off + done));
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return localdir_error(localdir_of(s), op, errno, "read", ".massfs/v/", ref->version);
+		if (!n)
+			break;
+		done += (size_t)n;
+	}
+	return (ssize_t)done;
+}
+
+static int head_version(struct localdir *ld, struct op_ctx *op, const char *version, struct object_info *ret)
+{
+	char path[LOCALDIR_PATH_MAX];
+	struct localdir_version v;
+	struct stat st;
+
+	if (localdir_version_parse(version, &v) < 0)
+		return -ENOENT;
+	localdir_version_path(&v, path);
+	if (fstatat(ld->v_fd, path, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return localdir_error(ld, op, errno, "stat", ".massfs/v/", path);
+	if (!S_ISREG(st.st_mode))
+		return -ENOENT;
+	localdir_fill_info(&v, &st, ret);
+	return 0;
+}
+
+static int localdir_head(struct object_store *s, struct op_ctx *op, const char *bucket, const char *key,
+			 const char *version, struct object_info *ret)
+{
+	struct localdir *ld = localdir_of(s);
+	LOCALDIR_AUTOFD int fd = -1;
+	struct localdir_version v;
+	enum view_kind kind;
+	const char *name;
+	struct stat st;
+	int r;
+
+	if (bucket)
+		return -EINVAL;
+	if (version)
+		return head_version(ld, op, version, ret);
+	r = localdir_view_parent(ld, key, &fd, &name);
+	if (r == -ENOTDIR || r == -ELOOP || r == -ENAMETOOLONG)
+		return -ENOENT;
+	if (!r)
+		r = localdir_view_look(ld, fd, name, &st, &kind, &v);
+	if (r < 0)
+		return localdir_error(ld, op, -r, "stat", "objects/", key);
+	if (kind != VIEW_OWN && kind != VIEW_FOREIGN)
+		return -ENOENT;
+	localdir_fill_info(kind == VIEW_OWN ? &v : NULL, &st, ret);
+	return 0;
+}
+
+/* A file that has as many names as it can: a real copy. */
+static int copy_bytes(struct localdir *ld, struct op_ctx *op, int from, const struct stat *st, const char *key,
+		      const struct object_meta *meta, struct object_info *ret)
+{
+	struct temp_file t;
+	int r;
+
+	r = localdir_temp_open(ld, op, meta, &t);
+	if (r < 0)
+		return r;
+	r = localdir_copy_range(ld, op, from, 0, t.fd, 0, (uint64_t)st->st_size, key);
+	if (!r && ftruncate(t.fd, st->st_size) < 0)
+		r = localdir_error(ld, op, errno, "truncate", "copy to ", key);
+	if (r < 0) {
+		localdir_temp_discard(ld, &t);
+		return r;
+	}
+	return localdir_temp_finish(ld, op, &t, key, meta, ret);
+}
+
+/* The label of the file, whose mode may forbid it to all but root. */
+static int set_label(struct localdir *ld, int fd, const struct stat *st, const char *id)
+{
+	int err;
+
+	if (!fsetxattr(fd, LOCALDIR_XATTR, id, strlen(id), 0))
+		return 0;
+	err = errno;
+	if ((err != EACCES && err != EPERM) || ld->is_root || fchmod(fd, st->st_mode | 0200) < 0)
+		return -err;
+	err = fsetxattr(fd, LOCALDIR_XATTR, id, strlen(id), 0) < 0 ? errno : 0;
+	if (fchmod(fd, st->st_mode & 07777) < 0 && !err)
+		err = errno;
+	return -err;
+}
+
+/* A name in v/ for the ticket; another id if that one exists. */
+static int link_version(struct localdir *ld, struct op_ctx *op, const char *from, struct view_ticket *ticket,
+			const struct object_meta *meta, char path[static LOCALDIR_PATH_MAX])
+{
+	for (int tries = 0;; tries++) {
+		int r = localdir_folder_ready(ld, op, ticket->version.folder);
+
+		if (r < 0)
+			return r;
+		localdir_version_path(&ticket->version, path);
+		if (!linkat(ld->v_fd, from, ld->v_fd, path, 0))
+			return 0;
+		if (errno != EEXIST || tries > 10)
+			return localdir_error(ld, op, errno, "link", ".massfs/v/", path);
+		localdir_ticket_renew(ld, ticket, meta);
+	}
+}
+
+static int sync_copy(struct localdir *ld, struct op_ctx *op, int fd, const struct view_ticket *ticket,
+		     struct view_shown *shown)
+{
+	int r;
+
+	if (ld->nosync)
+		return 0;
+	if (fsync(fd) < 0)
+		return localdir_error(ld, op, errno, "fsync", "copy to ", ticket->key);
+	r = localdir_sync_version_folder(ld, op, ticket->version.folder);
+	return r < 0 ? r : localdir_view_sync(ld, op, ticket->key, shown);
+}
+
+/* The hard link, labelled first: a view that is this file must never name a version older than the last one. */
+static int copy_link(struct localdir *ld, struct op_ctx *op, int fd, const struct stat *st, const char *from,
+		     const char *key, const struct object_meta *meta, struct object_info *ret)
+{
+	struct view_shown shown = VIEW_SHOWN_INIT;
+	struct view_ticket ticket;
+	char path[LOCALDIR_PATH_MAX];
+	struct stat now;
+	int r;
+
+	localdir_ticket_begin(ld, &ticket, key, meta);
+	r = link_version(ld, op, from, &ticket, meta, path);
+	if (!r) {
+		r = set_label(ld, fd, st, path + 3);
+		if (r < 0)
+			r = localdir_error(ld, op, -r, "setxattr " LOCALDIR_XATTR, ".massfs/v/", path);
+		if (!r)
+			r = localdir_set_meta(ld, op, fd, st, meta, key);
+		if (!r)
+			r = localdir_view_show(ld, op, &ticket, &ticket.version, st, &shown);
+		if (!r)
+			r = sync_copy(ld, op, fd, &ticket, &shown);
+		if (r < 0) {
+			localdir_view_take_back(ld, &ticket, &shown);
+			if (set_label(ld, fd, st, from + 3) < 0) {
+				/* Its label names no version now: seen as foreign, kept, never lost. */
+			}
+			unlinkat(ld->v_fd, path, 0);
+		}
+	}
+	localdir_ticket_end(ld, &ticket);
+	localdir_shown_release(ld, &shown);
+	if (r < 0)
+		return r;
+	if (fstat(fd, &now) < 0)
+		now = *st;
+	localdir_fill_info(&ticket.version, &now, ret);
+	ret->not_shown = shown.not_shown;
+	return 0;
+}
+
+/* Put a version of the same key on top again: no new version. */
+static int show_again(struct localdir *ld, struct op_ctx *op, int fd, const struct stat *st, const char *from,
+		      const char *key, const struct object_meta *meta, struct object_info *ret)
+{
+	struct view_shown shown = VIEW_SHOWN_INIT;
+	struct localdir_version v;
+	struct view_ticket ticket;
+	int r;
+
+	r = localdir_version_parse(from + 3, &v);
+	if (r < 0)
+		return r;
+	localdir_ticket_begin(ld, &ticket, key, meta); /* it is the last put, whatever its id says */
+	r = set_label(ld, fd, st, from + 3);
+	if (r < 0)
+		r = localdir_error(ld, op, -r, "setxattr " LOCALDIR_XATTR, ".massfs/v/", from);
+	if (!r)
+		r = localdir_set_meta(ld, op, fd, st, meta, key);
+	if (!r)
+		r = localdir_view_show(ld, op, &ticket, &v, st, &shown);
+	if (!r)
+		r = sync_copy(ld, op, fd, &ticket, &shown);
+	localdir_ticket_end(ld, &ticket);
+	localdir_shown_release(ld, &shown);
+	if (r < 0)
+		return r;
+	localdir_fill_info(&v, st, ret);
+	ret->mtime = meta->mtime;
+	ret->not_shown = shown.not_shown;
+	return 0;
+}
+
+static int localdir_copy(struct object_store *s, struct op_ctx *op, const struct object_ref *src, const char *bucket,
+			 const char *key, const struct object_meta *meta, struct object_info *ret)
+{
+	struct localdir *ld = localdir_of(s);
+	LOCALDIR_AUTOFD int fd = -1;
+	char from[LOCALDIR_PATH_MAX];
+	struct stat st;
+	int r;
+
+	if (bucket)
+		return -EINVAL;
+	if (ld->readonly)
+		return -EROFS;
+	fd = localdir_open_fd(s, op, src);
+	if (fd < 0)
+		return fd;
+	if (fstat(fd, &st) < 0)
+		return localdir_error(ld, op, errno, "stat", ".massfs/v/", src->version);
+	r = localdir_ref_path(src->version, from);
+	if (r < 0)
+		return r;
+	if (!strcmp(key, src->key))
+		return show_again(ld, op, fd, &st, from, key, meta, ret);
+	if (st.st_nlink >= LINKS_MAX)
+		return copy_bytes(ld, op, fd, &st, key, meta, ret);
+	return copy_link(ld, op, fd, &st, from, key, meta, ret);
+}
+
+/*
+ * A version may share its file with others (copies), and the file's label may be the one that goes: then the label
+ * becomes the newest of those that stay, so that a view of the file is still known as ours. Rare (a copy whose commit
+ * failed), so it may cost a walk over all versions.
+ */
+static int relabel(struct localdir *ld, struct op_ctx *op, const char *path)
+{
+	LOCALDIR_AUTOFD int fd = openat(ld->v_fd, path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	char label[OBJECT_VERSION_MAX + 1], other[LOCALDIR_PATH_MAX];
+	struct localdir_version v;
+	struct stat st;
+	ssize_t n;
+	int r;
+
+	if (fd < 0 || fstat(fd, &st) < 0 || st.st_nlink < 2)
+		return 0;
+	n = fgetxattr(fd, LOCALDIR_XATTR, label, sizeof(label) - 1);
+	if (n < 0 || (size_t)n != strlen(path + 3) || memcmp(label, path + 3, (size_t)n) != 0)
+		return 0;
+	r = localdir_find_version(ld, op, &st, path + 3, &v);
+	if (r < 0)
+		return r == -ENOENT ? 0 : r;
+	localdir_version_path(&v, other);
+	r = set_label(ld, fd, &st, other + 3);
+	return r < 0 ? localdir_error(ld, op, -r, "setxattr " LOCALDIR_XATTR, ".massfs/v/", other) : 0;
+}
+
+static int localdir_delete_version(struct object_store *s, struct op_ctx *op, const struct object_ref *ref)
+{
+	struct localdir *ld = localdir_of(s);
+	char path[LOCALDIR_PATH_MAX];
+	struct localdir_version v;
+	int r;
+
+	if (ref->bucket)
+		return -EINVAL;
+	if (ld->readonly)
+		return -EROFS;
+	if (localdir_version_parse(ref->version, &v) < 0)
+		return 0; /* there can be no such version */
+	localdir_version_path(&v, path);
+	/* The view first: one whose version is gone would look foreign. */
+	r = localdir_view_drop(ld, op, ref->key, ref->version);
+	if (!r)
+		r = relabel(ld, op, path);
+	if (r < 0)
+		return r;
+	if (unlinkat(ld->v_fd, path, 0) < 0)
+		return errno == ENOENT ? 0 : localdir_error(ld, op, errno, "unlink", ".massfs/v/", path);
+	return localdir_sync_version_folder(ld, op, v.folder);
+}
+
+static int localdir_statfs(struct object_store *s, struct op_ctx *op, struct object_statfs *ret)
+{
+	struct localdir *ld = localdir_of(s);
+	struct statvfs v;
+
+	if (fstatvfs(ld->v_fd, &v) < 0)
+		return localdir_error(ld, op, errno, "statvfs", ".massfs/v", "");
+	*ret = (struct object_statfs){
+		.total = (uint64_t)v.f_blocks * v.f_frsize,
+		.free = (uint64_t)v.f_bfree * v.f_frsize,
+		.avail = (uint64_t)v.f_bavail * v.f_frsize,
+		.files = v.f_files,
+		.ffree = v.f_ffree,
+	};
+	return 0;
+}
+
+static const struct object_store_ops localdir_ops = {
+	.name = "localdir",
+	.caps = OBJECT_CAP_SPARSE | OBJECT_CAP_FD | OBJECT_CAP_CHEAP_COPY,
+	.free = localdir_free,
+	.put = localdir_put,
+	.begin = localdir_begin,
+	.part = localdir_part,
+	.part_copy = localdir_part_copy,
+	.complete = localdir_complete,
+	.abort = localdir_abort,
+	.get = localdir_get,
+	.open_fd = localdir_open_fd,
+	.head = localdir_head,
+	.copy = localdir_copy,
+	.delete_version = localdir_delete_version,
+	.put_marker = localdir_put_marker,
+	.list_keys = localdir_list_keys,
+	.list_versions = localdir_list_versions,
+	.statfs = localdir_statfs,
+	.sweep = localdir_sweep,
+};
+
+/* --- opening --- */
+
+static int open_failed(struct localdir *ld, int err, const char *call, const char *path, const char *advice)
+{
+	mfs_log(MFS_LOG_STORE, MFS_LOG_ERR, NULL, "volume=%s path=%s: %s: %s; %s", ld->dir, path, call, strerror(err),
+		advice);
+	return -err;
+}
+
+static int open_folder(struct localdir *ld, int in, const char *name, bool create, int *ret)
+{
+	if (create && mkdirat(in, name, strcmp(name, "objects") ? 0700 : 0755) < 0 && errno != EEXIST)
+		return open_failed(ld, errno, "mkdir", name, "check the directory's owner and mode");
+	*ret = openat(in, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (*ret >= 0)
+		return 0;
+	if (errno == ENOENT)
+		return open_failed(ld, ENOENT, "open", name,
+				   "this is no massfs volume (make one with `massfs format`), or it is damaged");
+	if (errno == ELOOP || errno == ENOTDIR)
+		return open_failed(ld, ENOTDIR, "open", name,
+				   "it must be a real folder on the volume's filesystem, as hard links lead into it");
+	return open_failed(ld, errno, "open", name, "check the directory's owner and mode");
+}
+
+static int open_folders(struct localdir *ld, bool create)
+{
+	LOCALDIR_AUTOFD int massfs_fd = -1;
+	struct stat a, b, c;
+	int r;
+
+	r = open_folder(ld, ld->dir_fd, "objects", create, &ld->objects_fd);
+	if (!r)
+		r = open_folder(ld, ld->dir_fd, ".massfs", create, &massfs_fd);
+	if (!r)
+		r = open_folder(ld, massfs_fd, "v", create, &ld->v_fd);
+	if (!r)
+		r = open_folder(ld, massfs_fd, "tmp", !ld->readonly, &ld->tmp_fd);
+	if (r < 0)
+		return r;
+	if (fstat(ld->objects_fd, &a) < 0 || fstat(ld->v_fd, &b) < 0 || fstat(ld->tmp_fd, &c) < 0)
+		return open_failed(ld, errno, "stat", "", "check the disk");
+	if (a.st_dev != b.st_dev || a.st_dev != c.st_dev)
+		return open_failed(ld, ENOTSUP, "open", "",
+				   "objects, .massfs/v and .massfs/tmp must be on one filesystem (hard links)");
+	if (ld->nosync || !create)
+		return 0;
+	if (fsync(massfs_fd) < 0 || fsync(ld->dir_fd) < 0)
+		return open_failed(ld, errno, "fsync", "", "check the disk");
+	return 0;
+}
+
+static int open_dir(struct localdir *ld, bool create)
+{
+	struct stat st;
+
+	ld->dir_fd = open(ld->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (ld->dir_fd < 0 && errno == ENOENT && create) {
+		if (mkdir(ld->dir, 0700) < 0 && errno != EEXIST)
+			return open_failed(ld, errno, "mkdir", "", "the folder above must exist and be writable");
+		ld->dir_fd = open(ld->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	}
+	if (ld->dir_fd < 0)
+		return open_failed(ld, errno, "open", "", "check that the directory exists and may be read");
+	/* A new volume is nobody else's: file modes are checked by the mount, not here. */
+	if (create && fstatat(ld->dir_fd, ".massfs", &st, AT_SYMLINK_NOFOLLOW) < 0 && fchmod(ld->dir_fd, 0700) < 0)
+		return open_failed(ld, errno, "chmod", "", "the directory must belong to who runs massfs");
+	return 0;
+}
+
+/* A named file in tmp/ with a label and a second link; then without a name. */
+static int probe(struct localdir *ld)
+{
+	char a[LOCALDIR_TEMP_MAX], b[LOCALDIR_TEMP_MAX];
+	LOCALDIR_AUTOFD int fd = -1, nameless = -1;
+	int r = 0;
+
+	localdir_temp_name(ld, a);
+	localdir_temp_name(ld, b);
+	fd = openat(ld->tmp_fd, a, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (fd < 0 && (errno == EROFS || errno == EACCES || errno == EPERM))
+		return open_failed(ld, errno, "create a file", ".massfs/tmp",
+				   "the volume cannot be written: mount it read-only (-o ro), or check mode and owner");
+	if (fd < 0)
+		return open_failed(ld, errno == EDQUOT ? ENOSPC : errno, "create a file", ".massfs/tmp",
+				   "free some space, or mount it read-only (-o ro)");
+	if (fsetxattr(fd, LOCALDIR_XATTR, "probe", 5, 0) < 0)
+		r = open_failed(ld, errno == ENOSPC ? ENOSPC : ENOTSUP, "setxattr", ".massfs/tmp",
+				"the volume's filesystem must have user xattrs (ext4, xfs, btrfs, zfs do)");
+	else if (linkat(ld->tmp_fd, a, ld->tmp_fd, b, 0) < 0)
+		r = open_failed(ld, errno == ENOSPC ? ENOSPC : ENOTSUP, "link", ".massfs/tmp",
+				"the volume's filesystem must have hard links");
+	unlinkat(ld->tmp_fd, a, 0);
+	unlinkat(ld->tmp_fd, b, 0);
+	nameless = openat(ld->tmp_fd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	ld->has_tmpfile = nameless >= 0;
+	return r;
+}
+
+static struct localdir *new_localdir(const char *dir, const struct localdir_options *opt)
+{
+	struct localdir *ld = calloc(1, sizeof(*ld));
+	uint8_t random[9];
+
+	if (!ld)
+		return NULL;
+	ld->base.ops = &localdir_ops;
+	ld->dir_fd = ld->objects_fd = ld->v_fd = ld->tmp_fd = -1;
+	ld->readonly = opt->readonly;
+	ld->nosync = opt->nosync;
+	ld->is_root = geteuid() == 0;
+	for (size_t i = 0; i < LOCALDIR_N_STRIPES; i++)
+		pthread_mutex_init(&ld->view[i].lock.m, NULL);
+	pthread_mutex_init(&ld->sync.lock.m, NULL);
+	if (getrandom(random, sizeof(random), 0) != sizeof(random))
+		memset(random, getpid(), sizeof(random));
+	memcpy(&ld->token, random, sizeof(ld->token));
+	ld->first_folder = random[8];
+	ld->dir = strdup(dir);
+	if (!ld->dir) {
+		localdir_free(&ld->base);
+		return NULL;
+	}
+	return ld;
+}
+
+int localdir_store_open(const char *dir, const struct localdir_options *opt, struct object_store **ret)
+{
+	struct localdir *ld = new_localdir(dir, opt);
+	bool create = opt->create && !opt->readonly;
+	int r;
+
+	if (!ld)
+		return -ENOMEM;
+	r = open_dir(ld, create);
+	if (!r)
+		r = open_folders(ld, create);
+	if (!r && !ld->readonly)
+		r = probe(ld);
+	if (r < 0) {
+		localdir_free(&ld->base);
+		return r;
+	}
+	*ret = &ld->base;
+	return 0;
+}
