@@ -1,0 +1,652 @@
+/*
+ * The sqlite engine: the embedded default. One connection writes, under a lock; a few read, each lent to one call at
+ * a time; a thread does checkpoints (sqlite_wal.c). Every change is one transaction.
+ *
+ *   sqlite_sql.c     the schema and every statement        sqlite_row.c    struct node <-> row
+ *   sqlite_conn.c    a connection, errors                  sqlite_write.c  the writes of a change
+ *   sqlite_schema.c  recognise, make, verify the database  sqlite_side.c   side collections
+ *   sqlite_wal.c     durability, checkpoints
+ *
+ * Numbers (reserve) are never given twice, also after a power loss: a transaction that uses a number comes after the
+ * one that reserved it in the log, so wherever the first is on the disk, the second is. A number whose reservation
+ * was lost was used by no change that survived, and may be given again.
+ *
+ * The outcome of a change is always known here (never -ECOMM): a COMMIT that fails has not been seen by anybody, and
+ * is rolled back. A failed sync after it is another matter; see sqlite_wal.c.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/clock.h"
+#include "common/log.h"
+#include "common/op_ctx.h"
+#include "common/sync.h"
+#include "meta/engine.h"
+#include "meta/sqlite_row.h"
+#include "meta/sqlite_schema.h"
+#include "meta/sqlite_side.h"
+#include "meta/sqlite_wal.h"
+#include "meta/sqlite_write.h"
+
+#define READERS	      8
+#define CACHE_DEFAULT (32 * MFS_MIB)
+
+struct sqlite_engine {
+	struct engine base;
+	char *path;
+	unsigned int reader_flags; /* of conn_open */
+	bool readonly, nosync;
+	uint64_t reader_cache; /* bytes each */
+
+	struct mfs_mutex write_lock;
+	struct sqlite_conn writer;
+	bool counted; /* files and bytes are right, as of data_version */
+	int64_t files, bytes, data_version;
+
+	struct sqlite_wal wal;
+
+	struct mfs_mutex pool_lock;
+	pthread_cond_t pool_free; /* n_free > 0 */
+	struct sqlite_conn readers[READERS];
+	struct sqlite_conn *free[READERS];
+	unsigned int n_free;
+};
+
+static struct sqlite_engine *engine_of(struct engine *e)
+{
+	return mfs_container_of(e, struct sqlite_engine, base);
+}
+
+/* Readers. */
+
+static int reader_get(struct sqlite_engine *s, struct op_ctx *op, struct sqlite_conn **ret)
+{
+	struct sqlite_conn *c;
+	int r = 0;
+
+	{
+		MFS_GUARD(&s->pool_lock);
+		while (s->n_free == 0)
+			pthread_cond_wait(&s->pool_free, &s->pool_lock.m);
+		/* The last one returned: its cache is warm, and those never needed are never opened. */
+		c = s->free[--s->n_free];
+	}
+	if (!c->db) {
+		r = conn_open(c, s->path, s->reader_flags, s->reader_cache);
+		c->opening = false;
+	}
+	c->op = op;
+	*ret = c;
+	return r;
+}
+
+struct lent {
+	struct sqlite_engine *s;
+	struct sqlite_conn *c;
+};
+
+static void reader_put(struct lent *l)
+{
+	if (!l->c)
+		return;
+	MFS_GUARD(&l->s->pool_lock);
+	l->s->free[l->s->n_free++] = l->c;
+	pthread_cond_signal(&l->s->pool_free);
+}
+
+/* c becomes a reader until the end of the scope, r its outcome. */
+#define WITH_READER(s_, op_, c, r)                                 \
+	MFS_CLEANUP(reader_put) struct lent lent_ = { (s_), NULL }; \
+	int r = reader_get((s_), (op_), &lent_.c);                  \
+	struct sqlite_conn *c = lent_.c
+
+static int sqlite_get(struct engine *e, struct op_ctx *op, mfs_ino_t ino, struct node *ret)
+{
+	WITH_READER(engine_of(e), op, c, r);
+
+	return r < 0 ? r : sqlite_load(c, ino, ret);
+}
+
+static int sqlite_lookup(struct engine *e, struct op_ctx *op, mfs_ino_t parent, const struct mfs_name *name,
+			 struct entry *ret)
+{
+	WITH_READER(engine_of(e), op, c, r);
+	CONN_STMT(st);
+	uint64_t alias;
+
+	if (r == 0)
+		r = conn_stmt(c, SQL_LOOKUP, &st);
+	if (r < 0)
+		return r;
+	bind_u64(st, 1, parent);
+	row_bind_name(st, 2, name);
+	r = conn_step(c, st);
+	if (r <= 0)
+		return r < 0 ? r : -ENOENT;
+	alias = column_u64(st, COL_ENTRY_ID - 1);
+	r = row_read(c, st, &ret->node);
+	if (r < 0)
+		return r;
+	ret->id = alias ? alias : ret->node.attr.ino;
+	ret->parent = parent;
+	ret->name = *name;
+	ret->pos = alias ? alias : ret->node.pos;
+	return 0;
+}
+
+static int sqlite_list(struct engine *e, struct op_ctx *op, mfs_ino_t parent, uint64_t after, size_t limit,
+		       struct node_list *ret)
+{
+	WITH_READER(engine_of(e), op, c, r);
+	CONN_STMT(st);
+
+	if (r == 0)
+		r = conn_stmt(c, SQL_LIST, &st);
+	if (r < 0 || after > INT64_MAX)
+		return r;
+	bind_u64(st, 1, parent);
+	bind_u64(st, 2, after);
+	bind_u64(st, 3, limit);
+	while ((r = conn_step(c, st)) > 0) {
+		struct node *n = node_list_add(ret);
+
+		if (!n)
+			return -ENOMEM;
+		r = row_read_attr(st, n);
+		if (r < 0)
+			return r;
+	}
+	return r;
+}
+
+static int sqlite_aliases(struct engine *e, struct op_ctx *op, mfs_ino_t target, struct alias *ret, size_t max)
+{
+	WITH_READER(engine_of(e), op, c, r);
+	CONN_STMT(st);
+	int n = 0;
+
+	if (r == 0)
+		r = conn_stmt(c, SQL_ALIASES, &st);
+	if (r < 0)
+		return r;
+	bind_u64(st, 1, target);
+	while ((r = conn_step(c, st)) > 0) {
+		if ((size_t)n < max) {
+			ret[n] = (struct alias){ .id = column_u64(st, 0),
+						 .parent = column_u64(st, 1),
+						 .target = target };
+			r = row_get_name(st, 2, &ret[n].name);
+			if (r < 0)
+				return r;
+		}
+		n++;
+	}
+	return r < 0 ? r : n;
+}
+
+static enum sql_id query_sql(const struct query *q)
+{
+	if (q->trash)
+		return q->key ? SQL_QUERY_TRASH_KEY : SQL_QUERY_TRASH;
+	if (q->key)
+		return SQL_QUERY_FILES_KEY;
+	return q->todo ? SQL_QUERY_FILES_TODO : SQL_QUERY_FILES;
+}
+
+static int sqlite_query(struct engine *e, struct op_ctx *op, const struct query *q, struct node_list *ret)
+{
+	WITH_READER(engine_of(e), op, c, r);
+	CONN_STMT(st);
+	int n_params;
+
+	if (r == 0)
+		r = conn_stmt(c, query_sql(q), &st);
+	if (r < 0 || q->after > INT64_MAX)
+		return r;
+	n_params = sqlite3_bind_parameter_count(st);
+	bind_u64(st, 1, q->after);
+	bind_u64(st, 2, q->limit);
+	if (n_params >= 4) {
+		row_bind_string(st, 3, q->key);
+		row_bind_string(st, 4, q->key_bucket);
+	}
+	if (n_params >= 5)
+		bind_i64(st, 5, q->todo);
+	while ((r = conn_step(c, st)) > 0) {
+		struct node *n = node_list_add(ret);
+
+		if (!n)
+			return -ENOMEM;
+		r = q->attr_only ? row_read_attr(st, n) : row_read(c, st, n);
+		if (r < 0)
+			return r;
+		if (q->attr_only && q->trash)
+			n->attr.flags |= ATTR_IN_TRASH;
+	}
+	return r;
+}
+
+/* Changes. */
+
+static int begin(struct sqlite_engine *s, struct op_ctx *op)
+{
+	if (s->readonly)
+		return -EROFS;
+	if (wal_is_broken(&s->wal))
+		return -EIO;
+	s->writer.op = op;
+	return conn_exec(&s->writer, SQL_BEGIN);
+}
+
+/* Commit when r is 0, else take it back. The error that led here goes on. */
+static int end(struct sqlite_engine *s, int r, uint64_t *ret_number)
+{
+	if (r == 0)
+		r = conn_exec(&s->writer, SQL_COMMIT);
+	if (r < 0)
+		conn_rollback(&s->writer);
+	else
+		*ret_number = wal_committed(&s->wal);
+	s->writer.op = NULL;
+	return r;
+}
+
+static int change_in_transaction(struct sqlite_engine *s, const struct change *change, struct sqlite_delta *delta)
+{
+	int r = sqlite_ops_seen(&s->writer, change);
+
+	if (r)
+		return r < 0 ? r : 0;
+	r = sqlite_write_change(&s->writer, change, delta);
+	return r < 0 ? r : sqlite_ops_remember(&s->writer, change);
+}
+
+static int sqlite_apply(struct engine *e, struct op_ctx *op, struct change *change)
+{
+	struct sqlite_engine *s = engine_of(e);
+	struct sqlite_delta delta = { 0 };
+	uint64_t number = 0;
+	int r;
+
+	{
+		MFS_GUARD(&s->write_lock);
+		r = begin(s, op);
+		if (r < 0)
+			return r;
+		r = end(s, change_in_transaction(s, change, &delta), &number);
+		if (r < 0)
+			return r;
+		s->files += delta.files;
+		s->bytes += delta.bytes;
+	}
+	return change->durable ? wal_sync(&s->wal, number) : 0;
+}
+
+static int sqlite_sync(struct engine *e, struct op_ctx *op)
+{
+	struct sqlite_engine *s = engine_of(e);
+
+	(void)op;
+	return s->readonly ? 0 : wal_sync(&s->wal, wal_latest(&s->wal));
+}
+
+static int sqlite_reserve(struct engine *e, struct op_ctx *op, unsigned int count, uint64_t *ret_first)
+{
+	struct sqlite_engine *s = engine_of(e);
+	uint64_t first = 0, number = 0;
+	int r;
+	MFS_GUARD(&s->write_lock);
+
+	r = begin(s, op);
+	if (r < 0)
+		return r;
+	r = end(s, sqlite_reserve_numbers(&s->writer, count, &first), &number);
+	if (r == 0)
+		*ret_first = first;
+	return r;
+}
+
+/* The root directory, unless there is one. */
+static int put_root(struct sqlite_engine *s, struct op_ctx *op)
+{
+	struct node root = NODE_INIT;
+	struct write w = { .kind = WRITE_INSERT, .ino = MFS_ROOT_INO, .node = &root };
+	struct sqlite_delta delta = { 0 };
+	int r;
+
+	root.attr = (struct mfs_attr){ .ino = MFS_ROOT_INO, .ver = 1, .mode = 0040755, .nlink = 1 };
+	root.attr.uid = op ? op->uid : 0;
+	root.attr.gid = op ? op->gid : 0;
+	root.attr.atime = root.attr.mtime = root.attr.ctime = root.attr.btime = mfs_now_ns();
+	r = sqlite_insert_node(&s->writer, &w, &delta);
+	s->counted = false;
+	return r == -EEXIST ? 0 : r;
+}
+
+static int sqlite_volume_put(struct engine *e, struct op_ctx *op, const struct volume_record *v)
+{
+	struct sqlite_engine *s = engine_of(e);
+	uint64_t number = 0;
+	int r;
+
+	{
+		MFS_GUARD(&s->write_lock);
+		r = begin(s, op);
+		if (r < 0)
+			return r;
+		r = side_volume_put(&s->writer, v);
+		if (r == 0)
+			r = put_root(s, op);
+		r = end(s, r, &number);
+	}
+	return r < 0 ? r : wal_sync(&s->wal, number);
+}
+
+/* Side collections. */
+
+static int sqlite_versions_by_path(struct engine *e, struct op_ctx *op, const char *path, struct version_list *ret)
+{
+	WITH_READER(engine_of(e), op, c, r);
+
+	return r < 0 ? r : side_versions_by_path(c, path, ret);
+}
+
+static int sqlite_versions_by_ino(struct engine *e, struct op_ctx *op, mfs_ino_t ino, struct version_list *ret)
+{
+	WITH_READER(engine_of(e), op, c, r);
+
+	return r < 0 ? r : side_versions_by_ino(c, ino, ret);
+}
+
+static int sqlite_versions_expired(struct engine *e, struct op_ctx *op, int64_t now, size_t limit,
+				   struct version_list *ret)
+{
+	WITH_READER(engine_of(e), op, c, r);
+
+	return r < 0 ? r : side_versions_expired(c, now, limit, ret);
+}
+
+static int sqlite_versions_all(struct engine *e, struct op_ctx *op, mfs_ino_t after_ino, uint64_t after_data,
+			       size_t limit, struct version_list *ret)
+{
+	WITH_READER(engine_of(e), op, c, r);
+
+	return r < 0 ? r : side_versions_all(c, after_ino, after_data, limit, ret);
+}
+
+static int sqlite_trash_by_path(struct engine *e, struct op_ctx *op, const char *path, struct node_list *ret)
+{
+	WITH_READER(engine_of(e), op, c, r);
+
+	return r < 0 ? r : side_trash_by_path(c, path, ret);
+}
+
+static int sqlite_trash_before(struct engine *e, struct op_ctx *op, int64_t before, size_t limit,
+			       struct node_list *ret)
+{
+	WITH_READER(engine_of(e), op, c, r);
+
+	return r < 0 ? r : side_trash_before(c, before, limit, ret);
+}
+
+static int sqlite_dropped(struct engine *e, struct op_ctx *op, int64_t before, uint64_t after_id, size_t limit,
+			  struct dropped_list *ret)
+{
+	WITH_READER(engine_of(e), op, c, r);
+
+	if (r < 0 || after_id > INT64_MAX)
+		return r;
+	return side_dropped(c, before, after_id, limit, ret);
+}
+
+static int sqlite_jobs(struct engine *e, struct op_ctx *op, int64_t due_before, size_t limit, struct job_list *ret)
+{
+	WITH_READER(engine_of(e), op, c, r);
+
+	return r < 0 ? r : side_jobs(c, due_before, limit, ret);
+}
+
+static int sqlite_jobs_count(struct engine *e, struct op_ctx *op, uint64_t *ret)
+{
+	WITH_READER(engine_of(e), op, c, r);
+
+	return r < 0 ? r : side_jobs_count(c, ret);
+}
+
+static int sqlite_sessions(struct engine *e, struct op_ctx *op, struct session_list *ret)
+{
+	WITH_READER(engine_of(e), op, c, r);
+
+	return r < 0 ? r : side_sessions(c, ret);
+}
+
+static int sqlite_volume_get(struct engine *e, struct op_ctx *op, struct volume_record *ret)
+{
+	WITH_READER(engine_of(e), op, c, r);
+
+	return r < 0 ? r : side_volume_get(c, ret);
+}
+
+static int sqlite_check(struct engine *e, struct op_ctx *op, void (*report)(void *arg, const char *text), void *arg)
+{
+	WITH_READER(engine_of(e), op, c, r);
+
+	return r < 0 ? r : schema_verify(c, report, arg);
+}
+
+static int read_sums(struct sqlite_conn *c, int64_t *ret_files, int64_t *ret_bytes)
+{
+	CONN_STMT(st);
+	int r = conn_stmt(c, SQL_COUNT, &st);
+
+	if (r == 0)
+		r = conn_step(c, st);
+	if (r < 0)
+		return r;
+	*ret_files = sqlite3_column_int64(st, 0);
+	*ret_bytes = sqlite3_column_int64(st, 1);
+	return 0;
+}
+
+static int read_data_version(struct sqlite_conn *c, int64_t *ret)
+{
+	CONN_STMT(st);
+	int r = conn_stmt(c, SQL_DATA_VERSION, &st);
+
+	if (r == 0)
+		r = conn_step(c, st);
+	if (r < 0)
+		return r;
+	*ret = sqlite3_column_int64(st, 0);
+	return 0;
+}
+
+/*
+ * Summed up once; after that each commit of ours adds its part. SQLite tells by data_version when somebody else has
+ * changed the database.
+ */
+static int count_by_writer(struct sqlite_engine *s, struct op_ctx *op)
+{
+	int64_t version = 0;
+	int r;
+
+	s->writer.op = op;
+	r = read_data_version(&s->writer, &version);
+	if (r < 0 || (s->counted && version == s->data_version))
+		return r;
+	r = read_sums(&s->writer, &s->files, &s->bytes);
+	s->counted = r == 0;
+	s->data_version = version;
+	return r;
+}
+
+static int sqlite_count(struct engine *e, struct op_ctx *op, uint64_t *ret_files, uint64_t *ret_bytes)
+{
+	struct sqlite_engine *s = engine_of(e);
+	int64_t files = 0, bytes = 0;
+	int r;
+
+	if (s->readonly) {
+		WITH_READER(s, op, c, r_reader);
+		r = r_reader < 0 ? r_reader : read_sums(c, &files, &bytes);
+	} else {
+		MFS_GUARD(&s->write_lock);
+		r = count_by_writer(s, op);
+		files = s->files;
+		bytes = s->bytes;
+	}
+	if (r < 0)
+		return r;
+	*ret_files = (uint64_t)files;
+	*ret_bytes = (uint64_t)bytes;
+	return 0;
+}
+
+/* Open and close. */
+
+static void sqlite_free(struct engine *e)
+{
+	struct sqlite_engine *s = engine_of(e);
+
+	for (int i = 0; i < READERS; i++)
+		conn_close(&s->readers[i]);
+	wal_stop(&s->wal);
+	conn_close(&s->writer);
+	pthread_cond_destroy(&s->pool_free);
+	pthread_mutex_destroy(&s->pool_lock.m);
+	pthread_mutex_destroy(&s->write_lock.m);
+	free(s->path);
+	free(s);
+}
+
+static const struct engine_ops sqlite_ops = {
+	.name = "sqlite",
+	.caps = ENGINE_SINGLE_MOUNT,
+	.free = sqlite_free,
+	.get = sqlite_get,
+	.lookup = sqlite_lookup,
+	.list = sqlite_list,
+	.aliases = sqlite_aliases,
+	.query = sqlite_query,
+	.apply = sqlite_apply,
+	.sync = sqlite_sync,
+	.reserve = sqlite_reserve,
+	.versions_by_path = sqlite_versions_by_path,
+	.versions_by_ino = sqlite_versions_by_ino,
+	.versions_expired = sqlite_versions_expired,
+	.versions_all = sqlite_versions_all,
+	.trash_by_path = sqlite_trash_by_path,
+	.trash_before = sqlite_trash_before,
+	.dropped = sqlite_dropped,
+	.jobs = sqlite_jobs,
+	.jobs_count = sqlite_jobs_count,
+	.sessions = sqlite_sessions,
+	.volume_get = sqlite_volume_get,
+	.volume_put = sqlite_volume_put,
+	.check = sqlite_check,
+	.count = sqlite_count,
+};
+
+static int open_writing(struct sqlite_engine *s, const struct sqlite_options *opt, uint64_t cache)
+{
+	unsigned int flags = (opt->create ? CONN_CREATE : 0) | (opt->nosync ? CONN_NOSYNC : 0);
+	int64_t tables;
+	int r = conn_open(&s->writer, s->path, flags, cache / 2);
+
+	if (r < 0)
+		return r;
+	if (opt->create)
+		r = schema_create(&s->writer);
+	if (r == 0)
+		r = schema_check(&s->writer);
+	/* A database restored by hand may have left WAL mode, in which it is as good but slow. */
+	if (r == 0)
+		r = conn_exec_text(&s->writer, "PRAGMA journal_mode=WAL");
+	if (r == 0)
+		r = conn_query_i64(&s->writer, "SELECT count(*) FROM sqlite_schema", &tables);
+	if (r == 0)
+		r = wal_start(&s->wal, s->path, opt->nosync, cache / 8, &s->write_lock, &s->writer);
+	s->writer.opening = false;
+	return r;
+}
+
+/* Is there nothing in the log that only a recovery could read? */
+static bool log_is_empty(const char *path)
+{
+	char *wal = NULL;
+	struct stat st;
+	bool empty;
+
+	if (asprintf(&wal, "%s-wal", path) < 0)
+		return false;
+	empty = stat(wal, &st) < 0 ? errno == ENOENT : st.st_size == 0;
+	free(wal);
+	return empty;
+}
+
+/* On read-only media SQLite can make no -shm; with an empty log the file alone is the whole index. */
+static int open_reading(struct sqlite_engine *s)
+{
+	struct sqlite_conn *c = &s->readers[0];
+	int r;
+
+	s->reader_flags = CONN_READONLY;
+	if (access(s->path, W_OK) < 0 && errno == EROFS && log_is_empty(s->path))
+		s->reader_flags |= CONN_IMMUTABLE;
+	r = conn_open(c, s->path, s->reader_flags, s->reader_cache);
+	if (r == 0)
+		r = schema_check(c);
+	c->opening = false;
+	return r;
+}
+
+static struct sqlite_engine *engine_new(const char *path)
+{
+	struct sqlite_engine *s = calloc(1, sizeof(*s));
+
+	if (!s)
+		return NULL;
+	s->path = strdup(path);
+	if (!s->path) {
+		free(s);
+		return NULL;
+	}
+	s->base.ops = &sqlite_ops;
+	pthread_mutex_init(&s->write_lock.m, NULL);
+	pthread_mutex_init(&s->pool_lock.m, NULL);
+	pthread_cond_init(&s->pool_free, NULL);
+	for (int i = 0; i < READERS; i++)
+		s->free[s->n_free++] = &s->readers[READERS - 1 - i];
+	return s;
+}
+
+int sqlite_engine_open(const char *path, const struct sqlite_options *opt, struct engine **ret)
+{
+	uint64_t cache = opt->cache_bytes ? opt->cache_bytes : CACHE_DEFAULT;
+	struct sqlite_engine *s;
+	int r;
+
+	if (!opt->create && access(path, F_OK) < 0) {
+		r = -errno;
+		if (r != -ENOENT)
+			mfs_log(MFS_LOG_META, MFS_LOG_ERR, NULL, "index=%s cannot be reached: %s", path, strerror(-r));
+		return r;
+	}
+	s = engine_new(path);
+	if (!s)
+		return -ENOMEM;
+	s->readonly = opt->readonly;
+	s->nosync = opt->nosync;
+	s->reader_cache = opt->readonly ? cache / READERS : cache * 3 / 8 / READERS;
+	r = opt->readonly ? open_reading(s) : open_writing(s, opt, cache);
+	if (r < 0) {
+		sqlite_free(&s->base);
+		return r;
+	}
+	*ret = &s->base;
+	return 0;
+}

@@ -1,0 +1,186 @@
+/*
+ * The schema and every statement of the sqlite engine. Only text; what it means to the engine is in the callers.
+ *
+ * A database browser shows one readable row per inode in `files`. A name, path or key is TEXT where it is valid
+ * UTF-8 and a BLOB of the same bytes where not (row_bind_bytes() decides, so equal bytes always compare equal).
+ */
+#include "meta/sqlite_sql.h"
+
+/* Columns 2-4, 5-21 and 22-41 of enum row_col, and 42-44 of the trash alone. */
+#define PLACE_COLUMNS(X) X(2, parent) X(3, name) X(4, pos)
+#define ATTR_COLUMNS(X)                                                                                         \
+	X(6, uid) X(7, gid) X(8, nlink) X(9, rdev) X(10, size) X(11, obj_len) X(12, alloc) X(13, atime)         \
+	X(14, mtime) X(15, ctime) X(16, btime) X(17, ver) X(18, data) X(19, lay) X(20, flags) X(21, children)
+#define BODY_COLUMNS(X)                                                                                         \
+	X(22, dying) X(23, store) X(24, bucket) X(25, key) X(26, version) X(27, etag) X(28, hash) X(29, symlink) \
+	X(30, xattrs) X(31, creator_uid) X(32, creator_user) X(33, creator_host) X(34, mime) X(35, todo)        \
+	X(36, pending) X(37, quota) X(38, fenced) X(39, inline) X(40, slices) X(41, holes)
+#define TRASH_COLUMNS(X) X(42, trash_path) X(43, trash_time) X(44, openers)
+
+#define AS_COLUMN(n, col) "," #col
+#define AS_FILE(n, col)	  ",f." #col
+#define AS_PARAM(n, col)  ",?" #n
+#define AS_SET(n, col)	  "," #col "=?" #n
+
+#define COLUMNS	     "ino" PLACE_COLUMNS(AS_COLUMN) ",mode" ATTR_COLUMNS(AS_COLUMN) BODY_COLUMNS(AS_COLUMN)
+#define PARAMS	     "?1" PLACE_COLUMNS(AS_PARAM) ",?5" ATTR_COLUMNS(AS_PARAM) BODY_COLUMNS(AS_PARAM)
+#define FILE_COLUMNS "f.ino" PLACE_COLUMNS(AS_FILE) ",f.mode" ATTR_COLUMNS(AS_FILE) BODY_COLUMNS(AS_FILE)
+
+#define SELECT_FILE  "SELECT " COLUMNS ",NULL,0,NULL,0 FROM files "
+#define SELECT_TRASH "SELECT " COLUMNS TRASH_COLUMNS(AS_COLUMN) ",1 FROM trash "
+
+#define SELECT_VERSION                                                                                  \
+	"SELECT ino,data,path,store,bucket,key,version,size,obj_len,mtime,replaced,until,mode,uid,gid," \
+	"writer FROM versions "
+
+/* The columns that a record has in files and in trash alike. */
+#define RECORD_DDL                                                                                                \
+	"ino INTEGER PRIMARY KEY, parent INTEGER NOT NULL, name TEXT, pos INTEGER NOT NULL, mode INTEGER NOT NULL," \
+	"uid INTEGER NOT NULL, gid INTEGER NOT NULL, nlink INTEGER NOT NULL, rdev INTEGER NOT NULL,"              \
+	"size INTEGER NOT NULL, obj_len INTEGER NOT NULL, alloc INTEGER NOT NULL, atime INTEGER NOT NULL,"        \
+	"mtime INTEGER NOT NULL, ctime INTEGER NOT NULL, btime INTEGER NOT NULL, ver INTEGER NOT NULL,"           \
+	"data INTEGER NOT NULL, lay INTEGER NOT NULL, flags INTEGER NOT NULL, children INTEGER NOT NULL,"         \
+	"dying INTEGER NOT NULL, store INTEGER NOT NULL, bucket TEXT, key TEXT, version TEXT, etag TEXT,"         \
+	"hash TEXT, symlink TEXT, xattrs BLOB, creator_uid INTEGER NOT NULL, creator_user TEXT,"                  \
+	"creator_host TEXT, mime TEXT, todo INTEGER NOT NULL, pending INTEGER NOT NULL, quota INTEGER NOT NULL,"  \
+	"fenced BLOB, inline BLOB, slices BLOB, holes BLOB,"                                                      \
+	"type TEXT GENERATED ALWAYS AS (CASE mode>>12 WHEN 8 THEN 'file' WHEN 4 THEN 'dir' WHEN 10 THEN 'symlink'" \
+	" WHEN 1 THEN 'fifo' WHEN 12 THEN 'socket' WHEN 2 THEN 'char' WHEN 6 THEN 'block' END) VIRTUAL"
+
+const char sqlite_ddl[] =
+	"CREATE TABLE files(" RECORD_DDL ");"
+	"CREATE UNIQUE INDEX files_name ON files(parent,name);"
+	"CREATE INDEX files_pos ON files(parent,pos);"
+	"CREATE INDEX files_key ON files(key) WHERE key IS NOT NULL;"
+	"CREATE INDEX files_todo ON files(ino) WHERE todo<>0;"
+	"CREATE TABLE trash(" RECORD_DDL ", trash_path TEXT, trash_time INTEGER NOT NULL, openers BLOB);"
+	"CREATE INDEX trash_by_path ON trash(trash_path);"
+	"CREATE INDEX trash_by_time ON trash(trash_time);"
+	"CREATE TABLE aliases(id INTEGER PRIMARY KEY, parent INTEGER NOT NULL, name TEXT NOT NULL,"
+	" target INTEGER NOT NULL);"
+	"CREATE UNIQUE INDEX aliases_name ON aliases(parent,name);"
+	"CREATE INDEX aliases_pos ON aliases(parent,id);"
+	"CREATE INDEX aliases_target ON aliases(target);"
+	"CREATE TABLE xattrs_big(ino INTEGER NOT NULL, name TEXT NOT NULL, value BLOB NOT NULL,"
+	" PRIMARY KEY(ino,name));"
+	"CREATE TABLE tags(ino INTEGER NOT NULL, k TEXT NOT NULL, v TEXT NOT NULL, PRIMARY KEY(ino,k)) WITHOUT ROWID;"
+	"CREATE INDEX tags_kv ON tags(k,v);"
+	"CREATE TABLE versions(ino INTEGER NOT NULL, data INTEGER NOT NULL, path TEXT, store INTEGER NOT NULL,"
+	" bucket TEXT, key TEXT, version TEXT, size INTEGER NOT NULL, obj_len INTEGER NOT NULL,"
+	" mtime INTEGER NOT NULL, replaced INTEGER NOT NULL, until INTEGER NOT NULL, mode INTEGER NOT NULL,"
+	" uid INTEGER NOT NULL, gid INTEGER NOT NULL, writer INTEGER NOT NULL, PRIMARY KEY(ino,data)) WITHOUT ROWID;"
+	"CREATE INDEX versions_path ON versions(path);"
+	"CREATE INDEX versions_until ON versions(until);"
+	"CREATE TABLE dropped(id INTEGER PRIMARY KEY, ino INTEGER NOT NULL, store INTEGER NOT NULL, bucket TEXT,"
+	" key TEXT, version TEXT, at INTEGER NOT NULL);"
+	"CREATE TABLE jobs(kind INTEGER NOT NULL, key TEXT NOT NULL, ino INTEGER NOT NULL, due INTEGER NOT NULL,"
+	" token INTEGER NOT NULL, tries INTEGER NOT NULL, PRIMARY KEY(kind,key,ino)) WITHOUT ROWID;"
+	"CREATE INDEX jobs_due ON jobs(due);"
+	"CREATE TABLE sessions(id INTEGER PRIMARY KEY, host TEXT, mountpoint TEXT, pid INTEGER NOT NULL,"
+	" started INTEGER NOT NULL, heartbeat INTEGER NOT NULL, closed INTEGER NOT NULL);"
+	"CREATE TABLE ops(session INTEGER NOT NULL, slot INTEGER NOT NULL, number INTEGER NOT NULL,"
+	" PRIMARY KEY(session,slot)) WITHOUT ROWID;"
+	"CREATE TABLE volume(one INTEGER PRIMARY KEY CHECK(one=1), schema INTEGER NOT NULL, uuid TEXT NOT NULL,"
+	" created INTEGER NOT NULL, formatted INTEGER NOT NULL, next_ino INTEGER NOT NULL);"
+	"INSERT INTO volume VALUES(1,0,'',0,0,1000);"
+	/* Made now, used by later versions of the program. */
+	"CREATE TABLE slices(id INTEGER PRIMARY KEY, ino INTEGER NOT NULL, slices BLOB NOT NULL);"
+	"CREATE TABLE shared(store INTEGER NOT NULL, bucket TEXT, key TEXT NOT NULL, version TEXT NOT NULL,"
+	" count INTEGER NOT NULL, PRIMARY KEY(key,version,bucket,store));"
+	"CREATE TABLE locks(ino INTEGER PRIMARY KEY, locks BLOB NOT NULL);"
+	"CREATE TABLE rules(id INTEGER PRIMARY KEY, rule TEXT NOT NULL);"
+	"CREATE TABLE failures(id INTEGER PRIMARY KEY, at INTEGER NOT NULL, ino INTEGER NOT NULL, text TEXT NOT NULL);";
+
+const char *const sqlite_sql[SQL_N] = {
+	[SQL_BEGIN] = "BEGIN IMMEDIATE",
+	[SQL_COMMIT] = "COMMIT",
+	[SQL_ROLLBACK] = "ROLLBACK",
+	[SQL_DATA_VERSION] = "PRAGMA data_version",
+
+	/* One statement sees one state of the database, so a record on its way to the trash is in one of the two. */
+	[SQL_GET] = SELECT_FILE "WHERE ino=?1 UNION ALL " SELECT_TRASH "WHERE ino=?1",
+	[SQL_LOOKUP] = "SELECT " COLUMNS ",NULL,0,NULL,0,NULL FROM files WHERE parent=?1 AND name=?2"
+		       " UNION ALL SELECT " FILE_COLUMNS ",NULL,0,NULL,0,a.id FROM aliases a CROSS JOIN files f"
+		       " ON f.ino=a.target WHERE a.parent=?1 AND a.name=?2",
+	/* Both halves come from an index in order of pos, so SQLite merges them and stops at the limit. */
+	[SQL_LIST] = "SELECT ino,parent,name,pos,mode" ATTR_COLUMNS(AS_COLUMN) " FROM files WHERE parent=?1 AND pos>?2"
+		     " UNION ALL SELECT f.ino,a.parent,a.name,a.id,f.mode" ATTR_COLUMNS(AS_FILE)
+		     " FROM aliases a CROSS JOIN files f ON f.ino=a.target WHERE a.parent=?1 AND a.id>?2"
+		     " ORDER BY 4 LIMIT ?3",
+	[SQL_ALIASES] = "SELECT id,parent,name,target FROM aliases WHERE target=?1 ORDER BY id",
+	[SQL_QUERY_FILES] = SELECT_FILE "WHERE ino>?1 ORDER BY ino LIMIT ?2",
+	[SQL_QUERY_FILES_KEY] = SELECT_FILE "WHERE key=?3 AND bucket IS ?4 AND (NOT ?5 OR todo<>0) AND ino>?1"
+					    " ORDER BY ino LIMIT ?2",
+	[SQL_QUERY_FILES_TODO] = SELECT_FILE "WHERE todo<>0 AND ino>?1 ORDER BY ino LIMIT ?2",
+	[SQL_QUERY_TRASH] = SELECT_TRASH "WHERE ino>?1 AND (NOT ?5 OR todo<>0) ORDER BY ino LIMIT ?2",
+	[SQL_QUERY_TRASH_KEY] = SELECT_TRASH "WHERE key=?3 AND bucket IS ?4 AND (NOT ?5 OR todo<>0) AND ino>?1"
+					     " ORDER BY ino LIMIT ?2",
+	[SQL_COUNT] = "SELECT count(*),coalesce(sum(size),0) FROM files",
+
+	[SQL_FILE_INSERT] = "INSERT INTO files(" COLUMNS ") VALUES(" PARAMS ")",
+	[SQL_FILE_TAKEN] = "SELECT EXISTS(SELECT 1 FROM aliases WHERE parent=?2 AND name=?3)"
+			   " OR EXISTS(SELECT 1 FROM aliases WHERE id=?1) OR EXISTS(SELECT 1 FROM trash WHERE ino=?1)",
+	/* Three, because SQLite rewrites the entries of every index that has a column in the list. */
+	[SQL_FILE_UPDATE_ATTR] = "UPDATE files SET mode=?5" ATTR_COLUMNS(AS_SET) " WHERE ino=?1",
+	[SQL_FILE_UPDATE_BODY] = "UPDATE files SET mode=?5" ATTR_COLUMNS(AS_SET) BODY_COLUMNS(AS_SET) " WHERE ino=?1",
+	[SQL_FILE_UPDATE_PLACE] = "UPDATE files SET mode=?5" ATTR_COLUMNS(AS_SET) BODY_COLUMNS(AS_SET)
+				  PLACE_COLUMNS(AS_SET) " WHERE ino=?1",
+	[SQL_FILE_DELETE] = "DELETE FROM files WHERE ino=?1",
+	[SQL_FILE_TOUCH] = "UPDATE files SET mtime=?2,ctime=?2,ver=ver+1,children=max(0,children+?3)"
+			   " WHERE ino=?1 AND (?4=0 OR dying=0)",
+	[SQL_FILE_DYING] = "SELECT dying FROM files WHERE ino=?1",
+	[SQL_FILE_PARENT] = "SELECT parent FROM files WHERE ino=?1",
+	[SQL_TRASH_INSERT] = "INSERT INTO trash(" COLUMNS TRASH_COLUMNS(AS_COLUMN) ") VALUES(" PARAMS
+			     TRASH_COLUMNS(AS_PARAM) ")",
+	[SQL_TRASH_UPDATE] = "UPDATE trash SET mode=?5" ATTR_COLUMNS(AS_SET) BODY_COLUMNS(AS_SET) ",openers=?44"
+			     " WHERE ino=?1",
+	[SQL_TRASH_DELETE] = "DELETE FROM trash WHERE ino=?1",
+	[SQL_HAS_CHILD] = "SELECT EXISTS(SELECT 1 FROM files WHERE parent=?1)"
+			  " OR EXISTS(SELECT 1 FROM aliases WHERE parent=?1)",
+	[SQL_XATTR_BIG_GET] = "SELECT value FROM xattrs_big WHERE ino=?1 AND name=?2",
+	[SQL_XATTR_BIG_PUT] = "INSERT OR REPLACE INTO xattrs_big(ino,name,value) VALUES(?1,?2,?3)",
+	[SQL_XATTR_BIG_DELETE] = "DELETE FROM xattrs_big WHERE ino=?1",
+	[SQL_TAG_PUT] = "INSERT OR REPLACE INTO tags(ino,k,v) VALUES(?1,?2,?3)",
+	[SQL_TAG_DELETE] = "DELETE FROM tags WHERE ino=?1",
+
+	[SQL_ALIAS_GET] = "SELECT id,parent,name,target FROM aliases WHERE id=?1",
+	[SQL_ALIAS_TAKEN] = "SELECT EXISTS(SELECT 1 FROM files WHERE parent=?2 AND name=?3)"
+			    " OR EXISTS(SELECT 1 FROM files WHERE ino=?1) OR EXISTS(SELECT 1 FROM trash WHERE ino=?1)",
+	[SQL_ALIAS_INSERT] = "INSERT INTO aliases(id,parent,name,target) VALUES(?1,?2,?3,?4)",
+	[SQL_ALIAS_UPDATE] = "UPDATE aliases SET parent=?2,name=?3 WHERE id=?1",
+	[SQL_ALIAS_DELETE] = "DELETE FROM aliases WHERE id=?1",
+
+	[SQL_OPS_GET] = "SELECT number FROM ops WHERE session=?1 AND slot=?2",
+	[SQL_OPS_PUT] = "INSERT INTO ops(session,slot,number) VALUES(?1,?2,?3) ON CONFLICT(session,slot)"
+			" DO UPDATE SET number=excluded.number WHERE excluded.number>number",
+	[SQL_OPS_FORGET] = "DELETE FROM ops WHERE session=?1",
+	[SQL_RESERVE] = "UPDATE volume SET next_ino=next_ino+?1 RETURNING next_ino-?1",
+
+	[SQL_VERSION_PUT] = "INSERT OR REPLACE INTO versions(ino,data,path,store,bucket,key,version,size,obj_len,mtime,"
+			    "replaced,until,mode,uid,gid,writer)"
+			    " VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16)",
+	[SQL_VERSION_DELETE] = "DELETE FROM versions WHERE ino=?1 AND data=?2",
+	[SQL_VERSIONS_BY_PATH] = SELECT_VERSION "WHERE path=?1 ORDER BY replaced DESC, data DESC",
+	[SQL_VERSIONS_BY_INO] = SELECT_VERSION "WHERE ino=?1 ORDER BY data DESC",
+	[SQL_VERSIONS_EXPIRED] = SELECT_VERSION "WHERE until<=?1 LIMIT ?2",
+	[SQL_VERSIONS_ALL] = SELECT_VERSION "WHERE (ino,data)>(?1,?2) ORDER BY ino,data LIMIT ?3",
+	[SQL_TRASH_BY_PATH] = SELECT_TRASH "WHERE trash_path=?1 ORDER BY trash_time DESC, ino DESC",
+	[SQL_TRASH_BEFORE] = SELECT_TRASH "WHERE trash_time<?1 ORDER BY trash_time, ino LIMIT ?2",
+	[SQL_DROPPED_PUT] = "INSERT OR REPLACE INTO dropped(id,ino,store,bucket,key,version,at)"
+			    " VALUES(?1,?2,?3,?4,?5,?6,?7)",
+	[SQL_DROPPED_DELETE] = "DELETE FROM dropped WHERE id=?1",
+	[SQL_DROPPED_LIST] = "SELECT id,ino,store,bucket,key,version,at FROM dropped WHERE id>?2 AND at<?1"
+			     " ORDER BY id LIMIT ?3",
+	[SQL_JOB_PUT] = "INSERT INTO jobs(kind,key,ino,due,token,tries) VALUES(?1,?2,?3,?4,?5,?6)"
+			" ON CONFLICT(kind,key,ino) DO UPDATE SET due=min(due,excluded.due),token=excluded.token,"
+			"tries=excluded.tries",
+	[SQL_JOB_DELETE] = "DELETE FROM jobs WHERE kind=?1 AND key=?2 AND ino=?3 AND token=?4",
+	[SQL_JOBS] = "SELECT kind,key,ino,due,token,tries FROM jobs WHERE due<=?1 ORDER BY due LIMIT ?2",
+	[SQL_JOBS_COUNT] = "SELECT count(*) FROM jobs",
+	[SQL_SESSION_PUT] = "INSERT OR REPLACE INTO sessions(id,host,mountpoint,pid,started,heartbeat,closed)"
+			    " VALUES(?1,?2,?3,?4,?5,?6,?7)",
+	[SQL_SESSION_DELETE] = "DELETE FROM sessions WHERE id=?1",
+	[SQL_SESSIONS] = "SELECT id,host,mountpoint,pid,started,heartbeat,closed FROM sessions ORDER BY id",
+	[SQL_VOLUME_GET] = "SELECT schema,uuid,created FROM volume WHERE formatted",
+	[SQL_VOLUME_PUT] = "UPDATE volume SET schema=?1,uuid=?2,created=?3,formatted=1",
+};

@@ -1,0 +1,137 @@
+/*
+ * Every SQL statement of the sqlite engine, by number, and the columns of a record's row. Private to meta/sqlite_*.
+ *
+ * Parameter ?N of a statement on records is column N of the row (enum row_col), so that one function binds a node for
+ * all of them; a SELECT of a record gives the columns in that order, from 0.
+ */
+#ifndef MASSFS_META_SQLITE_SQL_H
+#define MASSFS_META_SQLITE_SQL_H
+
+#define SQLITE_APPLICATION_ID 0x6d616673 /* "mafs" */
+
+enum row_col {
+	COL_INO = 1,
+	COL_PARENT,
+	COL_NAME,
+	COL_POS,
+	COL_MODE,
+	COL_UID,
+	COL_GID,
+	COL_NLINK,
+	COL_RDEV,
+	COL_SIZE,
+	COL_OBJ_LEN,
+	COL_ALLOC,
+	COL_ATIME,
+	COL_MTIME,
+	COL_CTIME,
+	COL_BTIME,
+	COL_VER,
+	COL_DATA,
+	COL_LAY,
+	COL_FLAGS,
+	COL_CHILDREN,
+	COL_LAST_ATTR = COL_CHILDREN,
+	COL_DYING,
+	COL_STORE,
+	COL_BUCKET,
+	COL_KEY,
+	COL_VERSION,
+	COL_ETAG,
+	COL_HASH,
+	COL_SYMLINK,
+	COL_XATTRS,
+	COL_CREATOR_UID,
+	COL_CREATOR_USER,
+	COL_CREATOR_HOST,
+	COL_MIME,
+	COL_TODO,
+	COL_PENDING,
+	COL_QUOTA,
+	COL_FENCED,
+	COL_INLINE,
+	COL_SLICES,
+	COL_HOLES,
+	COL_LAST_BODY = COL_HOLES,
+	COL_TRASH_PATH,
+	COL_TRASH_TIME,
+	COL_OPENERS,
+	COL_IN_TRASH, /* not stored: which table the row came from */
+	COL_ENTRY_ID, /* of a lookup: the alias's id, or NULL for the file's own name */
+};
+
+enum sql_id {
+	SQL_BEGIN,
+	SQL_COMMIT,
+	SQL_ROLLBACK,
+	SQL_DATA_VERSION,
+
+	SQL_GET,
+	SQL_LOOKUP,
+	SQL_LIST,
+	SQL_ALIASES,
+	SQL_QUERY_FILES,
+	SQL_QUERY_FILES_KEY,
+	SQL_QUERY_FILES_TODO,
+	SQL_QUERY_TRASH,
+	SQL_QUERY_TRASH_KEY,
+	SQL_COUNT,
+
+	SQL_FILE_INSERT,
+	SQL_FILE_TAKEN,
+	SQL_FILE_UPDATE_ATTR,
+	SQL_FILE_UPDATE_BODY,
+	SQL_FILE_UPDATE_PLACE,
+	SQL_FILE_DELETE,
+	SQL_FILE_TOUCH,
+	SQL_FILE_DYING,
+	SQL_FILE_PARENT,
+	SQL_TRASH_INSERT,
+	SQL_TRASH_UPDATE,
+	SQL_TRASH_DELETE,
+	SQL_HAS_CHILD,
+	SQL_XATTR_BIG_GET,
+	SQL_XATTR_BIG_PUT,
+	SQL_XATTR_BIG_DELETE,
+	SQL_TAG_PUT,
+	SQL_TAG_DELETE,
+
+	SQL_ALIAS_GET,
+	SQL_ALIAS_TAKEN,
+	SQL_ALIAS_INSERT,
+	SQL_ALIAS_UPDATE,
+	SQL_ALIAS_DELETE,
+
+	SQL_OPS_GET,
+	SQL_OPS_PUT,
+	SQL_OPS_FORGET,
+	SQL_RESERVE,
+
+	SQL_VERSION_PUT,
+	SQL_VERSION_DELETE,
+	SQL_VERSIONS_BY_PATH,
+	SQL_VERSIONS_BY_INO,
+	SQL_VERSIONS_EXPIRED,
+	SQL_VERSIONS_ALL,
+	SQL_TRASH_BY_PATH,
+	SQL_TRASH_BEFORE,
+	SQL_DROPPED_PUT,
+	SQL_DROPPED_DELETE,
+	SQL_DROPPED_LIST,
+	SQL_JOB_PUT,
+	SQL_JOB_DELETE,
+	SQL_JOBS,
+	SQL_JOBS_COUNT,
+	SQL_SESSION_PUT,
+	SQL_SESSION_DELETE,
+	SQL_SESSIONS,
+	SQL_VOLUME_GET,
+	SQL_VOLUME_PUT,
+	SQL_N
+};
+
+extern const char *const sqlite_sql[SQL_N];
+/* What makes an empty database an index of schema MFS_SCHEMA. */
+extern const char sqlite_ddl[];
+
+#endif
