@@ -17,6 +17,7 @@
 #include "common/str.h"
 
 #define CONF_FILE_MAX (1u << 20)
+#define NOT_INI	      "neither a [section] nor a \"key = value\" nor a comment (# or ;)"
 #define MAX_KEYS      128 /* more than the table has */
 
 struct reader {
@@ -44,6 +45,19 @@ static int fail_at(struct reader *rd, int r, const char *fmt, ...)
 	return rd->r;
 }
 
+/*
+ * libinih goes on behind a line that it cannot read and tells of it at the end, when another complaint may hide it:
+ * so lines are looked at here first. What begins with a space may be the rest of the line above.
+ */
+static bool is_plausible(const char *line)
+{
+	if (mfs_str_starts(line, "\xef\xbb\xbf"))
+		line += 3;
+	if (strspn(line, " \t\r\n") || !*line || *line == '#' || *line == ';')
+		return true;
+	return *line == '[' ? strchr(line, ']') != NULL : strpbrk(line, "=:") != NULL;
+}
+
 /* fgets() over the text in memory. Ends at the first failure. */
 static char *read_line(char *buf, int size, void *arg)
 {
@@ -67,6 +81,10 @@ static char *read_line(char *buf, int size, void *arg)
 	memcpy(buf, rd->at, len);
 	buf[len] = '\0';
 	rd->at += len;
+	if (!is_plausible(buf)) {
+		fail_at(rd, -EINVAL, NOT_INI);
+		return NULL;
+	}
 	return buf;
 }
 
