@@ -320,5 +320,7 @@ int change_validate(const struct change *c)
 		return -EINVAL;
 	if (c->not_below_dir && (!c->not_below_target || !writes_main(c, c->not_below_dir)))
 		return -EINVAL;
+	if (c->not_below_dir2 && (!c->not_below_target2 || !writes_main(c, c->not_below_dir2)))
+		return -EINVAL;
 	return 0;
 }

@@ -153,6 +153,7 @@ struct change {
 	unsigned int n_touches;
 	mfs_ino_t no_child;   /* guard: this directory has no entry (-ENOTEMPTY); 0: none */
 	mfs_ino_t not_below_dir, not_below_target; /* guard: target is neither dir nor below it (-EINVAL); 0: none */
+	mfs_ino_t not_below_dir2, not_below_target2; /* the same, of the other directory in an exchange */
 	bool durable;	      /* not done before it is safe from power loss */
 	bool retry;	      /* engine_apply(): sent before, outcome unknown */
 };

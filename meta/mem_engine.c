@@ -647,27 +647,34 @@ static int touch_one(struct mem_shared *s, const struct touch *t)
 	return store_node(s, n);
 }
 
+static int check_not_below(const struct mem_shared *s, mfs_ino_t dir, mfs_ino_t target)
+{
+	if (!dir)
+		return 0;
+	for (mfs_ino_t at = target; at != MFS_ROOT_INO;) {
+		const struct node *n = find_file(s, at);
+
+		if (at == dir)
+			return -EINVAL;
+		if (!n || !n->parent)
+			return -ENOENT;
+		at = n->parent;
+	}
+	return dir == MFS_ROOT_INO ? -EINVAL : 0;
+}
+
 static int check_guards(const struct mem_shared *s, const struct change *c)
 {
 	struct mem_key k;
+	int r;
 
 	if (c->no_child) {
 		key_u64(&k, 'P', c->no_child);
 		if (mem_item_has_prefix(mem_map_seek(s->map, &k), &k))
 			return -ENOTEMPTY;
 	}
-	if (!c->not_below_dir)
-		return 0;
-	for (mfs_ino_t at = c->not_below_target; at != MFS_ROOT_INO;) {
-		const struct node *n = find_file(s, at);
-
-		if (at == c->not_below_dir)
-			return -EINVAL;
-		if (!n || !n->parent)
-			return -ENOENT;
-		at = n->parent;
-	}
-	return c->not_below_dir == MFS_ROOT_INO ? -EINVAL : 0;
+	r = check_not_below(s, c->not_below_dir, c->not_below_target);
+	return r < 0 ? r : check_not_below(s, c->not_below_dir2, c->not_below_target2);
 }
 
 /* Rule M2. 1: applied before; 0: not; -EIO: too long ago to know. */

@@ -332,6 +332,26 @@ static int touch_one(struct sqlite_conn *c, const struct touch *t)
 	return r < 0 ? r : -EAGAIN;
 }
 
+/* -EINVAL: target is dir or below it. -ENOENT: target is gone. */
+static int check_not_below(struct sqlite_conn *c, mfs_ino_t dir, mfs_ino_t target)
+{
+	int64_t v = 0;
+	int r;
+
+	for (mfs_ino_t at = target; dir; at = (mfs_ino_t)v) {
+		if (at == dir)
+			return -EINVAL;
+		if (at == MFS_ROOT_INO)
+			break;
+		r = select_i64(c, SQL_FILE_PARENT, at, 0, &v);
+		if (r < 0)
+			return r;
+		if (v == 0)
+			return -ENOENT;
+	}
+	return 0;
+}
+
 static int check_guards(struct sqlite_conn *c, const struct change *change)
 {
 	int64_t v = 0;
@@ -344,19 +364,8 @@ static int check_guards(struct sqlite_conn *c, const struct change *change)
 		if (v)
 			return -ENOTEMPTY;
 	}
-	if (!change->not_below_dir)
-		return 0;
-	for (mfs_ino_t at = change->not_below_target;; at = (mfs_ino_t)v) {
-		if (at == change->not_below_dir)
-			return -EINVAL;
-		if (at == MFS_ROOT_INO)
-			return 0;
-		r = select_i64(c, SQL_FILE_PARENT, at, 0, &v);
-		if (r < 0)
-			return r; /* -ENOENT: the directory is gone */
-		if (v == 0)
-			return -ENOENT;
-	}
+	r = check_not_below(c, change->not_below_dir, change->not_below_target);
+	return r < 0 ? r : check_not_below(c, change->not_below_dir2, change->not_below_target2);
 }
 
 static int write_one(struct sqlite_conn *c, const struct write *w, struct sqlite_delta *delta)
