@@ -1,0 +1,380 @@
+/*
+ * Content: a commit (new bytes, or the same at another key), truncate, and the last close of an unlinked file. Each
+ * compares lay and is one change: the record, what becomes of the content it replaces, and the reconciler's work.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "meta/namespace_internal.h"
+
+#define TEMPORARY_DELAY_NS (30 * MFS_NSEC_PER_SEC) /* an rsync renames sooner */
+
+/* Where the file is, for versions and jobs; taken before the change, which expects that it still holds. */
+struct place {
+	struct ns_stamp stamp;
+	struct mfs_buf path;
+	bool in_trash;
+};
+
+static int find_place(struct namespace *ns, struct op_ctx *op, const struct node *n, struct place *p)
+{
+	int r;
+
+	p->stamp = ns_stamp_now(ns);
+	p->in_trash = n->attr.flags & ATTR_IN_TRASH;
+	mfs_buf_clear(&p->path);
+	if (p->in_trash || !n->parent)
+		return mfs_buf_puts(&p->path, n->trash_path ? n->trash_path : "");
+	r = ns_path(ns, op, n->parent, &n->name, &p->path);
+	return r == -ENOENT ? -EAGAIN : r;
+}
+
+static void expect_place(struct write *w, const struct node *n)
+{
+	if (n->attr.flags & ATTR_IN_TRASH)
+		w->expect.flags |= EXPECT_IN_TRASH;
+	else if (n->parent)
+		ns_expect_name(w, n->parent, &n->name);
+}
+
+static void expect_content(struct ns_op *x, struct write *w, uint64_t lay)
+{
+	w->expect.flags |= EXPECT_LAY | EXPECT_NOT_FENCED;
+	w->expect.lay = lay;
+	w->expect.session = x->ns->e->session;
+}
+
+/* What cannot be committed to at all, and a lost race that only the caller can mend. */
+static int check_content(struct namespace *ns, struct op_ctx *op, const struct node *n, uint64_t lay)
+{
+	if (attr_is_dir(&n->attr))
+		return -EISDIR;
+	if (!attr_is_reg(&n->attr))
+		return -EINVAL;
+	if (node_blob_has_u64(&n->fenced, ns->e->session)) {
+		mfs_log(MFS_LOG_META, MFS_LOG_ERR, op,
+			"ino=%" PRIu64 " this mount was fenced (taken for dead) and must not write the file any more; the answer is EIO",
+			n->attr.ino);
+		return -EIO;
+	}
+	return n->attr.lay == lay ? 0 : -EAGAIN;
+}
+
+/* The state that is replaced, as a version. It borrows from n and p. */
+static void fill_version(const struct ns_op *x, const struct node *n, const struct place *p, struct version_record *v)
+{
+	const struct mfs_attr *a = &n->attr;
+
+	*v = (struct version_record){ .ino = a->ino,
+				      .data = a->data,
+				      .path = p->path.data,
+				      .ref = n->ref,
+				      .size = a->size,
+				      .obj_len = a->obj_len,
+				      .mtime = a->mtime,
+				      .replaced = x->now,
+				      .until = x->now + x->ns->opt.retention_ns,
+				      .mode = a->mode,
+				      .uid = a->uid,
+				      .gid = a->gid,
+				      .writer = x->op->uid };
+	if (__builtin_add_overflow(x->now, x->ns->opt.retention_ns, &v->until))
+		v->until = INT64_MAX;
+}
+
+/* Does any other name of the file stand for the key? 1, 0, or -errno. */
+static int key_of_other_name(struct ns_op *x, const struct node *n, const char *key)
+{
+	MFS_AUTOBUF struct mfs_buf other = MFS_BUF_INIT(NS_PATH_MAX);
+	struct alias a[16];
+	int total, r;
+
+	if (n->attr.nlink < 2)
+		return 0;
+	total = engine_aliases(x->ns->e, x->op, n->attr.ino, a, MFS_ARRAY_LEN(a));
+	for (int i = 0; i < MFS_MIN(total, (int)MFS_ARRAY_LEN(a)); i++) {
+		r = ns_name_key(x->ns, x->op, a[i].parent, &a[i].name, n->attr.ino, &other);
+		if (r < 0 && r != -ENOENT)
+			return r;
+		if (r == 0 && strcmp(other.data, key) == 0)
+			return 1;
+	}
+	return MFS_MIN(total, 0);
+}
+
+/* The reconciler's work after a commit: the key that was left, the one that is not the file's, the one not shown. */
+static int queue_commit_jobs(struct ns_op *x, const struct node *n, const struct commit *c, const struct place *p)
+{
+	MFS_AUTOBUF struct mfs_buf want = MFS_BUF_INIT(NS_PATH_MAX);
+	const char *key = c->ref.key;
+	int r = 0;
+
+	if (n->ref.key && (!key || strcmp(n->ref.key, key) != 0))
+		r = ns_job_key(x, n->ref.key);
+	if (r == 0 && key && c->queue_key)
+		r = ns_job_key(x, key);
+	if (r < 0 || !key)
+		return r;
+	r = namespace_path_key(x->ns, p->path.data, n->attr.ino, &want);
+	if (r < 0 || strcmp(want.data, key) == 0)
+		return r;
+	r = key_of_other_name(x, n, key);
+	if (r != 0)
+		return r < 0 ? r : 0;
+	return ns_job_file(x, n->attr.ino, c->temporary ? x->now + TEMPORARY_DELAY_NS : x->now);
+}
+
+/* The main write. `set` borrows from n and c. */
+static struct write *write_commit(struct ns_op *x, struct node *n, const struct commit *c, struct node *set,
+				  struct mfs_attr *ret)
+{
+	struct write *w = change_write(&x->c, WRITE_EDIT, n->attr.ino);
+	uint32_t killed = c->kill_priv ? ns_kill_priv(n) : 0;
+
+	*set = *n;
+	set->ref = c->ref;
+	set->hash[0] = '\0';
+	snprintf(set->etag, sizeof(set->etag), "%s", c->etag ? c->etag : "");
+	set->attr.obj_len = c->obj_len;
+	set->attr.alloc = c->alloc;
+	set->attr.ctime = x->now;
+	w->node = set;
+	w->ret_attr = ret;
+	w->mask = killed | EDIT_REF | EDIT_BUMP_LAY;
+	if (killed)
+		ns_expect_ver(w, n->attr.ver);
+	expect_content(x, w, c->lay);
+	expect_place(w, n);
+	if (c->settle)
+		return w;
+	set->attr.size = c->size;
+	w->mask |= EDIT_SIZE | EDIT_CTIME | EDIT_BUMP_DATA;
+	if (c->mtime) {
+		set->attr.mtime = c->mtime;
+		w->mask |= EDIT_MTIME;
+	}
+	return w;
+}
+
+/* What becomes of the content that is replaced: a version, or free to be collected. */
+static void write_replaced(struct ns_op *x, const struct node *n, const struct commit *c, const struct place *p,
+			   struct version_record *version, struct dropped_record *dropped)
+{
+	bool has_object = !object_ref_is_empty(&n->ref);
+
+	if (c->keep_version && !c->settle && !p->in_trash && (has_object || n->attr.size > 0)) {
+		fill_version(x, n, p, version);
+		change_write(&x->c, WRITE_VERSION_PUT, 0)->version = version;
+	} else if (has_object && !object_ref_equal(&n->ref, &c->ref)) {
+		*dropped = (struct dropped_record){ .ino = n->attr.ino, .ref = n->ref, .at = x->now };
+		change_write(&x->c, WRITE_DROPPED_PUT, 0)->dropped = dropped;
+	}
+}
+
+/* A directory above moved between our reading of the path and the change: the job that walks it may have been here
+ * too early. The commit stands; that it is not where it belongs, if it is not, is for the reconciler to see. */
+static void recheck(struct namespace *ns, struct op_ctx *op, const struct place *p, mfs_ino_t ino)
+{
+	int r = p->in_trash || !ns_paths_moved(ns, p->stamp) ? 0 : ns_recheck_later(ns, op, ino);
+
+	if (r < 0)
+		mfs_log(MFS_LOG_META, MFS_LOG_WARN, op,
+			"ino=%" PRIu64 " committed while a directory above it moved, and queueing it failed (%s): its object may be at an old key until it is settled again",
+			ino, strerror(-r));
+}
+
+static int commit_node(struct namespace *ns, struct op_ctx *op, const struct commit *c, struct node *n,
+		       struct place *p, struct mfs_attr *ret)
+{
+	struct version_record version;
+	struct dropped_record dropped;
+	struct node set;
+	NS_AUTOOP struct ns_op x;
+	struct mfs_attr done;
+	int r;
+
+	ns_op_init(&x, ns, op);
+	r = find_place(ns, op, n, p);
+	if (r == 0 && !p->in_trash)
+		r = queue_commit_jobs(&x, n, c, p);
+	if (r < 0)
+		return r;
+	write_replaced(&x, n, c, p, &version, &dropped);
+	write_commit(&x, n, c, &set, &done);
+	x.c.durable = c->durable;
+	r = ns_op_apply(&x);
+	if (r == 0)
+		*ret = done;
+	return r;
+}
+
+static int commit_once(struct namespace *ns, struct op_ctx *op, const struct commit *c, struct place *p, bool *mine,
+		       struct mfs_attr *ret)
+{
+	struct node n = NODE_INIT;
+	int r = engine_get(ns->e, op, c->ino, &n);
+
+	*mine = false;
+	if (r < 0)
+		return r;
+	r = check_content(ns, op, &n, c->lay);
+	*mine = r == 0; /* -EAGAIN from here on is a race that another reading mends */
+	if (r == 0)
+		r = commit_node(ns, op, c, &n, p, ret);
+	node_release(&n);
+	return r;
+}
+
+int namespace_commit(struct namespace *ns, struct op_ctx *op, const struct commit *c, struct mfs_attr *ret)
+{
+	MFS_AUTOFREE struct place *p = calloc(1, sizeof(*p));
+	bool mine;
+	int r;
+
+	if (!p)
+		return -ENOMEM;
+	if (c->size > (uint64_t)MFS_FILE_SIZE_MAX)
+		return -EFBIG;
+	if (c->obj_len && object_ref_is_empty(&c->ref))
+		return -EINVAL;
+	p->path.max = NS_PATH_MAX;
+	for (unsigned int i = 0;; i++) {
+		r = commit_once(ns, op, c, p, &mine, ret);
+		if (!mine || !ns_again(op, "commit", c->ino, i, &r))
+			break;
+	}
+	if (r == 0)
+		recheck(ns, op, p, c->ino);
+	mfs_buf_release(&p->path);
+	return r;
+}
+
+/* Truncate. */
+
+struct truncate {
+	mfs_ino_t ino;
+	uint64_t lay, size;
+	bool keep_version, kill_priv;
+};
+
+static int truncate_node(struct namespace *ns, struct op_ctx *op, const struct truncate *t, struct node *n,
+			 struct place *p, struct mfs_attr *ret)
+{
+	bool changes = t->size != n->attr.size, has_object = !object_ref_is_empty(&n->ref);
+	uint64_t ver = n->attr.ver;
+	struct version_record version;
+	NS_AUTOOP struct ns_op x;
+	struct mfs_attr done;
+	struct write *w;
+	int r = 0;
+
+	ns_op_init(&x, ns, op);
+	if (changes)
+		r = find_place(ns, op, n, p);
+	else
+		p->in_trash = true; /* nothing for the reconciler */
+	if (r == 0 && changes && !p->in_trash && (has_object || t->size > 0))
+		r = ns_job_file(&x, t->ino, x.now);
+	if (r < 0)
+		return r;
+	if (changes && t->size < n->attr.size && t->keep_version && !p->in_trash) {
+		fill_version(&x, n, p, &version);
+		change_write(&x.c, WRITE_VERSION_PUT, 0)->version = &version;
+	}
+	w = change_write(&x.c, WRITE_EDIT, t->ino);
+	w->mask = EDIT_SIZE | EDIT_MTIME | EDIT_CTIME;
+	if (changes)
+		w->mask |= EDIT_BUMP_DATA | EDIT_BUMP_LAY;
+	if (t->kill_priv)
+		w->mask |= ns_kill_priv(n);
+	if (w->mask & (EDIT_MODE | EDIT_XATTRS))
+		ns_expect_ver(w, ver);
+	expect_content(&x, w, t->lay);
+	if (changes)
+		expect_place(w, n);
+	n->attr.size = t->size;
+	n->attr.obj_len = MFS_MIN(n->attr.obj_len, t->size);
+	n->attr.mtime = n->attr.ctime = x.now;
+	w->node = n;
+	w->ret_attr = &done;
+	r = ns_op_apply(&x);
+	if (r == 0)
+		*ret = done;
+	return r;
+}
+
+static int truncate_once(struct namespace *ns, struct op_ctx *op, const struct truncate *t, struct place *p,
+			 bool *mine, struct mfs_attr *ret)
+{
+	struct node n = NODE_INIT;
+	int r = engine_get(ns->e, op, t->ino, &n);
+
+	*mine = false;
+	if (r < 0)
+		return r;
+	r = check_content(ns, op, &n, t->lay);
+	*mine = r == 0;
+	if (r == 0)
+		r = truncate_node(ns, op, t, &n, p, ret);
+	node_release(&n);
+	return r;
+}
+
+int namespace_truncate(struct namespace *ns, struct op_ctx *op, mfs_ino_t ino, uint64_t lay, uint64_t size,
+		       bool keep_version, bool kill_priv, struct mfs_attr *ret)
+{
+	struct truncate t = {
+		.ino = ino, .lay = lay, .size = size, .keep_version = keep_version, .kill_priv = kill_priv
+	};
+	struct place p = { .path = MFS_BUF_INIT(NS_PATH_MAX) };
+	bool mine;
+	int r;
+
+	if (size > (uint64_t)MFS_FILE_SIZE_MAX)
+		return -EFBIG;
+	for (unsigned int i = 0;; i++) {
+		r = truncate_once(ns, op, &t, &p, &mine, ret);
+		if (!mine || !ns_again(op, "truncate", ino, i, &r))
+			break;
+	}
+	mfs_buf_release(&p.path);
+	return r;
+}
+
+/* The last close of an unlinked file. */
+
+static int closed_once(struct namespace *ns, struct op_ctx *op, mfs_ino_t ino)
+{
+	struct node n = NODE_INIT;
+	NS_AUTOOP struct ns_op x;
+	struct write *w;
+	int r;
+
+	ns_op_init(&x, ns, op);
+	r = engine_get(ns->e, op, ino, &n);
+	if (r < 0)
+		return r;
+	if ((n.attr.flags & ATTR_IN_TRASH) && node_blob_has_u64(&n.openers, ns->e->session)) {
+		node_blob_remove_u64(&n.openers, ns->e->session);
+		w = change_write(&x.c, WRITE_EDIT, ino);
+		w->node = &n;
+		w->mask = EDIT_OPENERS;
+		w->expect.flags = EXPECT_IN_TRASH;
+		ns_expect_ver(w, n.attr.ver);
+		r = ns_op_apply(&x);
+	}
+	node_release(&n);
+	return r;
+}
+
+int namespace_closed(struct namespace *ns, struct op_ctx *op, mfs_ino_t ino)
+{
+	for (unsigned int i = 0;; i++) {
+		int r = closed_once(ns, op, ino);
+
+		if (r == -ESTALE)
+			return 0;
+		if (!ns_again(op, "closed", ino, i, &r))
+			return r;
+	}
+}

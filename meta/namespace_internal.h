@@ -1,0 +1,152 @@
+/*
+ * What the files of the namespace share: the object, the loop that tries a lost race again, names and paths, and a
+ * change under construction (struct ns_op) that owns what the change borrows.
+ */
+#ifndef MASSFS_META_NAMESPACE_INTERNAL_H
+#define MASSFS_META_NAMESPACE_INTERNAL_H
+
+#include <errno.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "common/clock.h"
+#include "common/log.h"
+#include "common/op_ctx.h"
+#include "common/sync.h"
+#include "meta/namespace.h"
+
+/* Two names in an exchange pass through here inside their change; nothing is ever seen in it. No inode has it. */
+#define NS_PARKING_INO ((mfs_ino_t)2)
+
+#define NS_RESERVED_NAME ".massfs"
+#define NS_PATH_MAX	 ((size_t)16 << 20) /* depth is the user's; only memory bounds it */
+#define NS_JOBS_MAX	 6
+
+struct ns_dir_slot {
+	mfs_ino_t ino, parent;
+	char *name; /* owned; NULL: empty */
+	uint16_t len;
+};
+
+struct ns_user_slot {
+	bool used;
+	uid_t uid;
+	char *name; /* owned; NULL: the uid has none */
+};
+
+struct namespace {
+	struct engine *e;
+	struct namespace_options opt;
+
+	/* Leaf lock: guards everything below; no call is made with it held. */
+	struct mfs_mutex lock;
+	uint64_t ino_next, ino_left;
+	struct ns_user_slot *users;
+	struct ns_dir_slot *dirs; /* NULL: the engine may have other mounts, so nothing is remembered */
+	uint64_t dir_gen;	  /* counts directories moved or removed, at begin and end */
+	unsigned int dir_moves;	  /* of them, under way */
+};
+
+/* namespace.c: names, inode numbers, paths. */
+
+/* Checks a name that is to come into being: mfs_name_set, and -EPERM for what is reserved. */
+int ns_new_name(mfs_ino_t parent, const char *name, size_t len, struct mfs_name *ret) MFS_NODISCARD;
+/* Checks a name that should exist: mfs_name_set, and -ENOENT for what is reserved. */
+int ns_old_name(mfs_ino_t parent, const char *name, size_t len, struct mfs_name *ret) MFS_NODISCARD;
+int ns_new_ino(struct namespace *ns, struct op_ctx *op, mfs_ino_t *ret) MFS_NODISCARD;
+/* Owned; NULL when the uid has no name. */
+int ns_user_name(struct namespace *ns, uid_t uid, char **ret) MFS_NODISCARD;
+/* The record of a directory a name is to come into: -ENOENT when it is gone, -ENOTDIR. */
+int ns_get_dir(struct namespace *ns, struct op_ctx *op, mfs_ino_t dir, struct node *ret) MFS_NODISCARD;
+
+/* Path of (dir, name); *ret is cleared first. name NULL: of the directory itself. */
+int ns_path(struct namespace *ns, struct op_ctx *op, mfs_ino_t dir, const struct mfs_name *name, struct mfs_buf *ret)
+	MFS_NODISCARD;
+/* The path of (dir, name), made the key that stands for it. */
+int ns_path_to_key(struct namespace *ns, mfs_ino_t ino, struct mfs_buf *path) MFS_NODISCARD;
+int ns_name_key(struct namespace *ns, struct op_ctx *op, mfs_ino_t dir, const struct mfs_name *name, mfs_ino_t ino,
+		struct mfs_buf *ret) MFS_NODISCARD;
+/* Is the ref at the key that stands for (dir, name)? 1, 0, or -errno. */
+int ns_ref_is_at(struct namespace *ns, struct op_ctx *op, const struct node *n, mfs_ino_t dir,
+		 const struct mfs_name *name) MFS_NODISCARD;
+
+/*
+ * Around a change that moves or removes a directory: it is forgotten, and while such a change is under way nothing
+ * read before it is remembered. A path taken earlier may be stale; ns_paths_moved() tells.
+ */
+void ns_dir_move_begin(struct namespace *ns, mfs_ino_t a, mfs_ino_t b);
+void ns_dir_move_end(struct namespace *ns, mfs_ino_t a, mfs_ino_t b);
+struct ns_stamp {
+	uint64_t gen;
+	bool moving;
+};
+struct ns_stamp ns_stamp_now(struct namespace *ns);
+bool ns_paths_moved(struct namespace *ns, struct ns_stamp since);
+
+/*
+ * Retrying. `for (attempt = 0;; attempt++) { r = once(); if (!ns_again(ns, op, what, attempt, &r)) return r; }`:
+ * true when r is a lost race (-EAGAIN, -ESTALE) and it shall be tried again, after a pause that grows.
+ */
+bool ns_again(struct op_ctx *op, const char *what, mfs_ino_t ino, unsigned int attempt, int *r);
+
+/* namespace_op.c: a change under construction. */
+struct ns_op {
+	struct namespace *ns;
+	struct op_ctx *op;
+	int64_t now;
+	struct change c;
+	struct job_record jobs[NS_JOBS_MAX];
+	unsigned int n_jobs;
+};
+void ns_op_init(struct ns_op *x, struct namespace *ns, struct op_ctx *op);
+void ns_op_release(struct ns_op *x);
+#define NS_AUTOOP MFS_CLEANUP(ns_op_release)
+/* Apply, and wake the reconciler when jobs were queued. */
+int ns_op_apply(struct ns_op *x) MFS_NODISCARD;
+
+/* Queue a job, unless the change has it already. ns_job_place: for the key that ought to hold the file's object. */
+int ns_job_key(struct ns_op *x, const char *key) MFS_NODISCARD;
+int ns_job_file(struct ns_op *x, mfs_ino_t ino, int64_t due) MFS_NODISCARD;
+int ns_job_dir(struct ns_op *x, mfs_ino_t ino) MFS_NODISCARD;
+int ns_job_place(struct ns_op *x, const char *key, mfs_ino_t ino) MFS_NODISCARD;
+/* After a change whose paths were read while a directory moved: have the reconciler look at the file again. */
+int ns_recheck_later(struct namespace *ns, struct op_ctx *op, mfs_ino_t ino) MFS_NODISCARD;
+
+static inline void ns_expect_name(struct write *w, mfs_ino_t parent, const struct mfs_name *name)
+{
+	w->expect.flags |= EXPECT_NAME;
+	w->expect.parent = parent;
+	w->expect.name = name;
+}
+
+static inline void ns_expect_ver(struct write *w, uint64_t ver)
+{
+	w->expect.flags |= EXPECT_VER;
+	w->expect.ver = ver;
+}
+
+/* Is the entry the record's own name (else an alias)? */
+static inline bool ns_is_main(const struct entry *e)
+{
+	return e->id == e->node.attr.ino;
+}
+
+/*
+ * namespace_remove.c: a name of something that is not a directory goes: what unlink does, and rename to what it
+ * replaces. `room` holds what the change borrows and lives as long as it.
+ */
+struct ns_removal {
+	struct node set;
+	struct alias heir; /* the alias that becomes the record's own name */
+	char *path;	   /* owned */
+};
+void ns_removal_release(struct ns_removal *m);
+#define NS_AUTOREMOVAL MFS_CLEANUP(ns_removal_release)
+int ns_remove_name(struct ns_op *x, const struct entry *e, struct ns_removal *room, struct mfs_attr *ret) MFS_NODISCARD;
+
+/* namespace_attr.c: may these bits stay? What a write or a chown takes away. */
+uint32_t ns_mode_without_priv(uint32_t mode);
+/* Removes security.capability and the bits from a copied record; gives the edit mask of what changed. */
+uint32_t ns_kill_priv(struct node *n);
+
+#endif

@@ -1,0 +1,380 @@
+/*
+ * Paths and keys: from an inode or a name to its path and back, the table of directories that makes it cheap, and
+ * where the content of a file belongs.
+ */
+#include <inttypes.h>
+
+#include "common/hash.h"
+#include "meta/namespace_dirs.h"
+#include "meta/namespace_internal.h"
+
+#define DIR_SLOTS     65536u
+#define DEPTH_MAX     1000000u /* a longer chain is a damaged index, not a path */
+#define REREADS_MAX   8u
+#define TEMP_SUFFIX   ".part"
+#define TEMP_RANDOM   6u
+
+/* The table of directories. */
+
+int ns_dirs_new(struct namespace *ns)
+{
+	ns->dirs = calloc(DIR_SLOTS, sizeof(*ns->dirs));
+	return ns->dirs ? 0 : -ENOMEM;
+}
+
+void ns_dirs_free(struct namespace *ns)
+{
+	for (unsigned int i = 0; ns->dirs && i < DIR_SLOTS; i++)
+		free(ns->dirs[i].name);
+	free(ns->dirs);
+	ns->dirs = NULL;
+}
+
+static struct ns_dir_slot *slot_of(struct namespace *ns, mfs_ino_t ino)
+{
+	return &ns->dirs[mfs_hash_u64(ino) % DIR_SLOTS];
+}
+
+static bool dir_find(struct namespace *ns, mfs_ino_t ino, mfs_ino_t *parent, struct mfs_name *name)
+{
+	const struct ns_dir_slot *s;
+
+	if (!ns->dirs)
+		return false;
+	MFS_GUARD(&ns->lock);
+	s = slot_of(ns, ino);
+	if (!s->name || s->ino != ino)
+		return false;
+	*parent = s->parent;
+	name->len = s->len;
+	memcpy(name->bytes, s->name, (size_t)s->len + 1);
+	return true;
+}
+
+/* Only what was read with no directory moving since `stamp`. Out of memory: it is read again next time. */
+static void dir_remember(struct namespace *ns, const struct node *n, struct ns_stamp stamp)
+{
+	struct ns_dir_slot *s;
+	char *name;
+
+	if (!ns->dirs)
+		return;
+	name = strdup(n->name.bytes);
+	if (!name)
+		return;
+	MFS_GUARD(&ns->lock);
+	if (stamp.moving || ns->dir_moves || stamp.gen != ns->dir_gen) {
+		free(name);
+		return;
+	}
+	s = slot_of(ns, n->attr.ino);
+	free(s->name);
+	*s = (struct ns_dir_slot){ .ino = n->attr.ino, .parent = n->parent, .name = name, .len = n->name.len };
+}
+
+static void dir_forget_locked(struct namespace *ns, mfs_ino_t ino) MFS_REQUIRES(ns->lock)
+{
+	struct ns_dir_slot *s;
+
+	if (!ns->dirs || ino == 0)
+		return;
+	s = slot_of(ns, ino);
+	if (s->ino != ino)
+		return;
+	free(s->name);
+	*s = (struct ns_dir_slot){ 0 };
+}
+
+void ns_dir_move_begin(struct namespace *ns, mfs_ino_t a, mfs_ino_t b)
+{
+	MFS_GUARD(&ns->lock);
+
+	ns->dir_moves++;
+	ns->dir_gen++;
+	dir_forget_locked(ns, a);
+	dir_forget_locked(ns, b);
+}
+
+void ns_dir_move_end(struct namespace *ns, mfs_ino_t a, mfs_ino_t b)
+{
+	MFS_GUARD(&ns->lock);
+
+	ns->dir_moves--;
+	ns->dir_gen++;
+	dir_forget_locked(ns, a);
+	dir_forget_locked(ns, b);
+}
+
+struct ns_stamp ns_stamp_now(struct namespace *ns)
+{
+	MFS_GUARD(&ns->lock);
+
+	return (struct ns_stamp){ .gen = ns->dir_gen, .moving = ns->dir_moves > 0 };
+}
+
+bool ns_paths_moved(struct namespace *ns, struct ns_stamp since)
+{
+	MFS_GUARD(&ns->lock);
+
+	return since.moving || ns->dir_moves > 0 || ns->dir_gen != since.gen;
+}
+
+/* Paths. */
+
+/* Where directory `ino` is. -ENOENT: nowhere, -ENOTDIR. */
+static int dir_place(struct namespace *ns, struct op_ctx *op, mfs_ino_t ino, mfs_ino_t *parent, struct mfs_name *name)
+{
+	struct ns_stamp stamp = ns_stamp_now(ns);
+	struct node n = NODE_INIT;
+	int r;
+
+	if (dir_find(ns, ino, parent, name))
+		return 0;
+	r = ns_get_dir(ns, op, ino, &n);
+	if (r < 0)
+		return r;
+	*parent = n.parent;
+	*name = n.name;
+	if (n.parent)
+		dir_remember(ns, &n, stamp);
+	else
+		r = -ENOENT;
+	node_release(&n);
+	return r;
+}
+
+static int prepend_segment(struct mfs_buf *b, const struct mfs_name *name)
+{
+	int r = 0;
+
+	if (b->len)
+		r = mfs_buf_prepend(b, "/", 1);
+	return r < 0 ? r : mfs_buf_prepend(b, name->bytes, name->len);
+}
+
+static int path_once(struct namespace *ns, struct op_ctx *op, mfs_ino_t dir, const struct mfs_name *name,
+		     struct mfs_buf *ret)
+{
+	struct mfs_name segment;
+	int r;
+
+	mfs_buf_clear(ret);
+	r = mfs_buf_append(ret, "", 0);
+	if (r == 0 && name)
+		r = prepend_segment(ret, name);
+	for (unsigned int depth = 0; r == 0 && dir != MFS_ROOT_INO; depth++) {
+		if (depth > DEPTH_MAX)
+			return -ELOOP;
+		r = dir_place(ns, op, dir, &dir, &segment);
+		if (r == 0)
+			r = prepend_segment(ret, &segment);
+	}
+	return r;
+}
+
+/* A path that was put together while a directory moved may never have been: it is read again. */
+int ns_path(struct namespace *ns, struct op_ctx *op, mfs_ino_t dir, const struct mfs_name *name, struct mfs_buf *ret)
+{
+	for (unsigned int i = 0;; i++) {
+		struct ns_stamp stamp = ns_stamp_now(ns);
+		int r = path_once(ns, op, dir, name, ret);
+
+		if (stamp.gen == ns_stamp_now(ns).gen || i >= REREADS_MAX || (r < 0 && r != -ENOENT))
+			return r;
+	}
+}
+
+int namespace_path(struct namespace *ns, struct op_ctx *op, mfs_ino_t ino, struct mfs_buf *ret)
+{
+	struct node n = NODE_INIT;
+	int r;
+
+	mfs_buf_clear(ret);
+	if (ino == MFS_ROOT_INO)
+		return mfs_buf_append(ret, "", 0);
+	r = engine_get(ns->e, op, ino, &n);
+	if (r < 0)
+		return r == -ESTALE ? -ENOENT : r;
+	r = n.parent ? ns_path(ns, op, n.parent, &n.name, ret) : -ENOENT;
+	node_release(&n);
+	return r;
+}
+
+static int get_root(struct namespace *ns, struct op_ctx *op, struct entry *ret)
+{
+	struct entry e = { .id = MFS_ROOT_INO };
+	int r = engine_get(ns->e, op, MFS_ROOT_INO, &e.node);
+
+	if (r == 0)
+		*ret = e;
+	return r;
+}
+
+/* cred NULL: no permission is asked for. */
+static int resolve(struct namespace *ns, struct op_ctx *op, const struct mfs_cred *cred, const char *path, size_t len,
+		   struct entry *ret)
+{
+	const char *end = path + len;
+	struct entry at, next;
+	int r = get_root(ns, op, &at);
+
+	if (r < 0)
+		return r;
+	while (path < end) {
+		const char *slash = memchr(path, '/', (size_t)(end - path));
+		size_t n = (size_t)((slash ? slash : end) - path);
+
+		if (!attr_is_dir(&at.node.attr))
+			r = -ENOTDIR;
+		else if (cred)
+			r = namespace_access(&at.node, cred, 1);
+		next = (struct entry){ 0 };
+		if (r == 0)
+			r = namespace_lookup(ns, op, at.node.attr.ino, path, n, &next);
+		entry_release(&at);
+		if (r < 0)
+			return r;
+		at = next;
+		path += n + (slash != NULL);
+	}
+	*ret = at;
+	return 0;
+}
+
+int namespace_resolve(struct namespace *ns, struct op_ctx *op, const char *path, size_t len, struct entry *ret)
+{
+	return resolve(ns, op, NULL, path, len, ret);
+}
+
+int namespace_resolve_as(struct namespace *ns, struct op_ctx *op, const struct mfs_cred *cred, const char *path,
+			 size_t len, int mask, struct entry *ret)
+{
+	struct entry e;
+	int r = resolve(ns, op, cred, path, len, &e);
+
+	if (r < 0)
+		return r;
+	r = mask ? namespace_access(&e.node, cred, mask) : 0;
+	if (r < 0)
+		entry_release(&e);
+	else
+		*ret = e;
+	return r;
+}
+
+/* Keys. */
+
+static bool key_is_legal(const struct namespace *ns, const char *path)
+{
+	return !ns->opt.hooks.key_is_legal || ns->opt.hooks.key_is_legal(ns->opt.hooks.arg, path);
+}
+
+static int nameless_key(mfs_ino_t ino, struct mfs_buf *ret)
+{
+	mfs_buf_clear(ret);
+	return mfs_buf_printf(ret, NS_RESERVED_NAME "/o/%" PRIu64, ino);
+}
+
+int namespace_path_key(struct namespace *ns, const char *path, mfs_ino_t ino, struct mfs_buf *ret)
+{
+	mfs_buf_clear(ret);
+	return key_is_legal(ns, path) ? mfs_buf_puts(ret, path) : nameless_key(ino, ret);
+}
+
+int ns_path_to_key(struct namespace *ns, mfs_ino_t ino, struct mfs_buf *path)
+{
+	return key_is_legal(ns, path->data) ? 0 : nameless_key(ino, path);
+}
+
+int ns_name_key(struct namespace *ns, struct op_ctx *op, mfs_ino_t dir, const struct mfs_name *name, mfs_ino_t ino,
+		struct mfs_buf *ret)
+{
+	int r = ns_path(ns, op, dir, name, ret);
+
+	return r < 0 ? r : ns_path_to_key(ns, ino, ret);
+}
+
+int ns_ref_is_at(struct namespace *ns, struct op_ctx *op, const struct node *n, mfs_ino_t dir,
+		 const struct mfs_name *name)
+{
+	MFS_AUTOBUF struct mfs_buf key = MFS_BUF_INIT(NS_PATH_MAX);
+	int r;
+
+	if (object_ref_is_empty(&n->ref))
+		return 0;
+	r = ns_name_key(ns, op, dir, name, n->attr.ino, &key);
+	if (r < 0)
+		return r;
+	return !n->ref.bucket && strcmp(n->ref.key, key.data) == 0;
+}
+
+static bool is_alnum(char c)
+{
+	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+}
+
+/* The name that a temporary one (".NAME.XXXXXX" of rsync, "NAME.part") will be given in the end. */
+static bool final_name(const struct mfs_name *n, struct mfs_name *ret)
+{
+	const char *s = n->bytes, *tail = s + n->len - TEMP_RANDOM;
+	size_t suffix = strlen(TEMP_SUFFIX);
+
+	if (n->len > suffix && strcmp(s + n->len - suffix, TEMP_SUFFIX) == 0)
+		return mfs_name_set(ret, s, n->len - suffix) == 0;
+	if (n->len < 1 + 1 + 1 + TEMP_RANDOM || s[0] != '.' || tail[-1] != '.')
+		return false;
+	for (unsigned int i = 0; i < TEMP_RANDOM; i++)
+		if (!is_alnum(tail[i]))
+			return false;
+	return mfs_name_set(ret, s + 1, n->len - 2 - TEMP_RANDOM) == 0;
+}
+
+/* 1: *ret is the final name's key and nobody has that name; 0: use the own one. */
+static int temporary_key(struct namespace *ns, struct op_ctx *op, const struct node *n, struct mfs_buf *ret)
+{
+	struct mfs_name name;
+	struct entry e;
+	int r;
+
+	if (!final_name(&n->name, &name))
+		return 0;
+	r = engine_lookup(ns->e, op, n->parent, &name, &e);
+	if (r == 0)
+		entry_release(&e);
+	if (r != -ENOENT)
+		return r;
+	r = ns_path(ns, op, n->parent, &name, ret);
+	if (r < 0)
+		return r;
+	return key_is_legal(ns, ret->data);
+}
+
+static int key_of_node(struct namespace *ns, struct op_ctx *op, const struct node *n, struct mfs_buf *ret,
+		       bool *ret_temporary)
+{
+	int r;
+
+	*ret_temporary = false;
+	if (!n->parent)
+		return nameless_key(n->attr.ino, ret);
+	r = temporary_key(ns, op, n, ret);
+	if (r == 0)
+		return ns_name_key(ns, op, n->parent, &n->name, n->attr.ino, ret);
+	*ret_temporary = r == 1;
+	return r < 0 ? r : 0;
+}
+
+int namespace_key(struct namespace *ns, struct op_ctx *op, mfs_ino_t ino, struct mfs_buf *ret, bool *ret_temporary)
+{
+	struct node n = NODE_INIT;
+	int r = engine_get(ns->e, op, ino, &n);
+
+	if (r < 0)
+		return r;
+	r = key_of_node(ns, op, &n, ret, ret_temporary);
+	/* Unlinked, or below something removed, while we looked. */
+	if (r == -ENOENT)
+		r = nameless_key(ino, ret);
+	node_release(&n);
+	return r;
+}
