@@ -130,6 +130,13 @@ static void fault_abort(struct object_upload *u, struct op_ctx *op)
 	free(f);
 }
 
+static ssize_t fault_upload_read(struct object_upload *u, struct op_ctx *op, uint64_t off, void *buf, size_t len)
+{
+	int r = hit(u->store);
+
+	return r ? r : object_upload_read(upload_of(u)->inner, op, off, buf, len);
+}
+
 static ssize_t fault_get(struct object_store *s, struct op_ctx *op, const struct object_ref *ref, uint64_t off,
 			 void *buf, size_t len)
 {
@@ -215,6 +222,7 @@ static const struct object_store_ops fault_ops = {
 	.part_copy = fault_part_copy,
 	.complete = fault_complete,
 	.abort = fault_abort,
+	.upload_read = fault_upload_read,
 	.get = fault_get,
 	.open_fd = fault_open_fd,
 	.head = fault_head,

@@ -124,6 +124,7 @@ int localdir_part_copy(struct object_upload *u, struct op_ctx *op, unsigned int 
 int localdir_complete(struct object_upload *u, struct op_ctx *op, uint64_t size, const struct object_meta *meta,
 		      struct object_info *ret) MFS_NODISCARD;
 void localdir_abort(struct object_upload *u, struct op_ctx *op);
+ssize_t localdir_upload_read(struct object_upload *base, struct op_ctx *op, uint64_t off, void *buf, size_t len);
 
 /* mode, owner and mtime as meta has them, where they differ from st. */
 int localdir_set_meta(struct localdir *ld, struct op_ctx *op, int fd, const struct stat *st,

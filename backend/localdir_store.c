@@ -355,7 +355,7 @@ static int localdir_statfs(struct object_store *s, struct op_ctx *op, struct obj
 
 static const struct object_store_ops localdir_ops = {
 	.name = "localdir",
-	.caps = OBJECT_CAP_SPARSE | OBJECT_CAP_FD | OBJECT_CAP_CHEAP_COPY,
+	.caps = OBJECT_CAP_SPARSE | OBJECT_CAP_FD | OBJECT_CAP_CHEAP_COPY | OBJECT_CAP_UPLOAD_READ,
 	.free = localdir_free,
 	.put = localdir_put,
 	.begin = localdir_begin,
@@ -363,6 +363,7 @@ static const struct object_store_ops localdir_ops = {
 	.part_copy = localdir_part_copy,
 	.complete = localdir_complete,
 	.abort = localdir_abort,
+	.upload_read = localdir_upload_read,
 	.get = localdir_get,
 	.open_fd = localdir_open_fd,
 	.head = localdir_head,

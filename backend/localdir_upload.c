@@ -437,3 +437,14 @@ void localdir_abort(struct object_upload *base, struct op_ctx *op)
 	localdir_temp_discard(localdir_of(base->store), &u->temp);
 	free(u);
 }
+
+ssize_t localdir_upload_read(struct object_upload *base, struct op_ctx *op, uint64_t off, void *buf, size_t len)
+{
+	struct localdir_upload *u = upload_of(base);
+	ssize_t n;
+
+	do {
+		n = pread(u->temp.fd, buf, len, (off_t)off);
+	} while (n < 0 && errno == EINTR);
+	return n < 0 ? localdir_error(localdir_of(base->store), op, errno, "read", "upload of ", u->key) : n;
+}

@@ -152,6 +152,19 @@ int object_upload_complete(struct object_upload *u, struct op_ctx *op, uint64_t 
 	return r;
 }
 
+ssize_t object_upload_read(struct object_upload *u, struct op_ctx *op, uint64_t off, void *buf, size_t len)
+{
+	int r;
+
+	assert(u && (buf || !len));
+	r = may_begin(op);
+	if (!r)
+		r = check_range(off, len);
+	if (r)
+		return r;
+	return u->store->ops->upload_read ? u->store->ops->upload_read(u, op, off, buf, len) : -ENOTSUP;
+}
+
 void object_upload_abort(struct object_upload *u, struct op_ctx *op)
 {
 	if (!u)
