@@ -16,7 +16,8 @@ struct notifier;
 struct reconciler;
 struct collector;
 struct control_server;
-struct fuse_session;
+struct atimes;
+struct session;
 
 struct massfs {
 	const struct mfs_config *cfg;
@@ -29,7 +30,8 @@ struct massfs {
 	struct reconciler *reconciler;	/* fs/reconcile.h */
 	struct collector *collector;	/* fs/gc.h */
 	struct control_server *control; /* fs/control.h */
-	struct fuse_session *session;
+	struct atimes *atimes;		/* fs/atime.h */
+	struct session *session;	/* fs/fuse/session.h */
 	uint64_t dev; /* st_dev of the mount, once mounted */
 	_Atomic uint64_t n_ops, n_errors, bytes_read, bytes_written; /* for massfs status */
 };

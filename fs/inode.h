@@ -22,13 +22,15 @@ struct inode {
 	struct inode *next; /* hash chain; inode_table.lock */
 
 	struct mfs_mutex lock; /* guards the fields below */
-	struct mfs_attr attr;  /* the newest we saw (by ver); see inode_update */
+	struct mfs_attr attr;  /* the newest we saw (by ver); see inode_take */
+	uint64_t attr_epoch;   /* the table's epoch at the last inode_invalidate */
 	bool attr_valid;
 	bool gone;	      /* has no record any more (rmdir, removed fifo): attr is what fstat gives */
 	unsigned int n_open;  /* handles, directories too */
 	unsigned int n_open_write;
 	struct content *content; /* regular files with handles; freed with the last one */
-	int64_t atime_dirty;  /* relatime update not yet in the index; 0: none */
+	int64_t atime_dirty;  /* relatime update not yet in the index; 0: none (fs/atime.h) */
+	unsigned int atime_writes; /* counts up when a write-back of it begins and ends: odd, one is under way */
 };
 
 int inode_table_new(struct inode_table **ret) MFS_NODISCARD;
@@ -45,8 +47,22 @@ void inode_put(struct inode_table *t, struct inode **ip); /* leaves NULL */
 void inode_looked_up(struct inode_table *t, struct inode *i);
 void inode_forget(struct inode_table *t, mfs_ino_t ino, uint64_t n);
 
-/* Take attr over if it is as new as what we have (ver); then *attr, with dirty content laid over it. */
+/*
+ * Attributes. A request takes the table's epoch before it reads or changes the index, and hands over with it what the
+ * index answered. inode_take() keeps attr if it is newer (ver) than what we have, as valid unless the inode was
+ * invalidated since that epoch (then the answer may be older than the change that invalidated); *attr becomes the
+ * newest known, with dirty content and access time laid over it: what stat shows. inode_update() is inode_take() for
+ * attributes that are known to be the latest.
+ */
+uint64_t inode_epoch(const struct inode_table *t);
+void inode_take(struct inode *i, uint64_t epoch, struct mfs_attr *attr);
 void inode_update(struct inode *i, struct mfs_attr *attr);
+/* The index changed behind it (a child came or went, a verb): what we have is not valid any more. */
+void inode_invalidate(struct inode_table *t, struct inode *i);
+/* What stat shows, from here. False: not known, read the index. */
+bool inode_attr(struct inode *i, struct mfs_attr *ret);
+/* It lost its record for good; attr is what fstat shows from now on. */
+void inode_set_gone(struct inode *i, const struct mfs_attr *attr);
 
 /* Call fn on each inode (a ref is held, no lock): for atime flush, drain, notify. */
 void inode_table_walk(struct inode_table *t, void (*fn)(struct inode *i, void *arg), void *arg);

@@ -1,0 +1,100 @@
+/*
+ * What concerns the mount as a whole, whoever asks for it: making everything durable.
+ */
+#include "fs/fs.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "common/clock.h"
+#include "fs/atime.h"
+#include "fs/reconcile.h"
+
+struct dirty_list {
+	struct inode **v; /* a ref each, and one count in n_open so that the content stays */
+	size_t n, cap;
+	int r;
+};
+
+static void collect_dirty(struct inode *i, void *arg)
+{
+	struct dirty_list *l = arg;
+	MFS_GUARD(&i->lock);
+
+	if (!i->content || !content_is_dirty(i->content))
+		return;
+	if (l->n == l->cap) {
+		size_t cap = l->cap ? 2 * l->cap : 64;
+		struct inode **v = realloc(l->v, cap * sizeof(struct inode *));
+
+		if (!v) {
+			l->r = -ENOMEM;
+			return;
+		}
+		l->v = v;
+		l->cap = cap;
+	}
+	i->n_open++;
+	l->v[l->n++] = inode_ref(i);
+}
+
+/* Commit one, and give back what collect_dirty() took. */
+static int commit_one(struct massfs *fs, struct op_ctx *op, struct inode **ip)
+{
+	struct inode *i = *ip;
+	struct content *last = NULL;
+	uint64_t epoch = inode_epoch(fs->inodes);
+	struct mfs_attr attr;
+	bool done;
+	int r = content_flush(i->content, op, &attr, &done);
+
+	if (r == 0 && done)
+		inode_take(i, epoch, &attr);
+	{
+		MFS_GUARD(&i->lock);
+
+		if (--i->n_open == 0)
+			last = MFS_TAKE(i->content);
+	}
+	content_free(last);
+	inode_put(fs->inodes, ip);
+	return r;
+}
+
+static int commit_all(struct massfs *fs, struct op_ctx *op, void (*report)(void *arg, uint64_t done, uint64_t total),
+		      void *arg)
+{
+	struct dirty_list l = { 0 };
+	int r, r2;
+
+	inode_table_walk(fs->inodes, collect_dirty, &l);
+	r = l.r;
+	for (size_t k = 0; k < l.n; k++) {
+		r2 = commit_one(fs, op, &l.v[k]);
+		if (r == 0)
+			r = r2;
+		if (report)
+			report(arg, k + 1, l.n);
+	}
+	free(l.v);
+	return r;
+}
+
+int massfs_drain(struct massfs *fs, struct op_ctx *op, void (*report)(void *arg, uint64_t done, uint64_t total),
+		 void *arg)
+{
+	uint64_t left;
+	int r, r2;
+
+	if (fs->cfg->ro)
+		return 0;
+	r = commit_all(fs, op, report, arg);
+	r2 = atimes_flush(fs->atimes, op);
+	if (r == 0)
+		r = r2;
+	r2 = reconcile_run(fs->vol, op, mfs_now_ns(), &left, NULL, NULL);
+	if (r == 0)
+		r = r2;
+	r2 = engine_sync(fs->vol->engine, op);
+	return r ? r : r2;
+}

@@ -1,0 +1,140 @@
+/*
+ * Open regular files: one content per inode, made with the first handle that needs it, freed with the last handle.
+ */
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/log.h"
+#include "fs/fuse/ops.h"
+
+int handle_new(struct request *rq, struct inode *i, int flags, struct handle **ret)
+{
+	struct handle *h = calloc(1, sizeof(*h));
+
+	(void)rq;
+	if (!h)
+		return -ENOMEM;
+	h->inode = inode_ref(i);
+	h->writes = (flags & O_ACCMODE) != O_RDONLY;
+	MFS_GUARD(&i->lock);
+	i->n_open++;
+	i->n_open_write += h->writes;
+	*ret = h;
+	return 0;
+}
+
+static struct content *content_of(struct inode *i)
+{
+	MFS_GUARD(&i->lock);
+
+	return i->content;
+}
+
+/* It stays as long as the handle counts in n_open. */
+static int make_content(struct request *rq, struct inode *i, struct content **ret)
+{
+	struct content *made, *spare;
+	int r = content_open(&rq->fs->content_env, &rq->op, i->ino, &made);
+
+	if (r < 0)
+		return r;
+	{
+		MFS_GUARD(&i->lock);
+
+		spare = i->content ? made : NULL; /* another thread was faster */
+		if (!i->content)
+			i->content = made;
+		*ret = i->content;
+	}
+	content_free(spare);
+	return 0;
+}
+
+int handle_content(struct request *rq, struct handle *h, bool write, struct content **ret)
+{
+	struct inode *i = h->inode;
+	int r = 0;
+
+	*ret = content_of(i);
+	if (!*ret)
+		r = make_content(rq, i, ret);
+	if (r < 0 || !write)
+		return r;
+	MFS_GUARD(&i->lock);
+	if (!h->counted)
+		content_writer_opened(*ret);
+	h->counted = true;
+	return 0;
+}
+
+int handle_flush(struct request *rq, struct handle *h, bool *ret_done)
+{
+	struct content *c = content_of(h->inode);
+	struct mfs_attr attr;
+	int r;
+
+	*ret_done = false;
+	if (!c)
+		return 0;
+	r = content_flush(c, &rq->op, &attr, ret_done);
+	if (r == 0 && *ret_done)
+		inode_take(h->inode, rq->epoch, &attr);
+	return r;
+}
+
+int handle_truncate(struct request *rq, struct handle *h, uint64_t size)
+{
+	struct mfs_attr attr = { 0 };
+	struct content *c;
+	int r = handle_content(rq, h, true, &c);
+
+	if (r == 0)
+		r = content_truncate(c, &rq->op, size, &attr);
+	if (r == 0 && attr.ino)
+		inode_take(h->inode, rq->epoch, &attr);
+	return r;
+}
+
+/* The last commit, for which nobody waits any more: FLUSH has told close() of errors. */
+static void flush_at_release(struct request *rq, struct handle *h, struct content *c)
+{
+	bool done;
+	int r;
+
+	if (content_is_dirty(c)) {
+		r = handle_flush(rq, h, &done);
+		if (r < 0)
+			mfs_log(MFS_LOG_FS, MFS_LOG_ERR, &rq->op,
+				"inode %" PRIu64 ": what was written is not stored (%s); it is tried again at the next "
+				"flush while the file is open, else lost",
+				h->inode->ino, strerror(-r));
+	}
+	content_writer_closed(c);
+}
+
+void handle_close(struct request *rq, struct handle *h)
+{
+	struct inode *i = h->inode;
+	struct content *c = NULL;
+	bool trashed = false;
+
+	if (h->counted)
+		flush_at_release(rq, h, content_of(i));
+	{
+		MFS_GUARD(&i->lock);
+
+		i->n_open--;
+		i->n_open_write -= h->writes;
+		if (i->n_open == 0) {
+			c = MFS_TAKE(i->content);
+			trashed = i->attr.flags & ATTR_IN_TRASH;
+		}
+	}
+	content_free(c);
+	if (trashed && namespace_closed(rq->fs->vol->ns, &rq->op, i->ino) < 0)
+		mfs_debug(MFS_LOG_FS, &rq->op, "inode=%" PRIu64 " still counts as open in the trash", i->ino);
+	inode_put(rq->fs->inodes, &h->inode);
+	free(h);
+}

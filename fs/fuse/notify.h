@@ -1,0 +1,24 @@
+/*
+ * What the kernel must forget. Such a notification can wait for locks of the kernel that a request of ours holds, so
+ * it is sent by a thread of its own that nobody waits for and that holds nothing of ours.
+ */
+#ifndef MASSFS_FS_FUSE_NOTIFY_H
+#define MASSFS_FS_FUSE_NOTIFY_H
+
+#include <stdbool.h>
+
+#include "fs/fs.h"
+
+struct notifier;
+
+int notifier_start(struct massfs *fs, struct notifier **ret) MFS_NODISCARD;
+/* After the kernel connection has ended (it sets blocked ones free). NULL: nothing. */
+void notifier_stop(struct notifier *n);
+
+/* Queued; from any thread, with any lock. n NULL: nothing. */
+/* Attributes, and with `data` the pages too. */
+void notify_inode(struct notifier *n, mfs_ino_t ino, bool data);
+/* The name, also when it was not there (a negative entry). */
+void notify_entry(struct notifier *n, mfs_ino_t parent, const char *name, size_t len);
+
+#endif

@@ -1,0 +1,125 @@
+/*
+ * What the ops_*.c files share: a request, its one reply, open handles. Private to fs/fuse/.
+ *
+ * Each op begins a request on its stack, works without a lock held across a seam call, and replies exactly once
+ * through a reply_* below, last. The kernel checks permission (default_permissions); the ops do not.
+ */
+#ifndef MASSFS_FS_FUSE_OPS_H
+#define MASSFS_FS_FUSE_OPS_H
+
+#define FUSE_USE_VERSION 314
+#include <fuse_lowlevel.h>
+
+#include <errno.h>
+
+#include "common/op_ctx.h"
+#include "fs/atime.h"
+#include "fs/fs.h"
+
+struct request {
+	fuse_req_t req;
+	struct massfs *fs;
+	struct op_ctx op;
+	uint64_t epoch; /* of the inode table when it began, for inode_take() */
+	bool interruptible;
+};
+
+void request_begin(struct request *rq, fuse_req_t req);
+/*
+ * From here on a fatal signal of the caller cancels op. For waits that leave nothing half done. Other signals do not:
+ * programs do not expect EINTR of a regular file, and local filesystems never give it.
+ */
+void request_interruptible(struct request *rq);
+
+/* The reply; nothing may follow. r is 0 or -errno. */
+void reply_err(struct request *rq, int r);
+void reply_attr(struct request *rq, const struct mfs_attr *attr);
+void reply_data(struct request *rq, const void *buf, size_t len);
+void reply_written(struct request *rq, size_t len);
+void reply_size(struct request *rq, size_t size); /* of an extended attribute */
+/* An entry: counts the lookup before it is sent and takes it back if it cannot be. */
+void reply_entry(struct request *rq, struct inode *i, const struct mfs_attr *attr);
+
+/* The kernel's number of an inode, and back. */
+static inline fuse_ino_t nodeid_of(const struct massfs *fs, mfs_ino_t ino)
+{
+	return ino == fs->vol->root ? FUSE_ROOT_ID : ino;
+}
+static inline mfs_ino_t ino_of(const struct massfs *fs, fuse_ino_t nodeid)
+{
+	return nodeid == FUSE_ROOT_ID ? fs->vol->root : nodeid;
+}
+
+void attr_to_stat(const struct massfs *fs, const struct mfs_attr *attr, struct stat *st);
+void attr_to_entry(const struct massfs *fs, const struct mfs_attr *attr, struct fuse_entry_param *e);
+double attr_timeout(const struct massfs *fs, const struct mfs_attr *attr);
+
+/* The inode of a request, a ref for the caller. -ENOMEM. */
+int request_inode(struct request *rq, fuse_ino_t nodeid, struct inode **ret) MFS_NODISCARD;
+/* Its attributes as stat shows them: known ones, or 1 round trip. -ESTALE. */
+int request_attr(struct request *rq, struct inode *i, struct mfs_attr *ret) MFS_NODISCARD;
+/* A name came or went in it. */
+void request_dir_changed(struct request *rq, fuse_ino_t dir);
+/* The file lost a name; attr is what it is now. */
+void request_unlinked(struct request *rq, struct mfs_attr *attr);
+
+/* Open regular file. */
+struct handle {
+	struct inode *inode; /* a ref */
+	bool writes;	     /* opened for writing */
+	bool counted;	     /* content knows of this writer; inode.lock */
+};
+
+int handle_new(struct request *rq, struct inode *i, int flags, struct handle **ret) MFS_NODISCARD;
+/* The bytes: made with the first use. `write`: this handle is going to change them. */
+int handle_content(struct request *rq, struct handle *h, bool write, struct content **ret) MFS_NODISCARD;
+/* Make what was written durable. *ret_done: there was something. */
+int handle_flush(struct request *rq, struct handle *h, bool *ret_done) MFS_NODISCARD;
+/* Commits what is still dirty (failures are logged), gives everything back. */
+void handle_close(struct request *rq, struct handle *h);
+int handle_truncate(struct request *rq, struct handle *h, uint64_t size) MFS_NODISCARD;
+
+static inline struct handle *handle_of(const struct fuse_file_info *fi)
+{
+	return (struct handle *)(uintptr_t)fi->fh;
+}
+
+/* The ops. */
+void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name);
+void op_forget(fuse_req_t req, fuse_ino_t ino, uint64_t nlookup);
+void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forgets);
+void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set, struct fuse_file_info *fi);
+void op_statfs(fuse_req_t req, fuse_ino_t ino);
+
+void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev);
+void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode);
+void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name);
+void op_readlink(fuse_req_t req, fuse_ino_t ino);
+void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent, const char *name);
+void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name);
+void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name);
+void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t to, const char *to_name,
+	       unsigned int flags);
+
+void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi);
+void op_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi);
+void op_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void op_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi);
+
+void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi);
+void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi);
+void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_t off, struct fuse_file_info *fi);
+void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi);
+void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t len, struct fuse_file_info *fi);
+
+void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value, size_t size, int flags);
+void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size);
+void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size);
+void op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name);
+
+#endif

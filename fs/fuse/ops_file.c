@@ -1,0 +1,267 @@
+/*
+ * Open files: create, open, read, write, flush, release, fsync, fallocate.
+ */
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "fs/fuse/notify.h"
+#include "fs/fuse/ops.h"
+
+/* A truncating open clears what a write would; the kernel leaves that to us (FUSE_ATOMIC_O_TRUNC). */
+static int drop_privileges(struct request *rq, struct inode *i)
+{
+	struct set_attr sa = { .kill_priv = true };
+	struct mfs_attr attr;
+	bool suid;
+	int r = request_attr(rq, i, &attr);
+
+	if (r < 0)
+		return r;
+	suid = (attr.mode & S_ISUID) || (attr.mode & (S_ISGID | S_IXGRP)) == (S_ISGID | S_IXGRP);
+	if (rq->op.uid != 0 && (suid || (attr.flags & ATTR_HAS_CAP)))
+		r = namespace_setattr(rq->fs->vol->ns, &rq->op, i->ino, &sa, &attr);
+	else if (attr.flags & ATTR_HAS_CAP)
+		r = namespace_removexattr(rq->fs->vol->ns, &rq->op, i->ino, "security.capability", &attr);
+	else
+		return 0;
+	if (r == 0) {
+		inode_take(i, rq->epoch, &attr);
+		notify_inode(rq->fs->notifier, i->ino, false);
+	}
+	return r;
+}
+
+static int open_file(struct request *rq, struct inode *i, struct fuse_file_info *fi)
+{
+	struct handle *h;
+	struct content *c;
+	int r = handle_new(rq, i, fi->flags, &h);
+
+	if (r < 0)
+		return r;
+	/* A file that was made and is closed without a write has its (empty) object too: writers count from here. */
+	if (h->writes)
+		r = handle_content(rq, h, true, &c);
+	if (r == 0 && (fi->flags & O_TRUNC)) {
+		r = handle_truncate(rq, h, 0);
+		if (r == 0)
+			r = drop_privileges(rq, i);
+	}
+	if (r < 0) {
+		handle_close(rq, h);
+		return r;
+	}
+	fi->fh = (uintptr_t)h;
+	/* Pages stay, as all changes go through this kernel; but a read that moves the access time must be seen here. */
+	fi->keep_cache = h->writes || (fi->flags & O_NOATIME) || !atime_is_due(rq->fs->atimes, i);
+	fi->noflush = !h->writes;
+	return 0;
+}
+
+void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct request rq;
+	struct mfs_attr attr;
+	struct inode *i;
+	int r;
+
+	request_begin(&rq, req);
+	r = request_inode(&rq, ino, &i);
+	if (r < 0)
+		return reply_err(&rq, r);
+	r = request_attr(&rq, i, &attr);
+	if (r == 0)
+		r = open_file(&rq, i, fi);
+	inode_put(rq.fs->inodes, &i);
+	if (r < 0)
+		return reply_err(&rq, r);
+	if (fuse_reply_open(req, fi) < 0)
+		handle_close(&rq, handle_of(fi)); /* interrupted: there will be no RELEASE */
+}
+
+static int make_file(struct request *rq, fuse_ino_t parent, const char *name, mode_t mode, struct mfs_attr *ret)
+{
+	struct make m = { .parent = ino_of(rq->fs, parent),
+			  .name = name,
+			  .name_len = strlen(name),
+			  .mode = S_IFREG | (mode & 07777) };
+	struct node n = NODE_INIT;
+	int r = namespace_make(rq->fs->vol->ns, &rq->op, &m, &n);
+
+	if (r < 0)
+		return r;
+	*ret = n.attr;
+	node_release(&n);
+	request_dir_changed(rq, parent);
+	return 0;
+}
+
+void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi)
+{
+	struct request rq;
+	struct fuse_entry_param e;
+	struct mfs_attr attr;
+	struct inode *i = NULL;
+	int r;
+
+	request_begin(&rq, req);
+	r = make_file(&rq, parent, name, mode, &attr);
+	/* A verb put a file there that the kernel does not know of: it looks again, and checks permission. */
+	if (r == -EEXIST && !(fi->flags & O_EXCL))
+		r = -ESTALE;
+	if (r < 0)
+		return reply_err(&rq, r);
+	i = inode_get(rq.fs->inodes, attr.ino);
+	if (!i)
+		return reply_err(&rq, -ENOMEM);
+	inode_take(i, rq.epoch, &attr);
+	fi->flags &= ~O_TRUNC;
+	r = open_file(&rq, i, fi);
+	if (r < 0) {
+		inode_put(rq.fs->inodes, &i);
+		return reply_err(&rq, r);
+	}
+	attr_to_entry(rq.fs, &attr, &e);
+	inode_looked_up(rq.fs->inodes, i);
+	if (fuse_reply_create(req, &e, fi) < 0) {
+		handle_close(&rq, handle_of(fi));
+		inode_forget(rq.fs->inodes, attr.ino, 1);
+	}
+	inode_put(rq.fs->inodes, &i);
+}
+
+void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)
+{
+	struct handle *h = handle_of(fi);
+	struct request rq;
+	struct content *c;
+	ssize_t n;
+	char *buf;
+	int r;
+
+	(void)ino;
+	request_begin(&rq, req);
+	request_interruptible(&rq);
+	r = handle_content(&rq, h, false, &c);
+	if (r < 0)
+		return reply_err(&rq, r);
+	buf = malloc(size ? size : 1);
+	if (!buf)
+		return reply_err(&rq, -ENOMEM);
+	n = content_read(c, &rq.op, (uint64_t)off, buf, size);
+	if (n >= 0) {
+		if (!(fi->flags & O_NOATIME))
+			atime_touch(rq.fs->atimes, h->inode);
+		atomic_fetch_add(&rq.fs->bytes_read, (uint64_t)n);
+		reply_data(&rq, buf, (size_t)n);
+	} else {
+		reply_err(&rq, (int)n);
+	}
+	free(buf);
+}
+
+/*
+ * The offset is the kernel's also with O_APPEND: it holds the only view of the size (one mount), and pages written back
+ * through an appending handle have their own place.
+ */
+void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_t off, struct fuse_file_info *fi)
+{
+	struct request rq;
+	struct content *c;
+	int r;
+
+	(void)ino;
+	request_begin(&rq, req);
+	request_interruptible(&rq);
+	r = handle_content(&rq, handle_of(fi), true, &c);
+	if (r == 0)
+		r = content_write(c, &rq.op, (uint64_t)off, buf, size, false);
+	if (r < 0)
+		return reply_err(&rq, r);
+	atomic_fetch_add(&rq.fs->bytes_written, size);
+	reply_written(&rq, size);
+}
+
+void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct handle *h = handle_of(fi);
+	struct request rq;
+	bool done;
+
+	(void)ino;
+	request_begin(&rq, req);
+	reply_err(&rq, h->writes ? handle_flush(&rq, h, &done) : 0);
+}
+
+void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct request rq;
+
+	(void)ino;
+	request_begin(&rq, req);
+	handle_close(&rq, handle_of(fi));
+	reply_err(&rq, 0);
+}
+
+void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
+{
+	struct request rq;
+	bool done;
+	int r;
+
+	(void)ino;
+	(void)datasync;
+	request_begin(&rq, req);
+	r = handle_flush(&rq, handle_of(fi), &done);
+	/* A commit is durable and so is what came before it; without one, name and attributes may not be yet. */
+	if (r == 0 && !done)
+		r = engine_sync(rq.fs->vol->engine, &rq.op);
+	reply_err(&rq, r);
+}
+
+/* Space is taken when bytes are written; what can be promised is that there is as much free now. */
+static int check_room(struct request *rq, uint64_t bytes)
+{
+	struct object_statfs s;
+	int r = object_statfs(rq->fs->vol->store, &rq->op, &s);
+
+	if (r == 0 && bytes > s.avail)
+		r = -ENOSPC;
+	return r;
+}
+
+static int allocate(struct request *rq, struct handle *h, int mode, off_t off, off_t len)
+{
+	struct mfs_attr attr;
+	uint64_t end;
+	int r;
+
+	if (mode & ~FALLOC_FL_KEEP_SIZE)
+		return -EOPNOTSUPP;
+	if (off < 0 || len <= 0)
+		return -EINVAL;
+	end = (uint64_t)off + (uint64_t)len;
+	if (end > (uint64_t)MFS_FILE_SIZE_MAX)
+		return -EFBIG;
+	r = request_attr(rq, h->inode, &attr);
+	if (r < 0)
+		return r;
+	if (end <= attr.size)
+		return 0;
+	r = check_room(rq, end - attr.size);
+	if (r < 0 || mode & FALLOC_FL_KEEP_SIZE)
+		return r;
+	return handle_truncate(rq, h, end);
+}
+
+void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t len, struct fuse_file_info *fi)
+{
+	struct request rq;
+
+	(void)ino;
+	request_begin(&rq, req);
+	reply_err(&rq, allocate(&rq, handle_of(fi), mode, off, len));
+}

@@ -1,0 +1,165 @@
+/*
+ * Names: mknod, mkdir, symlink, readlink, link, unlink, rmdir, rename. What they mean is in meta/namespace.c; here is
+ * who has to hear of it.
+ */
+#include <string.h>
+#include <sys/stat.h>
+
+#include "fs/fuse/ops.h"
+
+static void make(struct request *rq, fuse_ino_t parent, const struct make *m)
+{
+	struct node n = NODE_INIT;
+	struct mfs_attr attr;
+	struct inode *i;
+	int r = namespace_make(rq->fs->vol->ns, &rq->op, m, &n);
+
+	if (r < 0)
+		return reply_err(rq, r);
+	attr = n.attr;
+	node_release(&n);
+	request_dir_changed(rq, parent);
+	i = inode_get(rq->fs->inodes, attr.ino);
+	if (!i)
+		return reply_err(rq, -ENOMEM);
+	inode_take(i, rq->epoch, &attr);
+	reply_entry(rq, i, &attr);
+	inode_put(rq->fs->inodes, &i);
+}
+
+void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev)
+{
+	struct request rq;
+
+	request_begin(&rq, req);
+	make(&rq, parent,
+	     &(struct make){ .parent = ino_of(rq.fs, parent),
+			     .name = name,
+			     .name_len = strlen(name),
+			     .mode = mode,
+			     .rdev = rdev });
+}
+
+void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
+{
+	struct request rq;
+
+	request_begin(&rq, req);
+	make(&rq, parent,
+	     &(struct make){ .parent = ino_of(rq.fs, parent),
+			     .name = name,
+			     .name_len = strlen(name),
+			     .mode = S_IFDIR | (mode & 07777) });
+}
+
+void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name)
+{
+	struct request rq;
+
+	request_begin(&rq, req);
+	make(&rq, parent,
+	     &(struct make){ .parent = ino_of(rq.fs, parent),
+			     .name = name,
+			     .name_len = strlen(name),
+			     .mode = S_IFLNK | 0777,
+			     .symlink = target });
+}
+
+void op_readlink(fuse_req_t req, fuse_ino_t ino)
+{
+	struct request rq;
+	struct node n = NODE_INIT;
+	struct inode *i = NULL;
+	struct mfs_attr attr;
+	int r;
+
+	request_begin(&rq, req);
+	r = namespace_get(rq.fs->vol->ns, &rq.op, ino_of(rq.fs, ino), &n);
+	if (r == 0 && !n.symlink)
+		r = -EINVAL;
+	if (r == 0)
+		r = request_inode(&rq, ino, &i);
+	if (r < 0) {
+		node_release(&n);
+		return reply_err(&rq, r);
+	}
+	attr = n.attr;
+	inode_take(i, rq.epoch, &attr);
+	atime_touch(rq.fs->atimes, i);
+	inode_put(rq.fs->inodes, &i);
+	fuse_reply_readlink(req, n.symlink);
+	node_release(&n);
+}
+
+void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent, const char *name)
+{
+	struct request rq;
+	struct mfs_attr attr;
+	struct inode *i;
+	int r;
+
+	request_begin(&rq, req);
+	r = namespace_link(rq.fs->vol->ns, &rq.op, ino_of(rq.fs, ino), ino_of(rq.fs, parent), name, strlen(name),
+			   &attr);
+	if (r < 0)
+		return reply_err(&rq, r);
+	request_dir_changed(&rq, parent);
+	i = inode_get(rq.fs->inodes, attr.ino);
+	if (!i)
+		return reply_err(&rq, -ENOMEM);
+	inode_take(i, rq.epoch, &attr);
+	reply_entry(&rq, i, &attr);
+	inode_put(rq.fs->inodes, &i);
+}
+
+typedef int remove_fn(struct namespace *ns, struct op_ctx *op, mfs_ino_t parent, const char *name, size_t len,
+		      struct mfs_attr *ret);
+
+static void remove_name(fuse_req_t req, fuse_ino_t parent, const char *name, remove_fn *fn)
+{
+	struct request rq;
+	struct mfs_attr attr;
+	int r;
+
+	request_begin(&rq, req);
+	r = fn(rq.fs->vol->ns, &rq.op, ino_of(rq.fs, parent), name, strlen(name), &attr);
+	if (r == 0) {
+		request_unlinked(&rq, &attr);
+		request_dir_changed(&rq, parent);
+	}
+	reply_err(&rq, r);
+}
+
+void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	remove_name(req, parent, name, namespace_unlink);
+}
+
+void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	remove_name(req, parent, name, namespace_rmdir);
+}
+
+void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t to, const char *to_name,
+	       unsigned int flags)
+{
+	struct rename_result res = { 0 };
+	struct request rq;
+	struct inode *i;
+	int r;
+
+	request_begin(&rq, req);
+	r = namespace_rename(rq.fs->vol->ns, &rq.op, ino_of(rq.fs, parent), name, strlen(name), ino_of(rq.fs, to),
+			     to_name, strlen(to_name), flags, &res);
+	if (r < 0)
+		return reply_err(&rq, r);
+	request_dir_changed(&rq, parent);
+	request_dir_changed(&rq, to);
+	i = inode_find(rq.fs->inodes, res.moved.ino);
+	if (i)
+		inode_take(i, rq.epoch, &res.moved);
+	inode_put(rq.fs->inodes, &i);
+	if (res.replaced.ino)
+		request_unlinked(&rq, &res.replaced);
+	reply_err(&rq, 0);
+}

@@ -1,0 +1,383 @@
+/*
+ * A mount's life: what it owns is started in one order and stopped in the reverse one. Signals are taken by a thread
+ * (the keeper), which also says when the mount is ready.
+ */
+#include "fs/mount.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <malloc.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/resource.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include "common/log.h"
+#include "common/mountinfo.h"
+#include "common/op_ctx.h"
+#include "fs/atime.h"
+#include "fs/control.h"
+#include "fs/fs.h"
+#include "fs/fuse/notify.h"
+#include "fs/fuse/session.h"
+#include "fs/gc.h"
+#include "fs/reconcile.h"
+
+#define EX_SYSTEM 2 /* mount(8)'s exit codes */
+#define EX_FAIL	  32
+
+#define UPLOADERS	 4
+#define UPLOAD_QUEUE	 64
+#define READ_AHEAD_KB	 4096
+#define UNMOUNT_GRACE_MS 3000
+
+struct mount {
+	struct massfs fs;
+	int ready_fd;
+	sigset_t signals; /* the keeper's */
+	pthread_t keeper;
+	bool has_keeper;
+	atomic_bool stopping;
+};
+
+static bool is_open(void *arg, mfs_ino_t ino)
+{
+	struct massfs *fs = arg;
+	struct inode *i = inode_find(fs->inodes, ino);
+	bool open = false;
+
+	if (i) {
+		MFS_GUARD(&i->lock);
+
+		open = i->n_open > 0;
+	}
+	inode_put(fs->inodes, &i);
+	return open;
+}
+
+static bool key_is_legal(void *arg, const char *key)
+{
+	struct massfs *fs = arg;
+
+	return !fs->vol || object_key_is_legal(fs->vol->store, key);
+}
+
+static void jobs_queued(void *arg)
+{
+	struct massfs *fs = arg;
+
+	reconciler_wake(fs->reconciler);
+}
+
+/* Many threads on few cores: without this each gets an arena of its own, and freed memory stays in all of them. */
+static void bound_heap(void)
+{
+	mallopt(M_ARENA_MAX, 4);
+	mallopt(M_MMAP_THRESHOLD, 2 << 20); /* a reply of 1 MiB is no mmap each time; parts are */
+	mallopt(M_TRIM_THRESHOLD, 8 << 20);
+}
+
+/* Each open file may hold a descriptor of its object. */
+static void raise_fd_limit(void)
+{
+	struct rlimit lim;
+
+	if (getrlimit(RLIMIT_NOFILE, &lim) == 0 && lim.rlim_cur < lim.rlim_max) {
+		lim.rlim_cur = lim.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &lim);
+	}
+}
+
+/* The kernel offers 128 KiB at INIT and no more; the file in sysfs takes what we want. Root only, best effort. */
+static void raise_read_ahead(const struct mfs_config *cfg, uint64_t dev)
+{
+	unsigned int kb = cfg->has_read_ahead_kb ? cfg->read_ahead_kb : READ_AHEAD_KB;
+	char path[80];
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/sys/class/bdi/%u:%u/read_ahead_kb", major(dev), minor(dev));
+	f = fopen(path, "we");
+	if (!f)
+		return;
+	fprintf(f, "%u\n", kb);
+	fclose(f);
+}
+
+/* From mountinfo and not by stat: under an automount a look at the path would wait for the one who waits for us. */
+static uint64_t find_dev(const struct mfs_config *cfg)
+{
+	MFS_AUTOMOUNTINFO struct mountinfo mi = { 0 };
+	const struct mountinfo_entry *e;
+
+	if (mountinfo_read(NULL, &mi) < 0)
+		return 0;
+	e = mountinfo_top(&mi, cfg->mountpoint);
+	return e && mountinfo_is_fuse(e) ? e->dev : 0;
+}
+
+static void say_ready(struct mount *m)
+{
+	if (m->ready_fd < 0)
+		return;
+	(void)!write(m->ready_fd, "", 1);
+	close(m->ready_fd);
+	m->ready_fd = -1;
+}
+
+/* The reason goes to whoever waits for the mount. */
+static void say_failed(struct mount *m, const char *reason)
+{
+	if (m->ready_fd < 0) {
+		fprintf(stderr, "massfs: %s\n", reason);
+		return;
+	}
+	(void)!write(m->ready_fd, reason, strlen(reason));
+	close(m->ready_fd);
+	m->ready_fd = -1;
+}
+
+/* The kernel has been answered: does the index answer too? */
+static int become_ready(struct mount *m)
+{
+	struct massfs *fs = &m->fs;
+	struct op_ctx op = { 0 };
+	struct node n = NODE_INIT;
+	int r = namespace_get(fs->vol->ns, &op, fs->vol->root, &n);
+
+	node_release(&n);
+	if (r < 0)
+		return r;
+	fs->dev = find_dev(fs->cfg);
+	if (fs->dev) {
+		raise_read_ahead(fs->cfg, fs->dev);
+		r = control_start(fs, &fs->control);
+		if (r < 0)
+			mfs_log(MFS_LOG_FS, MFS_LOG_WARN, NULL, "no control socket (%s): massfs's verbs do not reach this mount",
+				strerror(-r));
+	}
+	mfs_log(MFS_LOG_FS, MFS_LOG_INFO, NULL, "%s mounted on %s", fs->cfg->source ? fs->cfg->source : fs->vol->dir,
+		fs->cfg->mountpoint);
+	say_ready(m);
+	return 0;
+}
+
+/* The next signal; 0: the mount has ended by itself. */
+static int next_signal(struct mount *m)
+{
+	int sig;
+
+	for (;;) {
+		if (sigwait(&m->signals, &sig) != 0)
+			continue;
+		if (atomic_load(&m->stopping))
+			return 0;
+		if (sig != SIGUSR2)
+			return sig;
+	}
+}
+
+/* Shared mappings reach us only as writes of the kernel; once it is unmounted by force they would be lost. */
+static void sync_pages(const char *mountpoint)
+{
+	int fd = open(mountpoint, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (fd < 0)
+		return;
+	(void)syncfs(fd);
+	close(fd);
+}
+
+/* Take it away as umount -l does; who still uses it has a moment, then the connection is cut. */
+static void end_by_signal(struct mount *m, int sig)
+{
+	struct massfs *fs = &m->fs;
+
+	mfs_log(MFS_LOG_FS, MFS_LOG_INFO, NULL, "%s: unmounting %s", strsignal(sig), fs->cfg->mountpoint);
+	sync_pages(fs->cfg->mountpoint);
+	if (umount2(fs->cfg->mountpoint, MNT_DETACH | UMOUNT_NOFOLLOW) == 0 &&
+	    session_wait_end(fs->session, UNMOUNT_GRACE_MS))
+		return;
+	session_exit(fs->session);
+}
+
+static void *keep(void *arg)
+{
+	struct mount *m = arg;
+	int sig, r;
+
+	if (!session_wait_init(m->fs.session))
+		return NULL;
+	r = become_ready(m);
+	if (r < 0) {
+		char reason[200];
+
+		snprintf(reason, sizeof(reason), "the root of the volume cannot be read: %s", strerror(-r));
+		say_failed(m, reason);
+		session_exit(m->fs.session);
+		return NULL;
+	}
+	sig = next_signal(m);
+	if (sig)
+		end_by_signal(m, sig);
+	return NULL;
+}
+
+static int start_volume(struct mount *m, const struct mfs_config *cfg, char **reason)
+{
+	struct massfs *fs = &m->fs;
+	struct namespace_hooks hooks = {
+		.arg = fs, .is_open = is_open, .key_is_legal = key_is_legal, .jobs_queued = jobs_queued
+	};
+	int r = inode_table_new(&fs->inodes);
+
+	if (r == 0)
+		r = volume_open(cfg, VOLUME_MOUNT, &hooks, &fs->vol, reason);
+	if (r == 0)
+		r = budget_new(cfg->memory / 2, &fs->budget);
+	if (r == 0)
+		r = workers_new("upload", UPLOADERS, UPLOAD_QUEUE, &fs->uploaders);
+	if (r == 0)
+		content_env_init(&fs->content_env, fs->vol, fs->budget, fs->uploaders);
+	return r;
+}
+
+static int start_background(struct mount *m)
+{
+	struct massfs *fs = &m->fs;
+	int r = atimes_start(fs->vol->ns, fs->inodes, fs->cfg, &fs->atimes);
+
+	if (r == 0)
+		r = notifier_start(fs, &fs->notifier);
+	if (r == 0 && !fs->cfg->ro)
+		r = reconciler_start(fs->vol, &fs->reconciler);
+	if (r == 0 && !fs->cfg->ro)
+		r = collector_start(fs->vol, &fs->collector);
+	return r;
+}
+
+static int start(struct mount *m, const struct mfs_config *cfg, char **reason)
+{
+	struct massfs *fs = &m->fs;
+	int r;
+
+	fs->cfg = cfg;
+	r = start_volume(m, cfg, reason);
+	if (r == 0)
+		r = session_new(fs, &fs->session, reason);
+	if (r == 0)
+		r = session_mount(fs->session, reason);
+	if (r == 0)
+		r = start_background(m);
+	if (r == 0)
+		r = -pthread_create(&m->keeper, NULL, keep, m);
+	if (r == 0)
+		m->has_keeper = true;
+	return r;
+}
+
+/* Nobody asks any more; what a forced unmount left dirty is committed, so RELEASE need not have come. */
+static void drain(struct massfs *fs)
+{
+	struct op_ctx op = { 0 };
+	int r;
+
+	if (!fs->atimes)
+		return;
+	r = massfs_drain(fs, &op, NULL, NULL);
+	if (r < 0)
+		mfs_log(MFS_LOG_FS, MFS_LOG_ERR, NULL, "%s: not all could be stored at the unmount: %s", fs->vol->dir,
+			strerror(-r));
+}
+
+/* Handles whose RELEASE did not come. */
+static void drop_handles(struct inode *i, void *arg)
+{
+	struct content *c;
+
+	(void)arg;
+	{
+		MFS_GUARD(&i->lock);
+
+		c = MFS_TAKE(i->content);
+		i->n_open = i->n_open_write = 0;
+	}
+	content_free(c);
+}
+
+static void stop(struct mount *m)
+{
+	struct massfs *fs = &m->fs;
+
+	atomic_store(&m->stopping, true);
+	if (m->has_keeper) {
+		pthread_kill(m->keeper, SIGUSR2);
+		pthread_join(m->keeper, NULL);
+	}
+	control_stop(fs->control);
+	session_unmount(fs->session);
+	notifier_stop(fs->notifier);
+	drain(fs);
+	collector_stop(fs->collector);
+	reconciler_stop(fs->reconciler);
+	fs->reconciler = NULL; /* only now: its own thread queues jobs and wakes it */
+	if (fs->inodes)
+		inode_table_walk(fs->inodes, drop_handles, NULL);
+	atimes_stop(fs->atimes);
+	session_free(fs->session);
+	if (fs->uploaders) {
+		workers_free(fs->uploaders);
+		content_env_release(&fs->content_env);
+	}
+	inode_table_free(fs->inodes);
+	budget_free(fs->budget);
+	volume_close(fs->vol);
+}
+
+/* TERM, INT, HUP are the keeper's; no thread made after this gets them. USR2 wakes it; USR1 is session_loop()'s. */
+static void take_signals(struct mount *m)
+{
+	static const int taken[] = { SIGTERM, SIGINT, SIGHUP, SIGUSR2 };
+	sigset_t blocked;
+
+	sigemptyset(&m->signals);
+	for (size_t k = 0; k < MFS_ARRAY_LEN(taken); k++)
+		sigaddset(&m->signals, taken[k]);
+	blocked = m->signals;
+	sigaddset(&blocked, SIGUSR1);
+	pthread_sigmask(SIG_BLOCK, &blocked, NULL);
+	signal(SIGPIPE, SIG_IGN);
+}
+
+int massfs_mount_run(const struct mfs_config *cfg, int ready_fd)
+{
+	struct mount *m = calloc(1, sizeof(*m));
+	MFS_AUTOFREE char *reason = NULL;
+	int r;
+
+	if (!m)
+		return EX_SYSTEM;
+	m->ready_fd = ready_fd;
+	bound_heap();
+	raise_fd_limit();
+	take_signals(m);
+	r = start(m, cfg, &reason);
+	if (r < 0)
+		say_failed(m, reason ? reason : strerror(-r));
+	else
+		r = session_loop(m->fs.session);
+	stop(m);
+	if (m->ready_fd >= 0) {
+		say_failed(m, "the mount ended before it was ready");
+		r = r < 0 ? r : -EIO;
+	}
+	free(m);
+	if (r == -ENOMEM)
+		return EX_SYSTEM;
+	return r < 0 ? EX_FAIL : 0;
+}
