@@ -265,7 +265,7 @@ class Suite:
             return ""
 
     def _environment(self):
-        env = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        env = {"PATH": f"{ROOT}/build/ext/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
                "HOME": self.work, "LC_ALL": "C.UTF-8", "TMPDIR": "/tmp"}
         log = f"{self.work}/sanitizer"
         env["ASAN_OPTIONS"] = f"detect_leaks=1:exitcode=99:strict_string_checks=1:log_path={log}"
