@@ -188,6 +188,7 @@ void content_free(struct content *c)
 				c->ino, c->size, strerror(c->failed ? -c->failed : EIO));
 		content_discard(c, NULL);
 	}
+	dirty_release(&c->map, c->env->budget); /* empty, but it keeps its array */
 	base_put(c->base);
 	free(c->sending);
 	mfs_buf_release(&c->upload_key);
