@@ -351,8 +351,10 @@ int content_write(struct content *c, struct op_ctx *op, uint64_t off, const void
 			MFS_GUARD(&c->lock);
 
 			content_leave_locked(c);
+			/* The bytes are safe in memory: whether they can be stored is the flush's to say. */
 			if (r < 0)
-				return r;
+				mfs_debug(MFS_LOG_FS, op, "inode=%" PRIu64 " streaming: %s", c->ino, strerror(-r));
+			r = 0;
 		} else if (done < len) {
 			r = make_room(c, op);
 			if (r < 0)

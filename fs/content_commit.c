@@ -17,7 +17,7 @@
 struct round {
 	uint64_t size, lay, data;
 	int64_t mtime;
-	bool rewrite, whole; /* whole: a put from one buffer, not an upload */
+	bool whole; /* whole: a put from one buffer, not an upload */
 	bool keep_version;
 	struct object_info info;
 	struct mfs_buf key;
@@ -183,56 +183,64 @@ static int store_in_order(struct content *c, struct op_ctx *op, struct round *rd
 	return object_upload_complete(u, op, rd->size, &meta, &rd->info);
 }
 
+/* Size and time belong to exactly the bytes that are frozen or sent: taken in the same critical section. */
+static void mark_locked(struct content *c, struct round *rd)
+{
+	rd->size = c->size;
+	rd->mtime = c->mtime;
+}
+
+/* What was staged is completed. */
+static int store_staged(struct content *c, struct op_ctx *op, struct round *rd)
+{
+	int r = upload_send(c, true);
+
+	upload_wait(c);
+	{
+		MFS_GUARD(&c->lock);
+
+		rd->size = c->sent_size;
+		rd->mtime = c->sent_mtime;
+		if (r == 0)
+			r = c->failed;
+		if (r == 0 && !content_sparse(c)) {
+			r = freeze_locked(c, c->sent_end); /* what lies below goes on top in a second round */
+			mark_locked(c, rd);
+		}
+	}
+	if (r == 0)
+		r = mfs_buf_puts(&rd->key, c->upload_key.data);
+	rd->temporary = c->upload_temporary;
+	return r < 0 ? r : upload_finish(c, op, rd->size, rd->mtime, &rd->info);
+}
+
 /* The bytes into the store, as one object of rd->size. */
 static int store(struct content *c, struct op_ctx *op, struct round *rd)
 {
-	bool staged;
-	int r;
+	bool staged, small;
+	int r = 0;
 
 	{
 		MFS_GUARD(&c->lock);
 
 		staged = c->upload;
-	}
-	if (!staged && rd->size <= OBJECT_PART_MIN) {
-		rd->whole = true;
-		{
-			MFS_GUARD(&c->lock);
-
+		small = c->size <= OBJECT_PART_MIN;
+		rd->whole = !staged && (small || !content_sparse(c));
+		if (rd->whole) {
 			r = freeze_locked(c, 0);
+			mark_locked(c, rd);
 		}
-		return r < 0 ? r : store_whole(c, op, rd);
 	}
-	if (!staged && !content_sparse(c)) {
-		rd->whole = true;
-		{
-			MFS_GUARD(&c->lock);
-
-			r = freeze_locked(c, 0);
-		}
-		return r < 0 ? r : store_in_order(c, op, rd);
-	}
+	if (r < 0)
+		return r;
+	if (rd->whole)
+		return small ? store_whole(c, op, rd) : store_in_order(c, op, rd);
 	r = upload_stage(c, op);
 	if (r < 0) {
 		rd->whole = true; /* nothing was sent: nothing is lost */
 		return r;
 	}
-	r = upload_send(c, true);
-	upload_wait(c);
-	{
-		MFS_GUARD(&c->lock);
-
-		if (r == 0)
-			r = c->failed;
-		if (r == 0 && !content_sparse(c))
-			r = freeze_locked(c, c->sent_end); /* what lies below goes on top in a second round */
-	}
-	if (r == 0)
-		r = mfs_buf_puts(&rd->key, c->upload_key.data);
-	rd->temporary = c->upload_temporary;
-	if (r == 0)
-		r = upload_finish(c, op, rd->size, &rd->info);
-	return r;
+	return store_staged(c, op, rd);
 }
 
 /* The record, by compare-and-set; on a lost race read it again: the same content moved, or ours replaces it. */
@@ -344,11 +352,8 @@ static int commit_once(struct content *c, struct op_ctx *op, struct mfs_attr *at
 	{
 		MFS_GUARD(&c->lock);
 
-		rd.size = c->size;
 		rd.lay = c->lay;
 		rd.data = c->data;
-		rd.mtime = c->mtime;
-		rd.rewrite = c->rewrite;
 		rd.keep_version = c->version_due;
 	}
 	r = store(c, op, &rd);

@@ -49,6 +49,8 @@ struct content {
 	bool upload_temporary;
 	unsigned int next_part;
 	uint64_t sent_end;	    /* without OBJECT_CAP_SPARSE: parts are sent in order up to here */
+	uint64_t sent_size;	    /* size and mtime when upload_send() last found nothing more to send */
+	int64_t sent_mtime;
 	unsigned int upload_readers;
 	bool completing; /* the upload is being completed and committed: readers wait */
 	uint64_t gen; /* rises when base, upload or sending change: a reader that mixed two states reads again */
@@ -87,7 +89,8 @@ int upload_stage(struct content *c, struct op_ctx *op) MFS_NODISCARD;
 /* Send what is full (all: everything), in the background. */
 int upload_send(struct content *c, bool all) MFS_NODISCARD;
 void upload_wait(struct content *c); /* until nothing is being sent */
-int upload_finish(struct content *c, struct op_ctx *op, uint64_t size, struct object_info *ret) MFS_NODISCARD;
+int upload_finish(struct content *c, struct op_ctx *op, uint64_t size, int64_t mtime,
+		  struct object_info *ret) MFS_NODISCARD;
 void upload_drop(struct content *c, struct op_ctx *op);
 bool upload_wanted_locked(struct content *c) MFS_REQUIRES(c->lock);
 int content_key(struct content *c, struct op_ctx *op, struct mfs_buf *key, bool *temporary) MFS_NODISCARD;

@@ -187,6 +187,10 @@ int upload_send(struct content *c, bool all)
 			MFS_GUARD(&c->lock);
 
 			j->e = c->failed ? NULL : next_locked(c, all);
+			if (!j->e) {
+				c->sent_size = c->size;
+				c->sent_mtime = c->mtime;
+			}
 			j->number = c->next_part;
 			if (j->e)
 				c->next_part++;
@@ -257,7 +261,7 @@ static int send_tail(struct content *c, struct op_ctx *op, uint64_t size)
 	return r;
 }
 
-int upload_finish(struct content *c, struct op_ctx *op, uint64_t size, struct object_info *ret)
+int upload_finish(struct content *c, struct op_ctx *op, uint64_t size, int64_t mtime, struct object_info *ret)
 {
 	struct object_meta meta;
 	struct object_upload *u;
@@ -268,8 +272,8 @@ int upload_finish(struct content *c, struct op_ctx *op, uint64_t size, struct ob
 		MFS_GUARD(&c->lock);
 
 		meta = volume_object_meta(c->env->vol, &c->attr);
-		if (c->mtime)
-			meta.mtime = c->mtime;
+		if (mtime)
+			meta.mtime = mtime;
 	}
 	if (r < 0) {
 		object_upload_abort(u, op);
