@@ -26,6 +26,7 @@ static const char *const module_names[MFS_LOG_N_MODULES] = { "common", "store", 
 static struct {
 	_Atomic unsigned int debug; /* bit per module */
 	_Atomic bool to_syslog;
+	_Atomic bool info_to_syslog;
 	_Atomic int fd; /* of the log file; -1: stderr */
 } log_state = { .fd = -1 };
 
@@ -35,9 +36,17 @@ void mfs_log_to_syslog(const char *ident)
 	log_state.to_syslog = true;
 }
 
+void mfs_log_starting(const char *ident)
+{
+	mfs_log_to_stderr();
+	openlog(ident, LOG_PID | LOG_NDELAY, LOG_DAEMON);
+	log_state.info_to_syslog = true;
+}
+
 void mfs_log_to_stderr(void)
 {
 	log_state.to_syslog = false;
+	log_state.info_to_syslog = false;
 	if (log_state.fd >= 0) {
 		close(log_state.fd);
 		log_state.fd = -1;
@@ -144,11 +153,12 @@ void mfs_log(enum mfs_log_module mod, enum mfs_log_level level, const struct op_
 	int saved_errno = errno;
 	char line[LINE_MAX_BYTES];
 	size_t n = 0, room = sizeof(line) - 1; /* a place for the line's end */
+	bool to_syslog = log_state.to_syslog || (level == MFS_LOG_INFO && log_state.info_to_syslog);
 	va_list ap;
 
 	if (level == MFS_LOG_DEBUG && !mfs_log_debug_on(mod))
 		return;
-	if (!log_state.to_syslog)
+	if (!to_syslog)
 		n = log_state.fd >= 0 ? put_time(line, room) : clip(snprintf(line, room, "massfs: "), room);
 	n += clip(snprintf(line + n, room - n, "%s %s ", level_names[level], module_names[mod]), room - n);
 	if (op && op->id)
@@ -158,7 +168,7 @@ void mfs_log(enum mfs_log_module mod, enum mfs_log_level level, const struct op_
 	n += clip(vsnprintf(line + n, room - n, fmt, ap), room - n);
 	va_end(ap);
 	make_printable(line);
-	if (log_state.to_syslog) {
+	if (to_syslog) {
 		syslog(level_priorities[level], "%s", line);
 	} else {
 		line[n++] = '\n';

@@ -24,6 +24,8 @@ enum mfs_log_module { MFS_LOG_COMMON, MFS_LOG_STORE, MFS_LOG_META, MFS_LOG_FS, M
 /* Where lines go from now on; ident is borrowed for ever. Called by main. */
 void mfs_log_to_syslog(const char *ident);
 void mfs_log_to_stderr(void);
+/* A daemon whose starter still listens: INFO goes to syslog, the rest to stderr. */
+void mfs_log_starting(const char *ident);
 /* Lines with their time, appended. 0 or -errno (then nothing changed). */
 int mfs_log_to_file(const char *path) MFS_NODISCARD;
 

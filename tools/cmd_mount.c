@@ -10,7 +10,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -206,29 +205,12 @@ static int check_volume(const struct mount_args *args, const struct mfs_config *
 	return holder ? MOUNT_FAILED : MOUNT_OK;
 }
 
-/* A file server needs many descriptors; the limit that counts is the hard one. */
-static void raise_fd_limit(void)
-{
-	struct rlimit lim;
-
-	if (getrlimit(RLIMIT_NOFILE, &lim) == 0 && lim.rlim_cur < lim.rlim_max) {
-		lim.rlim_cur = lim.rlim_max;
-		setrlimit(RLIMIT_NOFILE, &lim);
-	}
-}
-
-static int serve(const struct mfs_config *cfg, int ready_fd)
-{
-	return massfs_mount_run(cfg, ready_fd);
-}
-
 static int mount_it(const struct mount_args *args, const struct mfs_config *cfg)
 {
 	int r;
 
-	raise_fd_limit();
 	if (!cfg->foreground)
-		return daemon_run(args->program, cfg, serve);
+		return daemon_run(args->program, cfg, massfs_mount_run);
 	if (cfg->logfile) {
 		r = mfs_log_to_file(cfg->logfile);
 		if (r < 0) {
@@ -236,7 +218,7 @@ static int mount_it(const struct mount_args *args, const struct mfs_config *cfg)
 			return MOUNT_FAILED;
 		}
 	}
-	return serve(cfg, -1);
+	return massfs_mount_run(cfg, -1);
 }
 
 static int do_mount(const struct mount_args *args)

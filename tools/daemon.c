@@ -123,7 +123,9 @@ static void child_run(const struct mfs_config *cfg, daemon_fn *serve, int to_par
 	umask(022);
 	if (chdir("/") < 0)
 		child_fail(to_parent, "/", -errno);
-	if (cfg->logfile) {
+	if (!cfg->logfile) {
+		mfs_log_starting("massfs");
+	} else {
 		r = mfs_log_to_file(cfg->logfile);
 		if (r < 0)
 			child_fail(to_parent, cfg->logfile, r);
@@ -135,8 +137,8 @@ static void child_run(const struct mfs_config *cfg, daemon_fn *serve, int to_par
 	if (r < 0)
 		child_fail(to_parent, "thread", r);
 	status = serve(cfg, fds[1]);
-	/* serve() has closed its end when it was ready; after a failure it may not have: then this ends the relay. */
-	if (status)
+	/* serve() has closed its end, but for want of memory at its very beginning: then this ends the relay. */
+	if (status == MOUNT_SYSTEM)
 		close(fds[1]);
 	pthread_join(thread, NULL);
 	exit(status);
