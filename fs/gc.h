@@ -1,7 +1,11 @@
 /*
  * Garbage, by the rules of design.md: objects never named by the index (only of sessions that are closed), objects
  * dropped by a committed change (after 60 s), and versions and trash whose retention has ended. Each object is deleted
- * only after the inode's record, versions and trash were read again and none names it.
+ * only after the inode's record, versions and trash were read again and none names it, and after what freed it is
+ * safe from power loss. Objects that massfs did not make are counted and never touched.
+ *
+ * It rests on one invariant: a version that an inode's records name carries that inode's number (object_meta.ino).
+ * Whoever gives content to another inode makes a new version for it. fsck checks that.
  */
 #ifndef MASSFS_FS_GC_H
 #define MASSFS_FS_GC_H
@@ -10,16 +14,20 @@
 
 struct gc_result {
 	uint64_t unnamed, unnamed_bytes;   /* objects that no commit named, of ended sessions */
+	uint64_t in_flight;		   /* the same, but of a live session: not garbage yet */
 	uint64_t dropped, dropped_bytes;
 	uint64_t expired_versions, expired_trash;
 	uint64_t temp_files, temp_bytes;   /* unfinished uploads */
+	uint64_t foreign, foreign_bytes;   /* not ours: kept */
 	uint64_t deleted, deleted_bytes, failed, objects, referenced;
 };
 struct gc_options {
 	bool delete_it;		/* else only counted */
 	int64_t now;		/* wall time */
 	int64_t dropped_age_ns; /* 60 s */
-	void (*found)(void *arg, const char *what, const struct object_info *info); /* each piece; may be NULL */
+	/* Each piece: "unnamed", "dropped", "expired version", "expired trash"; info has version, size (0: unknown) and
+	 * ino. May be NULL. */
+	void (*found)(void *arg, const char *what, const struct object_info *info);
 	void (*progress)(void *arg, uint64_t done);
 	void *arg;
 };
@@ -30,6 +38,6 @@ int gc_expire(struct volume *v, struct op_ctx *op, const struct gc_options *opt,
 
 struct collector;
 int collector_start(struct volume *v, struct collector **ret) MFS_NODISCARD; /* gc_expire every 10 s */
-void collector_stop(struct collector *c);
+void collector_stop(struct collector *c); /* NULL: nothing */
 
 #endif

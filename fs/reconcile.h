@@ -23,6 +23,9 @@ int reconcile_dir(struct volume *v, struct op_ctx *op, mfs_ino_t dir) MFS_NODISC
 int reconcile_run(struct volume *v, struct op_ctx *op, int64_t due_before, uint64_t *ret_left,
 		  void (*report)(void *arg, uint64_t done, uint64_t left), void *arg) MFS_NODISCARD;
 
+/* Queue a key: an upload to it that was given up may have left its view wrong. Wakes the thread. */
+int reconcile_queue_key(struct volume *v, struct op_ctx *op, const char *key) MFS_NODISCARD;
+
 struct reconciler;
 int reconciler_start(struct volume *v, struct reconciler **ret) MFS_NODISCARD;
 void reconciler_wake(struct reconciler *r); /* any thread; jobs were queued. NULL: nothing */

@@ -1,0 +1,573 @@
+/*
+ * One key, one file or one directory tree: the bucket there becomes what the index says of it now.
+ *
+ * Everything starts from a fresh read and ends in a check, so each function may be run again at any time, after a
+ * crash too. A file's record is switched by compare-and-set on its layout (namespace_commit, settle); a copy that
+ * lost that race is deleted at once. Data are never read from a key, only from the exact version a record names, so
+ * what a key shows in between is of no consequence for the filesystem.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/clock.h"
+#include "common/log.h"
+#include "common/str.h"
+#include "fs/reconcile_internal.h"
+
+#define TRIES_MAX      16
+#define PATH_BYTES_MAX (1u << 20)
+#define CHUNK_MIN      (UINT64_C(16) << 20)
+#define CHUNKS_MAX     5000
+#define SPARSE_MIN     (UINT64_C(64) << 20)
+#define SOON_NS	       (20 * INT64_C(1000000))
+#define O_PREFIX       ".massfs/o/"
+#define PAGE	       512
+
+/* Not now, but look again soon: not a failure. */
+static int later(struct reconcile_ctx *rc, int64_t delay_ns)
+{
+	rc->again_at = mfs_now_ns() + delay_ns;
+	return -EAGAIN;
+}
+
+static bool has_content(const struct node *n)
+{
+	return attr_is_reg(&n->attr) && !(n->attr.flags & ATTR_IN_TRASH) && !object_ref_is_empty(&n->ref);
+}
+
+static bool is_gone(int r)
+{
+	return r == -ESTALE || r == -ENOENT || r == -ENOTDIR;
+}
+
+static int key_of_path(struct reconcile_ctx *rc, const char *path, mfs_ino_t ino, struct mfs_buf *ret)
+{
+	mfs_buf_clear(ret);
+	return namespace_path_key(rc->v->ns, path, ino, ret);
+}
+
+/* The key that stands for the record's own name. */
+static int own_key(struct reconcile_ctx *rc, mfs_ino_t ino, struct mfs_buf *ret)
+{
+	MFS_AUTOBUF struct mfs_buf path = MFS_BUF_INIT(PATH_BYTES_MAX);
+	int r = namespace_path(rc->v->ns, rc->op, ino, &path);
+
+	return r < 0 ? r : key_of_path(rc, mfs_buf_str(&path), ino, ret);
+}
+
+static int alias_key(struct reconcile_ctx *rc, const struct alias *a, struct mfs_buf *ret)
+{
+	MFS_AUTOBUF struct mfs_buf path = MFS_BUF_INIT(PATH_BYTES_MAX);
+	int r = namespace_path(rc->v->ns, rc->op, a->parent, &path);
+
+	if (r < 0)
+		return r;
+	if (path.len)
+		r = mfs_buf_putc(&path, '/');
+	if (r == 0)
+		r = mfs_buf_append(&path, a->name.bytes, a->name.len);
+	return r < 0 ? r : key_of_path(rc, mfs_buf_str(&path), a->target, ret);
+}
+
+/* Is the object at a key that stands for one of the file's names? *ret_own gets the key of the first name. */
+static int is_at_a_name(struct reconcile_ctx *rc, const struct node *n, struct mfs_buf *ret_own, bool *ret)
+{
+	MFS_AUTOBUF struct mfs_buf key = MFS_BUF_INIT(PATH_BYTES_MAX);
+	MFS_AUTOFREE struct alias *aliases = NULL;
+	int count, r;
+
+	mfs_buf_clear(ret_own);
+	r = own_key(rc, n->attr.ino, ret_own);
+	if (r < 0)
+		return r;
+	*ret = strcmp(mfs_buf_str(ret_own), n->ref.key) == 0;
+	if (*ret || n->attr.nlink < 2)
+		return 0;
+	count = (int)n->attr.nlink;
+	aliases = calloc((size_t)count, sizeof(*aliases));
+	if (!aliases)
+		return -ENOMEM;
+	r = engine_aliases(rc->v->engine, rc->op, n->attr.ino, aliases, (size_t)count);
+	if (r < 0)
+		return r;
+	count = MFS_MIN(r, count);
+	for (int i = 0; i < count && !*ret; i++) {
+		r = alias_key(rc, &aliases[i], &key);
+		if (is_gone(r))
+			continue;
+		if (r < 0)
+			return r;
+		*ret = strcmp(mfs_buf_str(&key), n->ref.key) == 0;
+	}
+	return 0;
+}
+
+static bool is_open(struct volume *v, mfs_ino_t ino)
+{
+	return v->hooks.is_open && v->hooks.is_open(v->hooks.arg, ino);
+}
+
+static bool stays_sparse(struct volume *v, const struct node *n)
+{
+	uint64_t hole = n->attr.size - n->attr.obj_len;
+
+	return !(object_store_caps(v->store) & OBJECT_CAP_SPARSE) && hole > SPARSE_MIN && hole > n->attr.size / 4;
+}
+
+/* [at, at + len) of the file, where it is not a mere copy of the object. */
+static int put_mixed(struct reconcile_ctx *rc, struct object_upload *u, const struct node *n, unsigned int number,
+		     uint64_t at, uint64_t len)
+{
+	MFS_AUTOFREE unsigned char *buf = calloc(1, (size_t)len);
+	uint64_t from_object = at < n->attr.obj_len ? MFS_MIN(len, n->attr.obj_len - at) : 0;
+	ssize_t got = 0;
+
+	if (!buf)
+		return -ENOMEM;
+	if (from_object)
+		got = object_get(rc->v->store, rc->op, &n->ref, at, buf, (size_t)from_object);
+	if (got < 0)
+		return (int)got;
+	if ((uint64_t)got != from_object)
+		return -EUCLEAN;
+	return object_upload_part(u, rc->op, number, at, buf, (size_t)len);
+}
+
+/* A new object at `key`: the first obj_len bytes of the old one and zeros up to the file's size. */
+static int compose(struct reconcile_ctx *rc, const struct node *n, const char *key, const struct object_meta *meta,
+		   struct object_info *ret)
+{
+	bool sparse = object_store_caps(rc->v->store) & OBJECT_CAP_SPARSE;
+	uint64_t chunk = MFS_MAX(CHUNK_MIN, n->attr.size / CHUNKS_MAX / MFS_MIB * MFS_MIB + MFS_MIB);
+	uint64_t end = sparse ? n->attr.obj_len : n->attr.size;
+	struct object_upload *u = NULL;
+	unsigned int number = 1;
+	int r = object_upload_begin(rc->v->store, rc->op, NULL, key, meta, &u);
+
+	if (r < 0)
+		return r;
+	for (uint64_t at = 0; at < end && r == 0; at += chunk, number++) {
+		uint64_t len = MFS_MIN(chunk, end - at);
+
+		if (atomic_load(&rc->op->cancelled))
+			r = -ECANCELED;
+		else if (at + len <= n->attr.obj_len)
+			r = object_upload_part_copy(u, rc->op, number, at, &n->ref, at, len);
+		else
+			r = put_mixed(rc, u, n, number, at, len);
+	}
+	if (r < 0) {
+		object_upload_abort(u, rc->op);
+		return r;
+	}
+	return object_upload_complete(u, rc->op, n->attr.size, meta, ret);
+}
+
+static void delete_lost(struct reconcile_ctx *rc, const struct object_ref *ref, const struct node *n)
+{
+	int r;
+
+	if (strcmp(ref->version, n->ref.version) == 0)
+		return;
+	r = object_delete_version(rc->v->store, rc->op, ref);
+	if (r < 0)
+		mfs_log(MFS_LOG_FS, MFS_LOG_WARN, rc->op,
+			"key=%s version=%s a copy that lost its race stays (%s); massfs gc will find it", ref->key,
+			ref->version, strerror(-r));
+}
+
+/* The file's bytes become an object at `key`, and the record names it. -EAGAIN: the record moved meanwhile. */
+static int move_to(struct reconcile_ctx *rc, const struct node *n, bool exact, const char *key)
+{
+	struct object_meta meta = volume_object_meta(rc->v, &n->attr);
+	MFS_AUTOFREE char *copy = strdup(key);
+	struct object_info info = { 0 };
+	struct commit c = { .ino = n->attr.ino, .lay = n->attr.lay, .size = n->attr.size, .settle = true };
+	struct mfs_attr attr;
+	int r;
+
+	if (!copy)
+		return -ENOMEM;
+	if (exact)
+		r = object_copy(rc->v->store, rc->op, &n->ref, NULL, key, &meta, &info);
+	else
+		r = compose(rc, n, key, &meta, &info);
+	if (r < 0)
+		return r;
+	c.ref.key = copy;
+	memcpy(c.ref.version, info.version, sizeof(c.ref.version));
+	c.etag = info.etag[0] ? info.etag : NULL;
+	c.obj_len = n->attr.size;
+	c.alloc = info.alloc;
+	c.queue_key = info.not_shown;
+	r = namespace_commit(rc->v->ns, rc->op, &c, &attr);
+	/* Any other failure may have an unknown outcome: then the copy is left for gc, which reads the record again. */
+	if (r == -EAGAIN || is_gone(r))
+		delete_lost(rc, &c.ref, n);
+	return r;
+}
+
+static int missing(struct reconcile_ctx *rc, const struct node *n, int r)
+{
+	if (r != -ENOENT)
+		return r;
+	mfs_log(MFS_LOG_FS, MFS_LOG_ERR, rc->op,
+		"inode=%" PRIu64 " key=%s version=%s the object that the index names is missing; run massfs fsck",
+		n->attr.ino, n->ref.key, n->ref.version);
+	return -EIO;
+}
+
+/* The version the record names becomes the top of its own key. 1: it was already; 0: look again. */
+static int put_on_top(struct reconcile_ctx *rc, const struct node *n)
+{
+	struct object_meta meta;
+	struct object_info info;
+	int r = object_head(rc->v->store, rc->op, n->ref.bucket, n->ref.key, NULL, &info);
+
+	if (r == 0 && strcmp(info.version, n->ref.version) == 0)
+		return 1;
+	if (r < 0 && r != -ENOENT)
+		return r;
+	meta = volume_object_meta(rc->v, &n->attr);
+	r = object_copy(rc->v->store, rc->op, &n->ref, n->ref.bucket, n->ref.key, &meta, &info);
+	if (r < 0)
+		return missing(rc, n, r);
+	if (info.not_shown)
+		return -EAGAIN;
+	if (strcmp(info.version, n->ref.version) != 0) {
+		/* A store where a copy onto itself is a new version: the record has to name that one. */
+		MFS_AUTOFREE char *key = strdup(n->ref.key);
+		struct commit c = { .ino = n->attr.ino, .lay = n->attr.lay, .ref = { .key = key }, .obj_len = n->attr.size,
+				    .size = n->attr.size, .alloc = info.alloc, .settle = true };
+		struct mfs_attr attr;
+
+		if (!key)
+			return -ENOMEM;
+		memcpy(c.ref.version, info.version, sizeof(c.ref.version));
+		r = namespace_commit(rc->v->ns, rc->op, &c, &attr);
+		if (r == -EAGAIN || is_gone(r)) {
+			delete_lost(rc, &c.ref, n);
+			r = 0;
+		}
+	}
+	return r;
+}
+
+/* May this temporary name keep the key of its final name for now? */
+static bool keeps_final_key(struct reconcile_ctx *rc, const struct node *n, int64_t *ret_until)
+{
+	MFS_AUTOBUF struct mfs_buf key = MFS_BUF_INIT(PATH_BYTES_MAX);
+	int64_t now = mfs_now_ns(), until;
+	bool temporary = false;
+
+	if (rc->force)
+		return false;
+	if (namespace_key(rc->v->ns, rc->op, n->attr.ino, &key, &temporary) < 0 || !temporary ||
+	    strcmp(mfs_buf_str(&key), n->ref.key) != 0)
+		return false;
+	until = n->attr.ctime + RECONCILE_TEMPORARY_NS;
+	*ret_until = until;
+	return n->attr.ctime <= now && until > now;
+}
+
+/* One round of settle(): 1 done, 0 look again, -errno. */
+static int settle_once(struct reconcile_ctx *rc, const struct node *n)
+{
+	MFS_AUTOBUF struct mfs_buf own = MFS_BUF_INIT(PATH_BYTES_MAX);
+	struct key_gate *gate = &rc->v->gate;
+	struct object_info info;
+	bool at_a_name = false, exact;
+	const char *key;
+	uint64_t mark;
+	int r = is_at_a_name(rc, n, &own, &at_a_name);
+
+	if (r < 0)
+		return is_gone(r) ? 1 : r;
+	if (!at_a_name && keeps_final_key(rc, n, &rc->again_at))
+		return -EAGAIN;
+	key = at_a_name ? n->ref.key : mfs_buf_str(&own);
+	if (!key_gate_idle(gate, key, &mark))
+		return later(rc, SOON_NS);
+	r = object_head(rc->v->store, rc->op, n->ref.bucket, n->ref.key, n->ref.version, &info);
+	if (r < 0)
+		return missing(rc, n, r);
+	exact = n->attr.obj_len == n->attr.size && info.size == n->attr.size;
+	if (!exact && stays_sparse(rc->v, n))
+		return 1;
+	if (!exact && is_open(rc->v, n->attr.ino) && !rc->force)
+		return later(rc, MFS_NSEC_PER_SEC);
+	if (at_a_name && exact) {
+		r = put_on_top(rc, n);
+		return r == 1 ? key_gate_unmoved(gate, key, mark) : r;
+	}
+	r = move_to(rc, n, exact, key);
+	return r == -EAGAIN || is_gone(r) ? 0 : r;
+}
+
+static int settle(struct reconcile_ctx *rc, mfs_ino_t ino)
+{
+	for (int tries = 0; tries < TRIES_MAX; tries++) {
+		struct node n = NODE_INIT;
+		int r;
+
+		if (atomic_load(&rc->op->cancelled))
+			return -ECANCELED;
+		r = namespace_get(rc->v->ns, rc->op, ino, &n);
+		if (r < 0)
+			return is_gone(r) ? 0 : r;
+		r = has_content(&n) ? settle_once(rc, &n) : 1;
+		node_release(&n);
+		if (r != 0)
+			return r < 0 ? r : 0;
+	}
+	return later(rc, MFS_NSEC_PER_SEC); /* somebody commits faster than we copy: when that is over */
+}
+
+/* ".massfs/o/<ino>": the inode, else 0. */
+static mfs_ino_t ino_of_key(const char *key)
+{
+	uint64_t ino;
+
+	if (!mfs_str_starts(key, O_PREFIX) || mfs_str_uint(key + strlen(O_PREFIX), 10, 1, UINT64_MAX, &ino) < 0)
+		return 0;
+	return ino;
+}
+
+int reconcile_file_at(struct reconcile_ctx *rc, const char *key, struct node *ret)
+{
+	struct entry e = { 0 };
+	mfs_ino_t ino = ino_of_key(key);
+	int r;
+
+	if (ino) {
+		r = namespace_get(rc->v->ns, rc->op, ino, ret);
+	} else if (mfs_str_starts(key, ".massfs/")) {
+		return 0;
+	} else {
+		r = namespace_resolve(rc->v->ns, rc->op, key, strlen(key), &e);
+		if (r == 0) {
+			*ret = e.node;
+			e.node = (struct node)NODE_INIT;
+		}
+		entry_release(&e);
+	}
+	if (r < 0)
+		return is_gone(r) || r == -ENAMETOOLONG || r == -EINVAL || r == -ELOOP ? 0 : r;
+	if (has_content(ret))
+		return 1;
+	node_release(ret);
+	return 0;
+}
+
+/* No file has this name, but one with a temporary name may have its object here. 1: it keeps it; 0: none does. */
+static int move_temporary_holder(struct reconcile_ctx *rc, const char *key)
+{
+	struct query q = { .key = key, .limit = 16 };
+	struct node_list l = NODE_LIST_INIT;
+	int64_t until;
+	int r = engine_query(rc->v->engine, rc->op, &q, &l), kept = 0;
+
+	for (size_t i = 0; i < l.n && r >= 0; i++) {
+		if (keeps_final_key(rc, &l.v[i], &until)) {
+			rc->again_at = until;
+			kept = 1;
+		} else {
+			r = settle(rc, l.v[i].attr.ino);
+		}
+	}
+	node_list_release(&l);
+	return r < 0 ? r : kept;
+}
+
+static int hide(struct reconcile_ctx *rc, const char *key)
+{
+	struct object_info info;
+
+	/* A marker costs a real store a version; a local one a look, and empty folders go with it. */
+	if (!(object_store_caps(rc->v->store) & OBJECT_CAP_CHEAP_COPY) &&
+	    object_head(rc->v->store, rc->op, NULL, key, NULL, &info) == -ENOENT)
+		return 0;
+	return object_put_marker(rc->v->store, rc->op, NULL, key);
+}
+
+/* One round: 1 done, 0 look again, -errno. */
+static int key_once(struct reconcile_ctx *rc, const char *key)
+{
+	struct node n = NODE_INIT;
+	bool is_here = false;
+	uint64_t mark;
+	int r;
+
+	if (!key_gate_idle(&rc->v->gate, key, &mark))
+		return later(rc, SOON_NS);
+	r = reconcile_file_at(rc, key, &n);
+	if (r == 1) {
+		mfs_ino_t ino = n.attr.ino;
+
+		node_release(&n);
+		r = settle(rc, ino);
+		if (r == 0)
+			r = reconcile_file_at(rc, key, &n);
+		if (r == 1) {
+			if (n.attr.ino != ino) {
+				node_release(&n);
+				return 0;
+			}
+			is_here = strcmp(n.ref.key, key) == 0;
+			node_release(&n);
+		}
+	}
+	if (r < 0)
+		return r;
+	if (!is_here) {
+		r = move_temporary_holder(rc, key);
+		if (r != 0)
+			return r < 0 ? r : -EAGAIN;
+		r = hide(rc, key);
+		if (r < 0)
+			return r;
+	}
+	return key_gate_unmoved(&rc->v->gate, key, mark);
+}
+
+static int do_key(struct reconcile_ctx *rc, const char *key)
+{
+	for (int tries = 0; tries < TRIES_MAX; tries++) {
+		int r;
+
+		if (atomic_load(&rc->op->cancelled))
+			return -ECANCELED;
+		/* What could never have been a key shows nothing. */
+		if (!object_key_is_legal(rc->v->store, key))
+			return 0;
+		r = key_once(rc, key);
+		if (r != 0)
+			return r < 0 ? r : 0;
+	}
+	return later(rc, SOON_NS);
+}
+
+static int queue_file(struct reconcile_ctx *rc, mfs_ino_t ino)
+{
+	struct job_record job = { .kind = JOB_FILE, .ino = ino, .due = mfs_now_ns() + MFS_NSEC_PER_SEC };
+	struct change c = { 0 };
+
+	if (rc->again_at)
+		job.due = rc->again_at;
+	change_write(&c, WRITE_JOB_PUT, 0)->job = &job;
+	return engine_apply(rc->v->engine, rc->op, &c);
+}
+
+struct level {
+	mfs_ino_t dir;
+	uint64_t after;
+};
+
+/* The entries of one page: files are settled, directories pushed. */
+static int dir_page(struct reconcile_ctx *rc, const struct node_list *l, struct level **stack, size_t *n, size_t *cap)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < l->n && r == 0; i++) {
+		const struct mfs_attr *a = &l->v[i].attr;
+
+		if (attr_is_dir(a)) {
+			if (*n == *cap) {
+				size_t more = *cap ? *cap * 2 : 16;
+				struct level *p = realloc(*stack, more * sizeof(**stack));
+
+				if (!p)
+					return -ENOMEM;
+				*stack = p;
+				*cap = more;
+			}
+			(*stack)[(*n)++] = (struct level){ .dir = a->ino };
+		} else if (attr_is_reg(a)) {
+			rc->again_at = 0;
+			r = settle(rc, a->ino);
+			/* One file that cannot be moved now must not hold up, or repeat, the walk. */
+			if (r < 0 && r != -ECANCELED && r != -ENOMEM)
+				r = queue_file(rc, a->ino);
+		}
+	}
+	return r;
+}
+
+static int do_dir(struct reconcile_ctx *rc, mfs_ino_t dir)
+{
+	MFS_AUTOFREE struct level *stack = malloc(sizeof(*stack));
+	size_t n = 1, cap = 1;
+	int r = 0;
+
+	if (!stack)
+		return -ENOMEM;
+	stack[0] = (struct level){ .dir = dir };
+	while (n && r == 0) {
+		struct level *top = &stack[n - 1];
+		struct node_list l = NODE_LIST_INIT;
+
+		r = namespace_list(rc->v->ns, rc->op, top->dir, top->after, PAGE, &l);
+		if (is_gone(r)) {
+			n--;
+			r = 0;
+		} else if (r == 0 && l.n == 0) {
+			n--;
+		} else if (r == 0) {
+			top->after = l.v[l.n - 1].pos;
+			r = dir_page(rc, &l, &stack, &n, &cap);
+		}
+		node_list_release(&l);
+	}
+	rc->again_at = 0;
+	return r;
+}
+
+int reconcile_job(struct reconcile_ctx *rc, const struct job_record *job)
+{
+	int r = 0;
+
+	rc->again_at = 0;
+	key_gate_lease(&rc->v->gate);
+	switch (job->kind) {
+	case JOB_KEY:
+		r = do_key(rc, job->key);
+		break;
+	case JOB_DIR:
+		r = do_dir(rc, job->ino);
+		break;
+	case JOB_FILE:
+		r = settle(rc, job->ino);
+		break;
+	case JOB_VIEW:
+		r = reconcile_view(rc, job->ino);
+		break;
+	}
+	key_gate_release(&rc->v->gate);
+	return r;
+}
+
+static int one(struct volume *v, struct op_ctx *op, const struct job_record *job)
+{
+	struct reconcile_ctx rc = { .v = v, .op = op, .force = true };
+
+	return reconcile_job(&rc, job);
+}
+
+int reconcile_key(struct volume *v, struct op_ctx *op, const char *key)
+{
+	MFS_AUTOFREE char *copy = strdup(key);
+
+	return copy ? one(v, op, &(struct job_record){ .kind = JOB_KEY, .key = copy }) : -ENOMEM;
+}
+
+int reconcile_file(struct volume *v, struct op_ctx *op, mfs_ino_t ino)
+{
+	return one(v, op, &(struct job_record){ .kind = JOB_FILE, .ino = ino });
+}
+
+int reconcile_dir(struct volume *v, struct op_ctx *op, mfs_ino_t dir)
+{
+	return one(v, op, &(struct job_record){ .kind = JOB_DIR, .ino = dir });
+}

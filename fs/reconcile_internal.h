@@ -1,0 +1,25 @@
+/* What reconcile.c (one key, file or directory) and reconcile_run.c (the queue) share. */
+#ifndef MASSFS_FS_RECONCILE_INTERNAL_H
+#define MASSFS_FS_RECONCILE_INTERNAL_H
+
+#include "common/op_ctx.h"
+#include "fs/reconcile.h"
+
+#define RECONCILE_TEMPORARY_NS (30 * INT64_C(1000000000)) /* how long a temporary name may keep the final name's key */
+
+struct reconcile_ctx {
+	struct volume *v;
+	struct op_ctx *op;
+	bool force;	   /* whatever is due later is done now (drain, settle --wait) */
+	int64_t again_at;  /* out, with -EAGAIN: look again at this wall time, no failure; 0: by the usual backoff */
+};
+
+/* The file that the index has at the key's path. 1: there is one, with content; 0: none. */
+int reconcile_file_at(struct reconcile_ctx *rc, const char *key, struct node *ret) MFS_NODISCARD;
+/* After a crash: keys whose top was made by that session and is not what the index names are queued. */
+int reconcile_view(struct reconcile_ctx *rc, uint64_t session) MFS_NODISCARD;
+
+/* One job, under the volume's lease. */
+int reconcile_job(struct reconcile_ctx *rc, const struct job_record *job) MFS_NODISCARD;
+
+#endif

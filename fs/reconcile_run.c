@@ -1,0 +1,372 @@
+/*
+ * The queue of jobs and the thread that works it.
+ *
+ * A job is deleted, by its token, only after it was done; queued again meanwhile it stays. What cannot be done now is
+ * put off: a view that another key blocks is tried again as soon as any other job was done, what failed waits 1 s,
+ * 2 s, 4 s ... 60 s. Nothing is ever dropped from the queue because it failed.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "common/clock.h"
+#include "common/log.h"
+#include "fs/reconcile_internal.h"
+
+#define PAGE	       256
+#define BLOCKED_MAX    1024
+#define PASSES_MAX     64
+#define FAILED_IN_A_ROW 32
+#define BACKOFF_MAX_NS (60 * MFS_NSEC_PER_SEC)
+#define IDLE_MAX_NS    (60 * MFS_NSEC_PER_SEC)
+#define NICE	       10
+
+struct run {
+	struct reconcile_ctx rc;
+	bool all; /* whatever its due time */
+	int64_t due_before;
+	struct job_list blocked; /* of this pass: not possible yet, still queued */
+	struct job_list done;	 /* to be deleted in one change */
+	uint64_t *put_off;	 /* identities of jobs put off in this run (with `all` they would come again) */
+	size_t n_put_off, cap_put_off;
+	uint64_t n_done;
+	unsigned int failed_in_a_row;
+	int err; /* of the last failure */
+	void (*report)(void *arg, uint64_t done, uint64_t left);
+	void *arg;
+};
+
+static uint64_t job_hash(const struct job_record *j)
+{
+	uint64_t h = j->key ? mfs_hash64(j->key, strlen(j->key)) : 0;
+
+	return mfs_hash_u64(h ^ mfs_hash_u64(j->ino * 4 + (unsigned int)j->kind));
+}
+
+static bool is_put_off(const struct run *run, const struct job_record *j)
+{
+	uint64_t h = job_hash(j);
+
+	for (size_t i = 0; i < run->n_put_off; i++)
+		if (run->put_off[i] == h)
+			return true;
+	for (size_t i = 0; i < run->blocked.n; i++)
+		if (job_hash(&run->blocked.v[i]) == h)
+			return true;
+	return false;
+}
+
+static int remember_put_off(struct run *run, const struct job_record *j)
+{
+	if (run->n_put_off == run->cap_put_off) {
+		size_t cap = run->cap_put_off ? run->cap_put_off * 2 : 64;
+		uint64_t *v = realloc(run->put_off, cap * sizeof(*v));
+
+		if (!v)
+			return -ENOMEM;
+		run->put_off = v;
+		run->cap_put_off = cap;
+	}
+	run->put_off[run->n_put_off++] = job_hash(j);
+	return 0;
+}
+
+static int delete_done(struct run *run)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < run->done.n && r == 0;) {
+		struct change c = { 0 };
+
+		for (; i < run->done.n && c.n_writes < CHANGE_MAX_WRITES; i++)
+			change_write(&c, WRITE_JOB_DELETE, 0)->job = &run->done.v[i];
+		r = engine_apply(run->rc.v->engine, run->rc.op, &c);
+	}
+	job_list_release(&run->done);
+	run->done = (struct job_list){ 0 };
+	return r;
+}
+
+static int64_t backoff(uint32_t tries)
+{
+	return tries >= 6 ? BACKOFF_MAX_NS : MFS_MIN(MFS_NSEC_PER_SEC << tries, BACKOFF_MAX_NS);
+}
+
+static const char *kind_name(enum job_kind kind)
+{
+	return kind == JOB_KEY ? "key" : kind == JOB_DIR ? "directory" : kind == JOB_VIEW ? "session" : "file";
+}
+
+/* Again later: at `at`, or (0) by the backoff of a failure. The delete takes nothing that was queued meanwhile. */
+static int put_off(struct run *run, const struct job_record *j, int64_t at, int err)
+{
+	struct job_record again = *j; /* borrows the key */
+	struct change c = { 0 };
+
+	if (at == 0) {
+		at = mfs_now_ns() + backoff(j->tries);
+		again.tries++;
+	}
+	again.due = at;
+	if (err != -EAGAIN && j->tries == 0)
+		mfs_log(MFS_LOG_FS, MFS_LOG_WARN, run->rc.op,
+			"reconcile %s=%s inode=%" PRIu64 " failed: %s; it stays queued and is tried again",
+			kind_name(j->kind), j->key ? j->key : "", j->ino, strerror(-err));
+	else if (err == -EAGAIN && again.tries == 5 && j->tries == 4)
+		mfs_log(MFS_LOG_FS, MFS_LOG_WARN, run->rc.op,
+			"reconcile %s=%s inode=%" PRIu64 ": its place among the objects is still blocked; tried again "
+			"every minute", kind_name(j->kind), j->key ? j->key : "", j->ino);
+	change_write(&c, WRITE_JOB_DELETE, 0)->job = j;
+	change_write(&c, WRITE_JOB_PUT, 0)->job = &again;
+	err = engine_apply(run->rc.v->engine, run->rc.op, &c);
+	return err < 0 || !run->all ? err : remember_put_off(run, j);
+}
+
+static int keep(struct job_list *l, const struct job_record *j)
+{
+	struct job_record *copy = job_list_add(l);
+	int r;
+
+	if (!copy)
+		return -ENOMEM;
+	r = job_record_copy(j, copy);
+	if (r < 0)
+		l->n--;
+	return r;
+}
+
+static int work_one(struct run *run, const struct job_record *j)
+{
+	int r = reconcile_job(&run->rc, j);
+
+	if (r == -ECANCELED && atomic_load(&run->rc.op->cancelled))
+		return r;
+	if (r == 0) {
+		run->n_done++;
+		run->failed_in_a_row = 0;
+		return keep(&run->done, j);
+	}
+	if (r == -EAGAIN) {
+		if (run->rc.again_at == 0 && run->blocked.n < BLOCKED_MAX)
+			return keep(&run->blocked, j);
+		return put_off(run, j, run->rc.again_at, r);
+	}
+	run->err = r;
+	run->failed_in_a_row++;
+	r = put_off(run, j, 0, r);
+	/* The store or the index is down: what is queued waits; no use in asking for each. */
+	return r < 0 ? r : run->failed_in_a_row >= FAILED_IN_A_ROW ? run->err : 0;
+}
+
+/* All that is due and was not tried in this pass. *ret_n: how many were tried. */
+static int page(struct run *run, size_t *ret_n)
+{
+	struct job_list l = { 0 };
+	int64_t bound = run->all ? INT64_MAX : MFS_MIN(run->due_before, mfs_now_ns());
+	int r = engine_jobs(run->rc.v->engine, run->rc.op, bound, PAGE + run->n_put_off + run->blocked.n, &l);
+
+	*ret_n = 0;
+	/* What the jobs follow from is durable before the bucket shows it: a power loss takes no change of the index back
+	 * that the bucket has followed, with no job left to say so. */
+	if (r == 0 && l.n)
+		r = engine_sync(run->rc.v->engine, run->rc.op);
+	for (size_t i = 0; i < l.n && r == 0; i++) {
+		if (atomic_load(&run->rc.op->cancelled))
+			r = -ECANCELED;
+		else if (!is_put_off(run, &l.v[i])) {
+			r = work_one(run, &l.v[i]);
+			++*ret_n;
+		}
+		if (run->done.n >= CHANGE_MAX_WRITES && r == 0)
+			r = delete_done(run);
+	}
+	if (run->done.n) {
+		int err = delete_done(run);
+
+		r = r < 0 ? r : err;
+	}
+	job_list_release(&l);
+	if (run->report && *ret_n) {
+		uint64_t left = 0;
+
+		if (engine_jobs_count(run->rc.v->engine, run->rc.op, &left) == 0)
+			run->report(run->arg, run->n_done, left);
+	}
+	return r;
+}
+
+static int pass(struct run *run, bool *ret_again)
+{
+	uint64_t before = run->n_done;
+	size_t n;
+	int r;
+
+	job_list_release(&run->blocked);
+	run->blocked = (struct job_list){ 0 };
+	do {
+		r = page(run, &n);
+	} while (r == 0 && n);
+	*ret_again = run->blocked.n && run->n_done > before;
+	return r;
+}
+
+static int work(struct run *run, uint64_t *ret_left)
+{
+	bool again = true;
+	int r = 0, err;
+
+	for (int i = 0; again && r == 0 && i < PASSES_MAX; i++)
+		r = pass(run, &again);
+	for (size_t i = 0; i < run->blocked.n && r == 0; i++)
+		r = put_off(run, &run->blocked.v[i], 0, -EAGAIN);
+	err = ret_left ? engine_jobs_count(run->rc.v->engine, run->rc.op, ret_left) : 0;
+	job_list_release(&run->blocked);
+	free(run->put_off);
+	return r < 0 ? r : err;
+}
+
+int reconcile_run(struct volume *v, struct op_ctx *op, int64_t due_before, uint64_t *ret_left,
+		  void (*report)(void *arg, uint64_t done, uint64_t left), void *arg)
+{
+	struct run run = {
+		.rc = { .v = v, .op = op, .force = due_before == INT64_MAX },
+		.all = due_before == INT64_MAX,
+		.due_before = due_before,
+		.report = report,
+		.arg = arg,
+	};
+
+	return work(&run, ret_left);
+}
+
+int reconcile_queue_key(struct volume *v, struct op_ctx *op, const char *key)
+{
+	MFS_AUTOFREE char *copy = strdup(key);
+	struct job_record job = { .kind = JOB_KEY, .key = copy, .due = mfs_now_ns() };
+	struct change c = { 0 };
+	int r;
+
+	if (!copy)
+		return -ENOMEM;
+	change_write(&c, WRITE_JOB_PUT, 0)->job = &job;
+	r = engine_apply(v->engine, op, &c);
+	if (r == 0 && v->hooks.jobs_queued)
+		v->hooks.jobs_queued(v->hooks.arg);
+	return r;
+}
+
+/* --- the thread --- */
+
+struct reconciler {
+	struct volume *v;
+	pthread_t thread;
+	struct op_ctx op; /* cancelled: the thread ends */
+	struct mfs_mutex lock;
+	pthread_cond_t wake; /* `lock`; predicate: woken || stopping */
+	bool woken, stopping; /* guarded by lock */
+};
+
+/* When the earliest job is due (wall time), at most a minute from now. */
+static int64_t next_due(struct reconciler *r)
+{
+	int64_t now = mfs_now_ns(), at = now + IDLE_MAX_NS;
+	struct job_list l = { 0 };
+
+	if (engine_jobs(r->v->engine, &r->op, INT64_MAX, 1, &l) == 0 && l.n && l.v[0].due < at)
+		at = MFS_MAX(l.v[0].due, now);
+	job_list_release(&l);
+	return at;
+}
+
+/* False: stop. */
+static bool wait_until(struct reconciler *r, int64_t wall)
+{
+	/* Waiting goes by the monotonic clock: a jump of the wall clock costs at most one idle period. */
+	struct timespec ts = mfs_ns_to_timespec(mfs_mono_ns() + MFS_MAX(wall - mfs_now_ns(), INT64_C(0)));
+
+	MFS_GUARD(&r->lock);
+	while (!r->woken && !r->stopping)
+		if (pthread_cond_clockwait(&r->wake, &r->lock.m, CLOCK_MONOTONIC, &ts) == ETIMEDOUT)
+			break;
+	r->woken = false;
+	return !r->stopping;
+}
+
+static void *reconciler_main(void *arg)
+{
+	struct reconciler *r = arg;
+	int64_t at;
+
+	/* Foreground work comes first. Fails without the right to: then not. */
+	(void)setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), NICE);
+	pthread_setname_np(pthread_self(), "reconciler");
+	for (;;) {
+		int err = reconcile_run(r->v, &r->op, INT64_MAX - 1, NULL, NULL, NULL);
+
+		if (err < 0 && err != -ECANCELED) {
+			mfs_log(MFS_LOG_FS, MFS_LOG_WARN, NULL, "reconciler: %s; goes on in 5 s", strerror(-err));
+			at = mfs_now_ns() + 5 * MFS_NSEC_PER_SEC;
+			/* Being woken does not shorten this. */
+			while (wait_until(r, at) && mfs_now_ns() < at)
+				;
+		} else {
+			at = next_due(r);
+		}
+		if (!wait_until(r, at))
+			return NULL;
+	}
+}
+
+int reconciler_start(struct volume *v, struct reconciler **ret)
+{
+	struct reconciler *r = calloc(1, sizeof(*r));
+	sigset_t all, old;
+	int err;
+
+	if (!r)
+		return -ENOMEM;
+	r->v = v;
+	pthread_mutex_init(&r->lock.m, NULL);
+	pthread_cond_init(&r->wake, NULL);
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	err = pthread_create(&r->thread, NULL, reconciler_main, r);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	if (err) {
+		free(r);
+		return -err;
+	}
+	*ret = r;
+	return 0;
+}
+
+void reconciler_wake(struct reconciler *r)
+{
+	if (!r)
+		return;
+	MFS_GUARD(&r->lock);
+	r->woken = true;
+	pthread_cond_signal(&r->wake);
+}
+
+void reconciler_stop(struct reconciler *r)
+{
+	if (!r)
+		return;
+	{
+		MFS_GUARD(&r->lock);
+
+		r->stopping = true;
+		atomic_store(&r->op.cancelled, true);
+		pthread_cond_signal(&r->wake);
+	}
+	pthread_join(r->thread, NULL);
+	pthread_cond_destroy(&r->wake);
+	pthread_mutex_destroy(&r->lock.m);
+	free(r);
+}
