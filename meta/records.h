@@ -33,6 +33,7 @@ enum job_kind {
 	JOB_KEY = 1, /* make the object at `key` what the index says of that path */
 	JOB_DIR = 2, /* a directory moved: look at every file below `ino` */
 	JOB_FILE = 3, /* settle the file `ino`: its object is not a whole native one at its path */
+	JOB_VIEW = 4, /* session `ino` did not end: look at every key whose top it made, for puts without a commit */
 };
 /* Work for the reconciler. Key: (kind, key, ino). */
 struct job_record {

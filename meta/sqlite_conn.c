@@ -107,13 +107,14 @@ static int busy(void *arg, int count)
 static int set_pragmas(struct sqlite_conn *c, unsigned int flags, uint64_t cache_bytes)
 {
 	char text[256];
+	/* NORMAL: a checkpoint syncs, a commit does not; FULL: see sqlite_vfs.h. */
+	const char *sync = flags & CONN_WRITER ? "FULL" : flags & CONN_NOSYNC ? "OFF" : "NORMAL";
 	int r;
 
-	/* NORMAL: a checkpoint syncs, a commit does not; meta/sqlite_wal.c makes commits durable. */
 	snprintf(text, sizeof(text),
 		 "PRAGMA cache_size=-%" PRIu64 "; PRAGMA synchronous=%s; PRAGMA temp_store=MEMORY;"
 		 "PRAGMA foreign_keys=OFF; PRAGMA trusted_schema=OFF; PRAGMA cell_size_check=ON",
-		 MFS_MAX(cache_bytes / 1024, (uint64_t)64), flags & CONN_NOSYNC ? "OFF" : "NORMAL");
+		 MFS_MAX(cache_bytes / 1024, (uint64_t)64), sync);
 	r = conn_exec_text(c, text);
 	if (r < 0 || (flags & CONN_READONLY))
 		return r;
@@ -134,7 +135,7 @@ static char *uri_of(const char *path, bool immutable)
 	return uri;
 }
 
-int conn_open(struct sqlite_conn *c, const char *path, unsigned int flags, uint64_t cache_bytes)
+int conn_open(struct sqlite_conn *c, const char *path, const char *vfs, unsigned int flags, uint64_t cache_bytes)
 {
 	MFS_AUTOFREE char *uri = uri_of(path, flags & CONN_IMMUTABLE);
 	/* NOMUTEX: the engine gives a connection to one thread at a time. */
@@ -148,7 +149,7 @@ int conn_open(struct sqlite_conn *c, const char *path, unsigned int flags, uint6
 		how |= SQLITE_OPEN_READONLY;
 	else
 		how |= SQLITE_OPEN_READWRITE | (flags & CONN_CREATE ? SQLITE_OPEN_CREATE : 0);
-	rc = sqlite3_open_v2(uri, &c->db, how, NULL);
+	rc = sqlite3_open_v2(uri, &c->db, how, vfs);
 	if (rc != SQLITE_OK) {
 		r = conn_error(c, rc, "open");
 		conn_close(c);

@@ -18,6 +18,7 @@ struct sqlite_conn {
 	sqlite3 *db;
 	const char *path;   /* borrowed from the engine, for messages */
 	struct op_ctx *op;  /* of the call under way, for messages; NULL: background */
+	uint64_t random;    /* state of the generator of job tokens; 0: not seeded */
 	int64_t busy_since; /* of the busy handler */
 	bool opening;	    /* corruption found now is -EUCLEAN, later -EIO */
 	sqlite3_stmt *stmt[SQL_N]; /* prepared at their first use */
@@ -28,10 +29,12 @@ enum conn_flags {
 	CONN_READONLY = 1u << 1,
 	CONN_IMMUTABLE = 1u << 2, /* read-only media: no locks, no -shm; only while nobody writes */
 	CONN_NOSYNC = 1u << 3,
+	CONN_WRITER = 1u << 4, /* commits are gathered and synced by the layer beneath (sqlite_vfs.h) */
 };
 
-/* Open, with all pragmas set. On failure nothing stays open and the reason is logged. */
-int conn_open(struct sqlite_conn *c, const char *path, unsigned int flags, uint64_t cache_bytes) MFS_NODISCARD;
+/* Open on a VFS (NULL: SQLite's default), with all pragmas set. On failure nothing stays open and the reason is logged. */
+int conn_open(struct sqlite_conn *c, const char *path, const char *vfs, unsigned int flags, uint64_t cache_bytes)
+	MFS_NODISCARD;
 void conn_close(struct sqlite_conn *c);
 
 /* The statement, ready to be bound. Let it go with conn_done(): until then it may hold a read transaction. */

@@ -5,7 +5,7 @@
  *   sqlite_sql.c     the schema and every statement        sqlite_row.c    struct node <-> row
  *   sqlite_conn.c    a connection, errors                  sqlite_write.c  the writes of a change
  *   sqlite_schema.c  recognise, make, verify the database  sqlite_side.c   side collections
- *   sqlite_wal.c     durability, checkpoints
+ *   sqlite_wal.c     durability, checkpoints               sqlite_vfs.c    one write to the log per commit
  *
  * Numbers (reserve) are never given twice, also after a power loss: a transaction that uses a number comes after the
  * one that reserved it in the log, so wherever the first is on the disk, the second is. A number whose reservation
@@ -15,6 +15,7 @@
  * is rolled back. A failed sync after it is another matter; see sqlite_wal.c.
  */
 #include <errno.h>
+#include <inttypes.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
@@ -26,9 +27,11 @@
 #include "common/op_ctx.h"
 #include "common/sync.h"
 #include "meta/engine.h"
+#include "meta/sqlite_ring.h"
 #include "meta/sqlite_row.h"
 #include "meta/sqlite_schema.h"
 #include "meta/sqlite_side.h"
+#include "meta/sqlite_vfs.h"
 #include "meta/sqlite_wal.h"
 #include "meta/sqlite_write.h"
 
@@ -38,12 +41,15 @@
 struct sqlite_engine {
 	struct engine base;
 	char *path;
+	const char *reader_vfs; /* NULL: the default, which locks as other programs expect it */
 	unsigned int reader_flags; /* of conn_open */
 	bool readonly, nosync;
 	uint64_t reader_cache; /* bytes each */
 
 	struct mfs_mutex write_lock;
+	struct sqlite_vfs vfs; /* beneath the writer */
 	struct sqlite_conn writer;
+	struct op_ring *rings;
 	bool counted; /* files and bytes are right, as of data_version */
 	int64_t files, bytes, data_version;
 
@@ -76,7 +82,7 @@ static int reader_get(struct sqlite_engine *s, struct op_ctx *op, struct sqlite_
 		c = s->free[--s->n_free];
 	}
 	if (!c->db) {
-		r = conn_open(c, s->path, s->reader_flags, s->reader_cache);
+		r = conn_open(c, s->path, s->reader_vfs, s->reader_flags, s->reader_cache);
 		c->opening = false;
 	}
 	c->op = op;
@@ -245,8 +251,11 @@ static int begin(struct sqlite_engine *s, struct op_ctx *op)
 /* Commit when r is 0, else take it back. The error that led here goes on. */
 static int end(struct sqlite_engine *s, int r, uint64_t *ret_number)
 {
-	if (r == 0)
+	if (r == 0) {
+		s->vfs.defer_sync = true;
 		r = conn_exec(&s->writer, SQL_COMMIT);
+		s->vfs.defer_sync = false;
+	}
 	if (r < 0)
 		conn_rollback(&s->writer);
 	else
@@ -255,35 +264,62 @@ static int end(struct sqlite_engine *s, int r, uint64_t *ret_number)
 	return r;
 }
 
-static int change_in_transaction(struct sqlite_engine *s, const struct change *change, struct sqlite_delta *delta)
+/* Rule M2. Sets *ret_ring for a change that has an id. 1: applied before; 0: not; -EIO: too long ago to know. */
+static int seen_before(struct sqlite_engine *s, const struct change *change, struct op_ring **ret_ring)
 {
-	int r = sqlite_ops_seen(&s->writer, change);
+	int seen;
 
-	if (r)
-		return r < 0 ? r : 0;
-	r = sqlite_write_change(&s->writer, change, delta);
-	return r < 0 ? r : sqlite_ops_remember(&s->writer, change);
+	if (change->id.session == 0)
+		return 0;
+	*ret_ring = op_ring_of(&s->rings, change->id.session);
+	if (!*ret_ring)
+		return -ENOMEM;
+	seen = change->retry ? op_ring_seen(*ret_ring, change->id.number) : 0;
+	if (seen >= 0)
+		return seen;
+	mfs_log(MFS_LOG_META, MFS_LOG_ERR, s->writer.op,
+		"index=%s session=%" PRIx64 " change=%" PRIu64 " was sent too long ago to know its outcome", s->path,
+		change->id.session, change->id.number);
+	return -EIO;
+}
+
+static int apply_locked(struct sqlite_engine *s, struct op_ctx *op, const struct change *change, uint64_t *ret_number)
+{
+	struct sqlite_delta delta = { 0 };
+	struct op_ring *ring = NULL;
+	int r = seen_before(s, change, &ring);
+
+	if (r > 0) {
+		*ret_number = wal_latest(&s->wal);
+		return sqlite_ret_attrs_again(&s->writer, change);
+	}
+	if (r == 0)
+		r = begin(s, op);
+	if (r < 0)
+		return r;
+	r = end(s, sqlite_write_change(&s->writer, change, &delta), ret_number);
+	if (r < 0)
+		return r;
+	s->files += delta.files;
+	s->bytes += delta.bytes;
+	if (ring)
+		op_ring_remember(ring, change->id.number);
+	return 0;
 }
 
 static int sqlite_apply(struct engine *e, struct op_ctx *op, struct change *change)
 {
 	struct sqlite_engine *s = engine_of(e);
-	struct sqlite_delta delta = { 0 };
 	uint64_t number = 0;
 	int r;
 
+	if (s->readonly)
+		return -EROFS;
 	{
 		MFS_GUARD(&s->write_lock);
-		r = begin(s, op);
-		if (r < 0)
-			return r;
-		r = end(s, change_in_transaction(s, change, &delta), &number);
-		if (r < 0)
-			return r;
-		s->files += delta.files;
-		s->bytes += delta.bytes;
+		r = apply_locked(s, op, change, &number);
 	}
-	return change->durable ? wal_sync(&s->wal, number) : 0;
+	return r == 0 && change->durable ? wal_sync(&s->wal, number) : r;
 }
 
 static int sqlite_sync(struct engine *e, struct op_ctx *op)
@@ -516,6 +552,8 @@ static void sqlite_free(struct engine *e)
 		conn_close(&s->readers[i]);
 	wal_stop(&s->wal);
 	conn_close(&s->writer);
+	sqlite_vfs_stop(&s->vfs);
+	op_rings_free(s->rings);
 	pthread_cond_destroy(&s->pool_free);
 	pthread_mutex_destroy(&s->pool_lock.m);
 	pthread_mutex_destroy(&s->write_lock.m);
@@ -553,10 +591,13 @@ static const struct engine_ops sqlite_ops = {
 
 static int open_writing(struct sqlite_engine *s, const struct sqlite_options *opt, uint64_t cache)
 {
-	unsigned int flags = (opt->create ? CONN_CREATE : 0) | (opt->nosync ? CONN_NOSYNC : 0);
+	unsigned int flags = CONN_WRITER | (opt->create ? CONN_CREATE : 0) | (opt->nosync ? CONN_NOSYNC : 0);
 	int64_t tables;
-	int r = conn_open(&s->writer, s->path, flags, cache / 2);
+	int r = sqlite_vfs_start(&s->vfs, opt->nosync);
 
+	s->reader_vfs = SQLITE_VFS_BASE;
+	if (r == 0)
+		r = conn_open(&s->writer, s->path, s->vfs.name, flags, cache / 2);
 	if (r < 0)
 		return r;
 	if (opt->create)
@@ -597,7 +638,7 @@ static int open_reading(struct sqlite_engine *s)
 	s->reader_flags = CONN_READONLY;
 	if (access(s->path, W_OK) < 0 && errno == EROFS && log_is_empty(s->path))
 		s->reader_flags |= CONN_IMMUTABLE;
-	r = conn_open(c, s->path, s->reader_flags, s->reader_cache);
+	r = conn_open(c, s->path, s->reader_vfs, s->reader_flags, s->reader_cache);
 	if (r == 0)
 		r = schema_check(c);
 	c->opening = false;

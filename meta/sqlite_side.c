@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/random.h>
 
+#include "common/clock.h"
 #include "meta/sqlite_row.h"
 #include "meta/sqlite_write.h"
 
@@ -56,12 +57,17 @@ static int put_dropped(struct sqlite_conn *c, const struct dropped_record *d)
  * A token must differ from every earlier one of the same job, also of a job that was done and is queued anew. Chance
  * does that without a counter, which would be one more page in every unlink.
  */
-static int new_token(uint64_t *ret)
+static uint64_t new_token(struct sqlite_conn *c)
 {
-	if (getrandom(ret, sizeof(*ret), 0) != (ssize_t)sizeof(*ret))
-		return -EIO;
-	*ret >>= 1;
-	return 0;
+	uint64_t z;
+
+	if (c->random == 0 && getrandom(&c->random, sizeof(c->random), 0) != (ssize_t)sizeof(c->random))
+		c->random = (uint64_t)mfs_now_ns();
+	/* splitmix64 */
+	z = c->random += UINT64_C(0x9e3779b97f4a7c15);
+	z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
+	z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
+	return (z ^ z >> 31) >> 1;
 }
 
 static void bind_job_key(sqlite3_stmt *st, const struct job_record *j)
@@ -74,16 +80,13 @@ static void bind_job_key(sqlite3_stmt *st, const struct job_record *j)
 static int put_job(struct sqlite_conn *c, const struct job_record *j)
 {
 	CONN_STMT(st);
-	uint64_t token;
-	int r = new_token(&token);
+	int r = conn_stmt(c, SQL_JOB_PUT, &st);
 
-	if (r == 0)
-		r = conn_stmt(c, SQL_JOB_PUT, &st);
 	if (r < 0)
 		return r;
 	bind_job_key(st, j);
 	bind_i64(st, 4, j->due);
-	bind_u64(st, 5, token);
+	bind_u64(st, 5, new_token(c));
 	bind_i64(st, 6, j->tries);
 	return conn_run(c, st);
 }
@@ -132,8 +135,6 @@ static int delete_keyed(struct sqlite_conn *c, enum sql_id id, uint64_t a, uint6
 
 int sqlite_write_side(struct sqlite_conn *c, const struct write *w)
 {
-	int r;
-
 	switch (w->kind) {
 	case WRITE_VERSION_PUT:
 		return put_version(c, w->version);
@@ -150,9 +151,7 @@ int sqlite_write_side(struct sqlite_conn *c, const struct write *w)
 	case WRITE_SESSION_PUT:
 		return put_session(c, w->session);
 	case WRITE_SESSION_DELETE:
-		r = delete_keyed(c, SQL_SESSION_DELETE, w->session->id, 0);
-		/* A session that ends takes its memory of change ids with it. */
-		return r < 0 ? r : delete_keyed(c, SQL_OPS_FORGET, w->session->id, 0);
+		return delete_keyed(c, SQL_SESSION_DELETE, w->session->id, 0);
 	default:
 		return -EINVAL;
 	}

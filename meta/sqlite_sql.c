@@ -78,12 +78,12 @@ const char sqlite_ddl[] =
 	"CREATE INDEX jobs_due ON jobs(due);"
 	"CREATE TABLE sessions(id INTEGER PRIMARY KEY, host TEXT, mountpoint TEXT, pid INTEGER NOT NULL,"
 	" started INTEGER NOT NULL, heartbeat INTEGER NOT NULL, closed INTEGER NOT NULL);"
-	"CREATE TABLE ops(session INTEGER NOT NULL, slot INTEGER NOT NULL, number INTEGER NOT NULL,"
-	" PRIMARY KEY(session,slot)) WITHOUT ROWID;"
 	"CREATE TABLE volume(one INTEGER PRIMARY KEY CHECK(one=1), schema INTEGER NOT NULL, uuid TEXT NOT NULL,"
 	" created INTEGER NOT NULL, formatted INTEGER NOT NULL, next_ino INTEGER NOT NULL);"
 	"INSERT INTO volume VALUES(1,0,'',0,0,1000);"
-	/* Made now, used by later versions of the program. */
+	/* Made now, used by later versions of the program. (ops: see sqlite_ring.h) */
+	"CREATE TABLE ops(session INTEGER NOT NULL, slot INTEGER NOT NULL, number INTEGER NOT NULL,"
+	" PRIMARY KEY(session,slot)) WITHOUT ROWID;"
 	"CREATE TABLE slices(id INTEGER PRIMARY KEY, ino INTEGER NOT NULL, slices BLOB NOT NULL);"
 	"CREATE TABLE shared(store INTEGER NOT NULL, bucket TEXT, key TEXT NOT NULL, version TEXT NOT NULL,"
 	" count INTEGER NOT NULL, PRIMARY KEY(key,version,bucket,store));"
@@ -150,10 +150,6 @@ const char *const sqlite_sql[SQL_N] = {
 	[SQL_ALIAS_UPDATE] = "UPDATE aliases SET parent=?2,name=?3 WHERE id=?1",
 	[SQL_ALIAS_DELETE] = "DELETE FROM aliases WHERE id=?1",
 
-	[SQL_OPS_GET] = "SELECT number FROM ops WHERE session=?1 AND slot=?2",
-	[SQL_OPS_PUT] = "INSERT INTO ops(session,slot,number) VALUES(?1,?2,?3) ON CONFLICT(session,slot)"
-			" DO UPDATE SET number=excluded.number WHERE excluded.number>number",
-	[SQL_OPS_FORGET] = "DELETE FROM ops WHERE session=?1",
 	[SQL_RESERVE] = "UPDATE volume SET next_ino=next_ino+?1 RETURNING next_ino-?1",
 
 	[SQL_VERSION_PUT] = "INSERT OR REPLACE INTO versions(ino,data,path,store,bucket,key,version,size,obj_len,mtime,"

@@ -1,18 +1,17 @@
 /*
  * Durability and checkpoints of the sqlite engine.
  *
- * Connections run with synchronous=NORMAL, under which a COMMIT writes its pages to the end of the -wal file and does
- * not sync. A change that must be durable then waits in wal_sync(), outside the writer's lock, where one thread syncs
- * for all that wait.
+ * A COMMIT writes its pages to the end of the -wal file and does not sync (sqlite_vfs.h). A change that must be durable
+ * then waits in wal_sync(), outside the writer's lock, where one thread syncs for all that wait.
  *
  * Why a plain fdatasync of the -wal file by a descriptor of our own is enough:
  *  - A frame of the log carries a checksum over all frames before it, so recovery takes the longest whole prefix: when
  *    a commit's frames are on disk, and all before them are (fdatasync is of the whole file), that commit and all
  *    before it are recovered; of later ones, a prefix. So changes are ordered, and none is ever half there.
  *  - The log is started again from the top only after a checkpoint that had synced it, copied it into the database and
- *    synced that. A commit of the old log that is synced "late" is then in the synced database already. SQLite syncs
- *    the new header before it writes frames after it (syncHeader in wal.c, in mode NORMAL too), so that a new header
- *    is never found with old frames or the reverse.
+ *    synced that. A commit of the old log that is synced "late" is then in the synced database already. The new header
+ *    is synced before frames are written after it (SQLite's syncHeader, which sqlite_vfs.c never defers), so that a
+ *    new header is never found with old frames or the reverse.
  *  - The file keeps its inode while the writer's connection is open (SQLite deletes it with the last one; a checkpoint
  *    truncates it at most). Its name is made durable once, by the fsync of its directory in wal_start().
  *  - SQLite takes its fcntl locks on the database and -shm only, so that closing our descriptor of -wal drops none.
@@ -32,6 +31,7 @@
 #include <unistd.h>
 
 #include "common/log.h"
+#include "meta/sqlite_vfs.h"
 
 #define CHECKPOINT_FRAMES 3072	/* 12 MiB of 4 KiB pages */
 #define RESTART_FRAMES	  16384 /* 64 MiB: readers or a steady writer kept the log from starting again */
@@ -52,6 +52,21 @@ static int on_commit(void *arg, sqlite3 *db, const char *name, int frames)
 	return SQLITE_OK;
 }
 
+/* With the writer's lock held. The writer runs with FULL for the layer's sake; a checkpoint takes that at its word. */
+static int checkpoint_by_writer(struct sqlite_wal *w, int mode, int *ret_log, int *ret_done)
+{
+	sqlite3 *db = w->writer->db;
+	int rc;
+
+	if (!w->nosync)
+		return sqlite3_wal_checkpoint_v2(db, NULL, mode, ret_log, ret_done);
+	rc = sqlite3_exec(db, "PRAGMA synchronous=OFF", NULL, NULL, NULL);
+	if (rc == SQLITE_OK)
+		rc = sqlite3_wal_checkpoint_v2(db, NULL, mode, ret_log, ret_done);
+	(void)sqlite3_exec(db, "PRAGMA synchronous=FULL", NULL, NULL, NULL);
+	return rc;
+}
+
 /*
  * PASSIVE copies what it can beside readers and the writer, and does not make them wait. If it got to the end, the
  * next commit starts the log again. A writer without pause is always ahead of it: when the log has grown long, the
@@ -62,9 +77,9 @@ static void checkpoint(struct sqlite_wal *w)
 	int log = 0, done = 0;
 	int rc = sqlite3_wal_checkpoint_v2(w->conn.db, NULL, SQLITE_CHECKPOINT_PASSIVE, &log, &done);
 
-	if (rc == SQLITE_OK && log > done && log > RESTART_FRAMES) {
+	if (rc == SQLITE_OK && log > done && log > (w->nosync ? CHECKPOINT_FRAMES : RESTART_FRAMES)) {
 		MFS_GUARD(w->write_lock);
-		rc = sqlite3_wal_checkpoint_v2(w->writer->db, NULL, SQLITE_CHECKPOINT_RESTART, &log, &done);
+		rc = checkpoint_by_writer(w, SQLITE_CHECKPOINT_PASSIVE, &log, &done);
 	}
 	if (rc != SQLITE_OK && rc != SQLITE_BUSY)
 		mfs_log(MFS_LOG_META, MFS_LOG_WARN, NULL,
@@ -137,7 +152,7 @@ int wal_start(struct sqlite_wal *w, const char *path, bool nosync, uint64_t cach
 	pthread_cond_init(&w->work, NULL);
 	r = open_log(w);
 	if (r == 0)
-		r = conn_open(&w->conn, path, nosync ? CONN_NOSYNC : 0, cache_bytes);
+		r = conn_open(&w->conn, path, SQLITE_VFS_BASE, nosync ? CONN_NOSYNC : 0, cache_bytes);
 	if (r < 0)
 		return r;
 	w->conn.opening = false;
@@ -149,7 +164,7 @@ int wal_start(struct sqlite_wal *w, const char *path, bool nosync, uint64_t cach
 
 void wal_stop(struct sqlite_wal *w)
 {
-	int rc;
+	int rc, log, done;
 
 	if (!w->path)
 		return; /* never started */
@@ -165,7 +180,7 @@ void wal_stop(struct sqlite_wal *w)
 		if (w->broken)
 			rc = sqlite3_db_config(w->writer->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
 		else
-			rc = sqlite3_wal_checkpoint_v2(w->writer->db, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL);
+			rc = checkpoint_by_writer(w, SQLITE_CHECKPOINT_TRUNCATE, &log, &done);
 		if (rc != SQLITE_OK && rc != SQLITE_BUSY)
 			mfs_log(MFS_LOG_META, MFS_LOG_WARN, NULL,
 				"index=%s last checkpoint: sqlite=%d (%s); the next start does it", w->path, rc,

@@ -1,17 +1,14 @@
 /*
- * The writes of a change on records, aliases and parents, and the ring of change ids (rule M2). Everything here runs
- * in the writer's open transaction, so guards and preconditions hold until the commit.
+ * The writes of a change on records, aliases and parents. Everything here runs in the writer's open transaction, so
+ * guards and preconditions hold until the commit.
  */
 #include "meta/sqlite_write.h"
 
 #include <errno.h>
-#include <inttypes.h>
 #include <string.h>
 
-#include "common/log.h"
 #include "meta/sqlite_row.h"
 
-#define OPS_RING 4096
 #define EDIT_OF_ATTR                                                                                            \
 	((uint32_t)(EDIT_MODE | EDIT_UID | EDIT_GID | EDIT_SIZE | EDIT_ATIME | EDIT_MTIME | EDIT_CTIME |        \
 		    EDIT_SHARED | EDIT_BTIME | EDIT_BUMP_DATA | EDIT_BUMP_LAY | EDIT_NO_BUMP_VER))
@@ -400,8 +397,7 @@ int sqlite_write_change(struct sqlite_conn *c, const struct change *change, stru
 	return r;
 }
 
-/* The ring of change ids. */
-
+/* All zero where the record is gone. */
 static int ret_attr_again(struct sqlite_conn *c, struct mfs_attr *ret, mfs_ino_t ino)
 {
 	MFS_CLEANUP(node_release) struct node n = NODE_INIT;
@@ -416,46 +412,15 @@ static int ret_attr_again(struct sqlite_conn *c, struct mfs_attr *ret, mfs_ino_t
 	return 0;
 }
 
-int sqlite_ops_seen(struct sqlite_conn *c, const struct change *change)
+int sqlite_ret_attrs_again(struct sqlite_conn *c, const struct change *change)
 {
-	int64_t number;
-	int r;
+	int r = 0;
 
-	if (change->id.session == 0 || !change->retry)
-		return 0;
-	r = select_i64(c, SQL_OPS_GET, change->id.session, change->id.number % OPS_RING, &number);
-	if (r < 0)
-		return r == -ENOENT ? 0 : r;
-	if ((uint64_t)number < change->id.number)
-		return 0;
-	if ((uint64_t)number > change->id.number) {
-		mfs_log(MFS_LOG_META, MFS_LOG_ERR, c->op,
-			"index=%s session=%" PRIx64 " change=%" PRIu64 " was sent too long ago to know its outcome",
-			c->path, change->id.session, change->id.number);
-		return -EIO;
-	}
-	r = 0;
 	for (unsigned int i = 0; r == 0 && i < change->n_writes; i++)
 		r = ret_attr_again(c, change->writes[i].ret_attr, change->writes[i].ino);
 	for (unsigned int i = 0; r == 0 && i < change->n_touches; i++)
 		r = ret_attr_again(c, change->touches[i].ret_attr, change->touches[i].dir);
-	return r < 0 ? r : 1;
-}
-
-int sqlite_ops_remember(struct sqlite_conn *c, const struct change *change)
-{
-	CONN_STMT(st);
-	int r;
-
-	if (change->id.session == 0)
-		return 0;
-	r = conn_stmt(c, SQL_OPS_PUT, &st);
-	if (r < 0)
-		return r;
-	bind_u64(st, 1, change->id.session);
-	bind_u64(st, 2, change->id.number % OPS_RING);
-	bind_u64(st, 3, change->id.number);
-	return conn_run(c, st);
+	return r;
 }
 
 int sqlite_reserve_numbers(struct sqlite_conn *c, unsigned int count, uint64_t *ret_first)

@@ -14,9 +14,8 @@ struct sqlite_delta {
 
 /* Guards, writes and touches of c in order. 0 or the -errno of the first that fails. */
 int sqlite_write_change(struct sqlite_conn *c, const struct change *change, struct sqlite_delta *delta) MFS_NODISCARD;
-/* Rule M2. 1: applied before (ret_attr are filled with the present state); 0: not; -EIO: too long ago to know. */
-int sqlite_ops_seen(struct sqlite_conn *c, const struct change *change) MFS_NODISCARD;
-int sqlite_ops_remember(struct sqlite_conn *c, const struct change *change) MFS_NODISCARD;
+/* The attributes that a change applied before asked for: as they are now. */
+int sqlite_ret_attrs_again(struct sqlite_conn *c, const struct change *change) MFS_NODISCARD;
 int sqlite_reserve_numbers(struct sqlite_conn *c, unsigned int count, uint64_t *ret_first) MFS_NODISCARD;
 /* Insert a record, as WRITE_INSERT does. */
 int sqlite_insert_node(struct sqlite_conn *c, const struct write *w, struct sqlite_delta *delta) MFS_NODISCARD;
