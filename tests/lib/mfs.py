@@ -630,6 +630,67 @@ class Runner:
             self.mount = self.volume.mount(self.opts)
 
 
+def run_free_cases(name, text, cases, add_args=None):
+    """A suite of case_ functions that mount for themselves; each gets the Suite and an empty directory."""
+    suite = Suite(name, text, add_args)
+    if suite.plain:
+        print(f"{name}: needs massfs; nothing to do on a bare directory", flush=True)
+        os._exit(SKIPPED)
+    only = suite.args.only
+    for case, call in cases.items():
+        if case.startswith("case_") and (not only or only in case):
+            _run_free(suite, case[len("case_"):], call)
+    suite.finish()
+
+
+def _run_free(suite, name, call):
+    start = time.monotonic()
+    held = set(os.listdir("/proc/self/fd"))
+    place = suite.path(name)
+    os.mkdir(place)
+    try:
+        call(suite, place)
+        print(f"ok     {name} ({time.monotonic() - start:.1f} s)", flush=True)
+    except Skip as reason:
+        suite.skips.append(name)
+        print(f"skip   {name}: {reason}", flush=True)
+    except Exception as error:  # the next case runs whatever this one met
+        where = traceback.extract_tb(error.__traceback__)
+        line = next((f"{os.path.basename(t.filename)}:{t.lineno}" for t in reversed(where)
+                     if os.path.realpath(t.filename).startswith(f"{ROOT}/tests/cases/")), "?")
+        suite.fail(f"{name} at {line}: {type(error).__name__}: {error}")
+        close_others(held)
+    clear_mounts(suite, place)
+
+
+def clear_mounts(suite, place):
+    """What a case left mounted below its directory; the daemons of it end with their mounts."""
+    for mount in [m for m in suite.mounts if m.path.startswith(place)]:
+        mount.kill()
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        points = [line.split()[4] for line in file]
+    for point in reversed([p for p in points if p.startswith(place)]):
+        run(["umount", "-i", "-l", point], ok=None)
+    for pid in daemons(suite):
+        os.kill(pid, signal.SIGKILL)
+
+
+def daemons(suite):
+    """Processes of this namespace that run the massfs under test."""
+    tool = os.path.realpath(f"{suite.build}/tools/massfs")
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                if os.readlink(f"/proc/{name}/exe").removesuffix(" (deleted)") == tool:
+                    with open(f"/proc/{name}/stat", encoding="ascii", errors="replace") as file:
+                        if file.read().rsplit(")", 1)[1].split()[0] != "Z":
+                            found.append(int(name))
+            except OSError:
+                pass
+    return found
+
+
 def massfs_only(call):
     """Marks a case that a bare directory cannot pass."""
     call.needs_massfs = True
