@@ -16,8 +16,9 @@
  * The links come before the file's fsync so that a journaling filesystem commits all of it at once; the data are on
  * disk before the first name is made, so no name ever shows less than the whole object, power loss included.
  *
- * Locks, none held when another is taken: view_lock[] (a stripe of keys; held over the few system calls that swap a
- * view), sync.lock (never over a system call).
+ * Locks, none held when another is taken, but sync.lock below any: view[].lock (a stripe of keys; held over the few
+ * system calls that swap a view), label_lock[] (a stripe of files; a label and the names in v/ that it stands for change
+ * together), sync.lock (never over a system call).
  */
 #ifndef MASSFS_BACKEND_LOCALDIR_H
 #define MASSFS_BACKEND_LOCALDIR_H
@@ -64,6 +65,7 @@ struct localdir {
 	atomic_bool folder_ready[LOCALDIR_N_FOLDERS]; /* v/xx is there and durable */
 	atomic_uint n_making; /* puts that made view folders which are not yet durable */
 	struct view_stripe view[LOCALDIR_N_STRIPES];
+	struct mfs_mutex label_lock[LOCALDIR_N_STRIPES];
 	struct {
 		struct mfs_mutex lock;
 		struct folder_sync *list; /* guarded by lock */
@@ -172,8 +174,9 @@ int localdir_view_sync(struct localdir *ld, struct op_ctx *op, const char *key, 
 void localdir_view_take_back(struct localdir *ld, struct view_ticket *t, const struct view_shown *shown);
 void localdir_shown_release(struct localdir *ld, struct view_shown *shown);
 
-/* Unlink the view and prune empty folders: if only_id is not NULL, only if the view is that version's. */
-int localdir_view_drop(struct localdir *ld, struct op_ctx *op, const char *key, const char *only_id) MFS_NODISCARD;
+/* Unlink the view and prune empty folders: if id is not NULL, only if the view is that file with that label. */
+int localdir_view_drop(struct localdir *ld, struct op_ctx *op, const char *key, const char *id,
+		       const struct stat *file) MFS_NODISCARD;
 
 enum view_kind { VIEW_NONE, VIEW_OWN, VIEW_FOREIGN, VIEW_FOLDER, VIEW_OTHER };
 /* What is at parent/name. 0 or -errno (not logged). */

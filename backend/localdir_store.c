@@ -12,6 +12,7 @@
 
 #include "backend/localdir.h"
 #include "common/clock.h"
+#include "common/hash.h"
 #include "common/log.h"
 
 /* ext4 allows 65,000 hard links; from here on a copy moves the bytes instead. */
@@ -26,8 +27,10 @@ static void localdir_free(struct object_store *s)
 	localdir_close_fd(&ld->objects_fd);
 	localdir_close_fd(&ld->v_fd);
 	localdir_close_fd(&ld->tmp_fd);
-	for (size_t i = 0; i < LOCALDIR_N_STRIPES; i++)
+	for (size_t i = 0; i < LOCALDIR_N_STRIPES; i++) {
 		pthread_mutex_destroy(&ld->view[i].lock.m);
+		pthread_mutex_destroy(&ld->label_lock[i].m);
+	}
 	pthread_mutex_destroy(&ld->sync.lock.m);
 	free(ld->dir);
 	free(ld);
@@ -136,6 +139,11 @@ static int copy_bytes(struct localdir *ld, struct op_ctx *op, int from, const st
 	return localdir_temp_finish(ld, op, &t, key, meta, ret);
 }
 
+static struct mfs_mutex *label_lock(struct localdir *ld, const struct stat *st)
+{
+	return &ld->label_lock[mfs_hash_u64(st->st_ino) % LOCALDIR_N_STRIPES];
+}
+
 /* The label of the file, whose mode may forbid it to all but root. */
 static int set_label(struct localdir *ld, int fd, const struct stat *st, const char *id)
 {
@@ -152,18 +160,25 @@ static int set_label(struct localdir *ld, int fd, const struct stat *st, const c
 	return -err;
 }
 
-/* A name in v/ for the ticket; another id if that one exists. */
-static int link_version(struct localdir *ld, struct op_ctx *op, const char *from, struct view_ticket *ticket,
-			const struct object_meta *meta, char path[static LOCALDIR_PATH_MAX])
+/* A name in v/ for the ticket (another id if that one exists), and the label that says so. */
+static int link_version(struct localdir *ld, struct op_ctx *op, int fd, const struct stat *st, const char *from,
+			struct view_ticket *ticket, const struct object_meta *meta, char path[static LOCALDIR_PATH_MAX])
 {
-	for (int tries = 0;; tries++) {
-		int r = localdir_folder_ready(ld, op, ticket->version.folder);
+	int r;
 
+	for (int tries = 0;; tries++) {
+		r = localdir_folder_ready(ld, op, ticket->version.folder);
 		if (r < 0)
 			return r;
 		localdir_version_path(&ticket->version, path);
-		if (!linkat(ld->v_fd, from, ld->v_fd, path, 0))
-			return 0;
+		MFS_GUARD(label_lock(ld, st));
+		if (!linkat(ld->v_fd, from, ld->v_fd, path, 0)) {
+			r = set_label(ld, fd, st, path + 3);
+			if (!r)
+				return 0;
+			unlinkat(ld->v_fd, path, 0);
+			return localdir_error(ld, op, -r, "setxattr " LOCALDIR_XATTR, ".massfs/v/", path);
+		}
 		if (errno != EEXIST || tries > 10)
 			return localdir_error(ld, op, errno, "link", ".massfs/v/", path);
 		localdir_ticket_renew(ld, ticket, meta);
@@ -183,45 +198,93 @@ static int sync_copy(struct localdir *ld, struct op_ctx *op, int fd, const struc
 	return r < 0 ? r : localdir_view_sync(ld, op, ticket->key, shown);
 }
 
-/* The hard link, labelled first: a view that is this file must never name a version older than the last one. */
-static int copy_link(struct localdir *ld, struct op_ctx *op, int fd, const struct stat *st, const char *from,
+/*
+ * A version may share its file with others (copies), and the file's label may be the one that goes: then the label
+ * becomes the newest of those that stay, so that a view of the file is still known as ours. Rare (a copy whose commit
+ * failed), so it may cost a walk over all versions.
+ */
+static int relabel(struct localdir *ld, struct op_ctx *op, int fd, const struct stat *st, const char *path)
+{
+	char label[OBJECT_VERSION_MAX + 1], other[LOCALDIR_PATH_MAX];
+	struct localdir_version v;
+	ssize_t n;
+	int r;
+
+	if (st->st_nlink < 2)
+		return 0;
+	n = fgetxattr(fd, LOCALDIR_XATTR, label, sizeof(label) - 1);
+	if (n < 0 || (size_t)n != strlen(path + 3) || memcmp(label, path + 3, (size_t)n) != 0)
+		return 0;
+	r = localdir_find_version(ld, op, st, path + 3, &v);
+	if (r < 0)
+		return r == -ENOENT ? 0 : r;
+	localdir_version_path(&v, other);
+	r = set_label(ld, fd, st, other + 3);
+	return r < 0 ? localdir_error(ld, op, -r, "setxattr " LOCALDIR_XATTR, ".massfs/v/", other) : 0;
+}
+
+/* The version's name, of the file fd, goes. */
+static int unlink_version(struct localdir *ld, struct op_ctx *op, int fd, const char *path)
+{
+	struct stat st;
+	int r;
+
+	if (fstat(fd, &st) < 0)
+		return localdir_error(ld, op, errno, "stat", ".massfs/v/", path);
+	MFS_GUARD(label_lock(ld, &st));
+	if (fstat(fd, &st) < 0)
+		return localdir_error(ld, op, errno, "stat", ".massfs/v/", path);
+	r = relabel(ld, op, fd, &st, path);
+	if (!r && unlinkat(ld->v_fd, path, 0) < 0 && errno != ENOENT)
+		r = localdir_error(ld, op, errno, "unlink", ".massfs/v/", path);
+	return r;
+}
+
+/* The hard link. */
+static int copy_link(struct localdir *ld, struct op_ctx *op, int fd, struct stat *st, const char *from,
 		     const char *key, const struct object_meta *meta, struct object_info *ret)
 {
 	struct view_shown shown = VIEW_SHOWN_INIT;
 	struct view_ticket ticket;
 	char path[LOCALDIR_PATH_MAX];
-	struct stat now;
 	int r;
 
 	localdir_ticket_begin(ld, &ticket, key, meta);
-	r = link_version(ld, op, from, &ticket, meta, path);
+	r = link_version(ld, op, fd, st, from, &ticket, meta, path);
 	if (!r) {
-		r = set_label(ld, fd, st, path + 3);
-		if (r < 0)
-			r = localdir_error(ld, op, -r, "setxattr " LOCALDIR_XATTR, ".massfs/v/", path);
-		if (!r)
-			r = localdir_set_meta(ld, op, fd, st, meta, key);
+		r = localdir_set_meta(ld, op, fd, st, meta, key);
 		if (!r)
 			r = localdir_view_show(ld, op, &ticket, &ticket.version, st, &shown);
 		if (!r)
 			r = sync_copy(ld, op, fd, &ticket, &shown);
 		if (r < 0) {
 			localdir_view_take_back(ld, &ticket, &shown);
-			if (set_label(ld, fd, st, from + 3) < 0) {
-				/* Its label names no version now: seen as foreign, kept, never lost. */
+			if (unlink_version(ld, op, fd, path) < 0) {
+				/* It stays as garbage. */
 			}
-			unlinkat(ld->v_fd, path, 0);
 		}
 	}
 	localdir_ticket_end(ld, &ticket);
 	localdir_shown_release(ld, &shown);
 	if (r < 0)
 		return r;
-	if (fstat(fd, &now) < 0)
-		now = *st;
-	localdir_fill_info(&ticket.version, &now, ret);
+	st->st_mtim = mfs_ns_to_timespec(meta->mtime);
+	localdir_fill_info(&ticket.version, st, ret);
 	ret->not_shown = shown.not_shown;
 	return 0;
+}
+
+/* The label of a version that is to be shown again, unless it is deleted at this moment. */
+static int label_again(struct localdir *ld, struct op_ctx *op, int fd, const struct stat *st, const char *path)
+{
+	struct stat now;
+	int r;
+
+	MFS_GUARD(label_lock(ld, st));
+	if (fstatat(ld->v_fd, path, &now, AT_SYMLINK_NOFOLLOW) < 0)
+		return localdir_error(ld, op, errno, "stat", ".massfs/v/", path);
+	r = set_label(ld, fd, st, path + 3);
+	return r < 0 ? localdir_error(ld, op, -r, "setxattr " LOCALDIR_XATTR, ".massfs/v/", path) : 0;
 }
 
 /* Put a version of the same key on top again: no new version. */
@@ -237,9 +300,7 @@ static int show_again(struct localdir *ld, struct op_ctx *op, int fd, const stru
 	if (r < 0)
 		return r;
 	localdir_ticket_begin(ld, &ticket, key, meta); /* it is the last put, whatever its id says */
-	r = set_label(ld, fd, st, from + 3);
-	if (r < 0)
-		r = localdir_error(ld, op, -r, "setxattr " LOCALDIR_XATTR, ".massfs/v/", from);
+	r = label_again(ld, op, fd, st, from);
 	if (!r)
 		r = localdir_set_meta(ld, op, fd, st, meta, key);
 	if (!r)
@@ -284,38 +345,13 @@ static int localdir_copy(struct object_store *s, struct op_ctx *op, const struct
 	return copy_link(ld, op, fd, &st, from, key, meta, ret);
 }
 
-/*
- * A version may share its file with others (copies), and the file's label may be the one that goes: then the label
- * becomes the newest of those that stay, so that a view of the file is still known as ours. Rare (a copy whose commit
- * failed), so it may cost a walk over all versions.
- */
-static int relabel(struct localdir *ld, struct op_ctx *op, const char *path)
-{
-	LOCALDIR_AUTOFD int fd = openat(ld->v_fd, path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-	char label[OBJECT_VERSION_MAX + 1], other[LOCALDIR_PATH_MAX];
-	struct localdir_version v;
-	struct stat st;
-	ssize_t n;
-	int r;
-
-	if (fd < 0 || fstat(fd, &st) < 0 || st.st_nlink < 2)
-		return 0;
-	n = fgetxattr(fd, LOCALDIR_XATTR, label, sizeof(label) - 1);
-	if (n < 0 || (size_t)n != strlen(path + 3) || memcmp(label, path + 3, (size_t)n) != 0)
-		return 0;
-	r = localdir_find_version(ld, op, &st, path + 3, &v);
-	if (r < 0)
-		return r == -ENOENT ? 0 : r;
-	localdir_version_path(&v, other);
-	r = set_label(ld, fd, &st, other + 3);
-	return r < 0 ? localdir_error(ld, op, -r, "setxattr " LOCALDIR_XATTR, ".massfs/v/", other) : 0;
-}
-
 static int localdir_delete_version(struct object_store *s, struct op_ctx *op, const struct object_ref *ref)
 {
 	struct localdir *ld = localdir_of(s);
+	LOCALDIR_AUTOFD int fd = -1;
 	char path[LOCALDIR_PATH_MAX];
 	struct localdir_version v;
+	struct stat st;
 	int r;
 
 	if (ref->bucket)
@@ -325,15 +361,19 @@ static int localdir_delete_version(struct object_store *s, struct op_ctx *op, co
 	if (localdir_version_parse(ref->version, &v) < 0)
 		return 0; /* there can be no such version */
 	localdir_version_path(&v, path);
-	/* The view first: one whose version is gone would look foreign. */
-	r = localdir_view_drop(ld, op, ref->key, ref->version);
+	fd = localdir_open_fd(s, op, ref);
+	if (fd < 0)
+		return fd == -ENOENT ? 0 : fd;
+	if (fstat(fd, &st) < 0)
+		return localdir_error(ld, op, errno, "stat", ".massfs/v/", path);
+	/* The view first, as after a crash one without its version would look foreign; and once more, for a copy onto
+	 * itself that showed it meanwhile. */
+	r = localdir_view_drop(ld, op, ref->key, ref->version, &st);
 	if (!r)
-		r = relabel(ld, op, path);
-	if (r < 0)
-		return r;
-	if (unlinkat(ld->v_fd, path, 0) < 0)
-		return errno == ENOENT ? 0 : localdir_error(ld, op, errno, "unlink", ".massfs/v/", path);
-	return localdir_sync_version_folder(ld, op, v.folder);
+		r = unlink_version(ld, op, fd, path);
+	if (!r)
+		r = localdir_view_drop(ld, op, ref->key, ref->version, &st);
+	return r < 0 ? r : localdir_sync_version_folder(ld, op, v.folder);
 }
 
 static int localdir_statfs(struct object_store *s, struct op_ctx *op, struct object_statfs *ret)
@@ -487,8 +527,10 @@ static struct localdir *new_localdir(const char *dir, const struct localdir_opti
 	ld->readonly = opt->readonly;
 	ld->nosync = opt->nosync;
 	ld->is_root = geteuid() == 0;
-	for (size_t i = 0; i < LOCALDIR_N_STRIPES; i++)
+	for (size_t i = 0; i < LOCALDIR_N_STRIPES; i++) {
 		pthread_mutex_init(&ld->view[i].lock.m, NULL);
+		pthread_mutex_init(&ld->label_lock[i].m, NULL);
+	}
 	pthread_mutex_init(&ld->sync.lock.m, NULL);
 	if (getrandom(random, sizeof(random), 0) != sizeof(random))
 		memset(random, getpid(), sizeof(random));

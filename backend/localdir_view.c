@@ -104,42 +104,62 @@ static int read_label(int parent_fd, const char *name, const struct stat *st, st
 	return localdir_version_parse(id, ret);
 }
 
-/*
- * Own means: labelled, and the same file as the version of that id (a copy made with `cp -a` has the label too). After
- * a copy to another key the old key's view, being the same file, tells the new id: the bytes are right, and whoever
- * copied (a rename) puts a marker there next.
- */
-int localdir_view_look(struct localdir *ld, int parent_fd, const char *name, struct stat *st, enum view_kind *ret_kind,
-		       struct localdir_version *ret)
+/* One look. -EAGAIN: it changed under our eyes. */
+static int look_once(struct localdir *ld, int parent_fd, const char *name, struct stat *st, enum view_kind *ret_kind,
+		     struct localdir_version *ret)
 {
 	char path[LOCALDIR_PATH_MAX];
 	struct stat v_st;
 	int r;
 
-	for (int tries = 0;; tries++) {
-		if (fstatat(parent_fd, name, st, AT_SYMLINK_NOFOLLOW) < 0) {
-			*ret_kind = VIEW_NONE;
-			return errno == ENOENT ? 0 : -errno;
-		}
-		if (!S_ISREG(st->st_mode)) {
-			*ret_kind = S_ISDIR(st->st_mode) ? VIEW_FOLDER : VIEW_OTHER;
-			return 0;
-		}
-		r = read_label(parent_fd, name, st, ret);
-		if (r == -EMFILE || r == -ENFILE || r == -ENOMEM)
-			return r;
-		if ((r != -EAGAIN && r != -ENOENT && r != -ELOOP) || tries >= TRIES_MAX)
-			break;
+	*ret_kind = VIEW_NONE;
+	if (fstatat(parent_fd, name, st, AT_SYMLINK_NOFOLLOW) < 0)
+		return errno == ENOENT ? 0 : -errno;
+	if (!S_ISREG(st->st_mode)) {
+		*ret_kind = S_ISDIR(st->st_mode) ? VIEW_FOLDER : VIEW_OTHER;
+		return 0;
 	}
 	*ret_kind = VIEW_FOREIGN;
+	*ret = (struct localdir_version){ 0 };
+	r = read_label(parent_fd, name, st, ret);
+	if (r == -EMFILE || r == -ENFILE || r == -ENOMEM)
+		return r;
 	if (r < 0)
-		return 0;
+		return r == -EAGAIN || r == -ENOENT || r == -ELOOP ? -EAGAIN : 0;
 	localdir_version_path(ret, path);
 	if (fstatat(ld->v_fd, path, &v_st, AT_SYMLINK_NOFOLLOW) < 0)
 		return errno == ENOENT ? 0 : -errno;
 	if (v_st.st_ino == st->st_ino && v_st.st_dev == st->st_dev)
 		*ret_kind = VIEW_OWN;
 	return 0;
+}
+
+/*
+ * Own means: labelled, and the same file as the version of that id (a copy made with `cp -a` has the label too). After
+ * a copy to another key the old key's view, being the same file, tells the new id: the bytes are right, and whoever
+ * copied (a rename) puts a marker there next.
+ *
+ * A labelled file without its version is foreign only if a second look says the same: between reading the label and
+ * looking for the version, the version may have been deleted and the view with it, or the label have changed.
+ */
+int localdir_view_look(struct localdir *ld, int parent_fd, const char *name, struct stat *st, enum view_kind *ret_kind,
+		       struct localdir_version *ret)
+{
+	struct localdir_version before = { 0 };
+	ino_t ino_before = 0;
+	int r = 0;
+
+	for (int tries = 0; tries < TRIES_MAX; tries++) {
+		r = look_once(ld, parent_fd, name, st, ret_kind, ret);
+		if (r == -EAGAIN)
+			continue;
+		if (r < 0 || *ret_kind != VIEW_FOREIGN || !ret->counter ||
+		    (st->st_ino == ino_before && ret->counter == before.counter))
+			return r;
+		before = *ret;
+		ino_before = st->st_ino;
+	}
+	return -EBUSY;
 }
 
 /* --- tickets --- */
@@ -228,7 +248,7 @@ static int swap_view(struct localdir *ld, struct op_ctx *op, const char *path, i
 
 	localdir_temp_name(ld, temp);
 	if (linkat(ld->v_fd, path, ld->tmp_fd, temp, 0) < 0)
-		return localdir_error(ld, op, errno == ENOENT ? EIO : errno, "link", ".massfs/v/", path);
+		return localdir_error(ld, op, errno, "link", ".massfs/v/", path);
 	if (!renameat(ld->tmp_fd, temp, parent_fd, name))
 		return 0;
 	err = errno;
@@ -277,7 +297,12 @@ static int replace_view(struct localdir *ld, struct op_ctx *op, const struct vie
 	return swap_view(ld, op, path, shown->parent_fd, name, t->key);
 }
 
-/* One attempt. -EAGAIN: try again. */
+static bool version_exists(struct localdir *ld, const char *path)
+{
+	return !faccessat(ld->v_fd, path, F_OK, AT_SYMLINK_NOFOLLOW);
+}
+
+/* One attempt. -EAGAIN: try again. -ENOENT: there is no such version. */
 static int show_once(struct localdir *ld, struct op_ctx *op, const struct view_ticket *t, const char *path,
 		     const struct stat *st, struct view_shown *shown)
 {
@@ -294,8 +319,8 @@ static int show_once(struct localdir *ld, struct op_ctx *op, const struct view_t
 		return r;
 	if (!linkat(ld->v_fd, path, shown->parent_fd, name, 0))
 		return 0;
-	if (errno == ENOENT) /* the folder was pruned */
-		return -EAGAIN;
+	if (errno == ENOENT) /* the folder was pruned, or an old version that was to be shown again is gone */
+		return version_exists(ld, path) ? -EAGAIN : -ENOENT;
 	if (errno != EEXIST)
 		return -errno;
 	return replace_view(ld, op, t, st, path, name, shown);
@@ -436,9 +461,9 @@ static void prune(struct localdir *ld, const char *key, int *ret_fd)
 	}
 }
 
-/* -EAGAIN: look again; 0: there is nothing of ours any more (or nothing that only_id names). */
+/* -EAGAIN: look again; 1: it is gone; 0: there was nothing of ours (or nothing that id names). */
 static int hide_once(struct localdir *ld, struct op_ctx *op, const char *key, int parent_fd, const char *name,
-		     const char *only_id)
+		     const char *id, const struct stat *file)
 {
 	char path[LOCALDIR_PATH_MAX];
 	struct localdir_version there;
@@ -452,24 +477,24 @@ static int hide_once(struct localdir *ld, struct op_ctx *op, const char *key, in
 	if (kind == VIEW_NONE || kind == VIEW_OTHER)
 		return 0;
 	if (kind == VIEW_FOLDER) {
-		if (!only_id)
+		if (!id)
 			unlinkat(parent_fd, name, AT_REMOVEDIR); /* an empty one means nothing */
 		return 0;
 	}
 	localdir_version_path(&there, path);
-	if (only_id && (kind != VIEW_OWN || strcmp(path + 3, only_id) != 0))
+	if (id && (st.st_ino != file->st_ino || st.st_dev != file->st_dev || strcmp(path + 3, id) != 0))
 		return 0;
-	if (kind == VIEW_FOREIGN) {
+	if (!id && kind == VIEW_FOREIGN) {
 		r = keep_foreign(ld, op, parent_fd, name, key);
 		if (r < 0)
 			return r;
 	}
 	if (unlinkat(parent_fd, name, 0) < 0 && errno != ENOENT)
 		return errno == EISDIR ? -EAGAIN : localdir_error(ld, op, errno, "unlink", "objects/", key);
-	return 0;
+	return 1;
 }
 
-int localdir_view_drop(struct localdir *ld, struct op_ctx *op, const char *key, const char *only_id)
+int localdir_view_drop(struct localdir *ld, struct op_ctx *op, const char *key, const char *id, const struct stat *file)
 {
 	struct view_stripe *stripe = stripe_of(ld, mfs_hash64(key, strlen(key)));
 	LOCALDIR_AUTOFD int fd = -1;
@@ -482,7 +507,7 @@ int localdir_view_drop(struct localdir *ld, struct op_ctx *op, const char *key, 
 		if (!r) {
 			r = -EAGAIN;
 			for (int tries = 0; r == -EAGAIN && tries < TRIES_MAX; tries++)
-				r = hide_once(ld, op, key, fd, name, only_id);
+				r = hide_once(ld, op, key, fd, name, id, file);
 			if (r == -EAGAIN)
 				r = localdir_error(ld, op, EBUSY, "unlink", "objects/", key);
 		} else if (r == -ENOENT || is_blocked(r)) {
@@ -491,9 +516,10 @@ int localdir_view_drop(struct localdir *ld, struct op_ctx *op, const char *key, 
 			r = localdir_error(ld, op, -r, "open", "folder of objects/", key);
 		}
 	}
-	if (r < 0)
+	if (r < 0 || (!r && id))
 		return r;
 	prune(ld, key, &fd);
+	r = 0;
 	if (fd >= 0)
 		r = localdir_sync_folder(ld, fd);
 	return r < 0 ? localdir_error(ld, op, -r, "fsync", "folder of objects/", key) : 0;
@@ -507,5 +533,5 @@ int localdir_put_marker(struct object_store *s, struct op_ctx *op, const char *b
 		return -EINVAL;
 	if (ld->readonly)
 		return -EROFS;
-	return localdir_view_drop(ld, op, key, NULL);
+	return localdir_view_drop(ld, op, key, NULL, NULL);
 }

@@ -24,6 +24,7 @@ struct racer {
 	size_t len;
 	pthread_barrier_t *start;
 	char last[OBJECT_VERSION_MAX + 1]; /* the version of its last put */
+	const char *last_key;
 	int error;			   /* of the first call that failed, */
 	const char *call;		   /* and which; NULL: all went well */
 	pthread_t thread;
@@ -72,8 +73,10 @@ static int put(struct racer *r, const char *key, unsigned int op)
 	int n = snprintf(text, sizeof(text), "%s by %u.%u", key, r->n, op);
 	int e = object_put(r->s, NULL, NULL, key, text, (size_t)n, &meta, &info);
 
-	if (!e)
+	if (!e) {
 		strcpy(r->last, info.version);
+		r->last_key = key;
+	}
 	return e;
 }
 
@@ -166,19 +169,19 @@ static void race_copy(struct racer *r, const char *key, unsigned int op)
 	note(r, "copy", e == -ENOENT ? 0 : e); /* deleted meanwhile */
 }
 
+/* Its own last put, and a look whether the key is still known as ours (another version may be there by now). */
 static void race_delete(struct racer *r, const char *key)
 {
 	struct object_info top;
 	struct object_ref ref;
 
-	if (object_head(r->s, NULL, NULL, key, NULL, &top) < 0)
-		return;
-	if (!top.own) {
+	if (!object_head(r->s, NULL, NULL, key, NULL, &top) && !top.own)
 		note(r, "head: foreign", -EUCLEAN);
+	if (!r->last_key)
 		return;
-	}
-	ref = store_test_ref(key, top.version);
+	ref = store_test_ref(r->last_key, r->last);
 	note(r, "delete", object_delete_version(r->s, NULL, &ref));
+	r->last_key = NULL;
 }
 
 static void *do_anything(void *arg)
