@@ -122,6 +122,7 @@ static int bury_sessions(struct volume *v, struct op_ctx *op)
 
 	for (size_t i = 0; i < l.n && r == 0; i++) {
 		struct session_record *s = &l.v[i];
+		struct job_record look = { .kind = JOB_VIEW, .ino = s->id, .due = now };
 		struct change c = { 0 };
 
 		if (s->id == v->session || (s->closed && s->closed > now - keep))
@@ -133,6 +134,8 @@ static int bury_sessions(struct volume *v, struct op_ctx *op)
 				s->pid);
 			s->closed = now;
 			change_write(&c, WRITE_SESSION_PUT, s->id)->session = s;
+			/* What it stored and did not come to commit may be on top of a key. */
+			change_write(&c, WRITE_JOB_PUT, 0)->job = &look;
 		}
 		r = engine_apply(v->engine, op, &c);
 	}
@@ -155,6 +158,8 @@ static int session_write(struct volume *v, struct op_ctx *op, bool closed)
 	s.started = s.heartbeat = mfs_now_ns();
 	s.closed = closed ? s.started : 0;
 	change_write(&c, WRITE_SESSION_PUT, v->session)->session = &s;
+	/* Known of before it stores anything: only then is what it leaves behind found after a power loss. */
+	c.durable = true;
 	return engine_apply(v->engine, op, &c);
 }
 

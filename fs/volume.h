@@ -9,6 +9,7 @@
 
 #include "backend/object_store.h"
 #include "common/conf.h"
+#include "fs/key_gate.h"
 #include "meta/namespace.h"
 
 enum volume_mode {
@@ -29,6 +30,7 @@ struct volume {
 	int lock_fd;
 	struct volume_record record;
 	mfs_ino_t root; /* of the mount: the volume's root, or the inode of cfg's subdir */
+	struct key_gate gate;	/* uploads against the reconciler; see there */
 	struct namespace_hooks hooks; /* set by the mount before volume_open */
 };
 
