@@ -83,6 +83,7 @@ static inline struct localdir *localdir_of(struct object_store *s)
 int localdir_version_parse(const char *s, struct localdir_version *ret) MFS_NODISCARD;
 /* "xx/<id>" below v/; the id begins at path + 3. */
 void localdir_version_path(const struct localdir_version *v, char path[static LOCALDIR_PATH_MAX]);
+uint8_t localdir_version_folder(struct localdir *ld); /* of the next ids */
 void localdir_version_next(struct localdir *ld, const struct object_meta *meta, struct localdir_version *ret);
 /* Path of the version a ref names. 0 or -ENOENT (not an id of ours). */
 int localdir_ref_path(const char *version, char path[static LOCALDIR_PATH_MAX]) MFS_NODISCARD;

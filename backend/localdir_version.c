@@ -111,6 +111,11 @@ static uint64_t next_counter(struct localdir *ld)
 	return next;
 }
 
+uint8_t localdir_version_folder(struct localdir *ld)
+{
+	return (uint8_t)(ld->first_folder + atomic_load(&ld->n_issued) / IDS_PER_FOLDER);
+}
+
 void localdir_version_next(struct localdir *ld, const struct object_meta *meta, struct localdir_version *ret)
 {
 	uint64_t n = atomic_fetch_add(&ld->n_issued, 1);
