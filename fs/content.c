@@ -167,10 +167,11 @@ void content_free(struct content *c)
 {
 	if (!c)
 		return;
-	if (c->prevp) {
+	{
 		MFS_GUARD(&c->env->lock);
 
-		*c->prevp = c->next;
+		if (c->prevp) /* neighbours on the list move it */
+			*c->prevp = c->next;
 		if (c->next)
 			c->next->prevp = c->prevp;
 	}
