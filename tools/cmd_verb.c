@@ -26,6 +26,7 @@ struct call {
 	int argc;
 	char *argv[MAX_ARGS + 1]; /* borrowed; the operand's place is set when it is known */
 	int operand; /* index in argv; 0: none */
+	bool has_dashes; /* "--" is among the arguments */
 	const char *volume; /* of --volume */
 };
 
@@ -43,11 +44,12 @@ static int collect(int argc, char **argv, struct call *ret)
 			ret->volume = argv[++i];
 			continue;
 		}
-		if (ret->argc == MAX_ARGS)
-			return -E2BIG;
+		if (ret->argc == MAX_ARGS - 1)
+			return -E2BIG; /* one is kept for "--" */
 		if (i && !ret->operand && (only_operands || argv[i][0] != '-'))
 			ret->operand = ret->argc;
 		only_operands |= !strcmp(argv[i], "--");
+		ret->has_dashes = only_operands;
 		ret->argv[ret->argc++] = argv[i];
 	}
 	return 0;
@@ -59,6 +61,21 @@ static void remove_operand(struct call *call)
 		call->argv[i] = call->argv[i + 1];
 	call->argc--;
 	call->operand = 0;
+}
+
+/* Below the root a path may begin with a dash: it goes behind "--". */
+static void set_path(struct call *call, char *path)
+{
+	static char dashes[] = "--";
+
+	if (call->has_dashes) {
+		call->argv[call->operand] = path;
+		return;
+	}
+	remove_operand(call);
+	call->argv[call->argc++] = dashes;
+	call->argv[call->argc++] = path;
+	call->argv[call->argc] = NULL;
 }
 
 /* With --volume the operand is a path in it, as the mount would show it. */
@@ -187,7 +204,7 @@ int cmd_verb(int argc, char **argv)
 		return r == -EINVAL ? VERB_USAGE : VERB_FAILED;
 	}
 	if (call.operand && call.takes_path)
-		call.argv[call.operand] = place.path;
+		set_path(&call, place.path);
 	else if (call.operand && !call.volume)
 		remove_operand(&call);
 	return place.is_mounted ? run_in_daemon(&call, &place) : run_on_volume(&call, &place);
