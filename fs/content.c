@@ -121,7 +121,7 @@ int content_open(const struct content_env *cenv, struct op_ctx *op, mfs_ino_t in
 	}
 	c->env = env;
 	c->ino = ino;
-	c->upload_key = (struct mfs_buf)MFS_BUF_INIT(OBJECT_KEY_MAX + 1);
+	c->upload_key = (struct mfs_buf)MFS_BUF_INIT(CONTENT_PATH_MAX);
 	pthread_mutex_init(&c->lock.m, NULL);
 	pthread_cond_init(&c->changed, NULL);
 	{

@@ -345,7 +345,7 @@ static void gave_up(struct content *c, struct op_ctx *op, struct round *rd, int 
 
 static int commit_once(struct content *c, struct op_ctx *op, struct mfs_attr *attr)
 {
-	struct round rd = { .key = MFS_BUF_INIT(OBJECT_KEY_MAX + 1) };
+	struct round rd = { .key = MFS_BUF_INIT(CONTENT_PATH_MAX) };
 	bool stored = false;
 	int r;
 

@@ -9,6 +9,9 @@
 #include "fs/content.h"
 #include "fs/dirty.h"
 
+/* namespace_key() builds the whole path in the buffer before it knows that it is too long for a key. */
+#define CONTENT_PATH_MAX (16 * MFS_MIB)
+
 /* One immutable object that readers use; replaced as a whole, so a reader keeps the one it began with. */
 struct base {
 	atomic_uint refs;
