@@ -548,6 +548,35 @@ int reconcile_job(struct reconcile_ctx *rc, const struct job_record *job)
 	return r;
 }
 
+int reconcile_state(struct volume *v, struct op_ctx *op, const struct node *n, enum file_state *ret)
+{
+	MFS_AUTOBUF struct mfs_buf own = MFS_BUF_INIT(PATH_BYTES_MAX);
+	struct reconcile_ctx rc = { .v = v, .op = op };
+	struct object_info exact, top;
+	bool at_a_name = false;
+	int r;
+
+	if (object_ref_is_empty(&n->ref)) {
+		*ret = n->attr.size ? FILE_SPARSE : FILE_EMPTY;
+		return 0;
+	}
+	r = object_head(v->store, op, n->ref.bucket, n->ref.key, n->ref.version, &exact);
+	if (r < 0)
+		return r == -ENOENT ? -EIO : r;
+	if (exact.size < n->attr.obj_len)
+		return -EUCLEAN;
+	*ret = n->attr.obj_len < n->attr.size ? FILE_SPARSE : FILE_PENDING;
+	r = is_at_a_name(&rc, n, &own, &at_a_name);
+	if (r < 0 && !is_gone(r))
+		return r;
+	if (*ret == FILE_SPARSE || !at_a_name || exact.size != n->attr.size)
+		return 0;
+	r = object_head(v->store, op, n->ref.bucket, n->ref.key, NULL, &top);
+	if (r == 0 && strcmp(top.version, n->ref.version) == 0)
+		*ret = FILE_SETTLED;
+	return r == -ENOENT ? 0 : r;
+}
+
 static int one(struct volume *v, struct op_ctx *op, const struct job_record *job)
 {
 	struct reconcile_ctx rc = { .v = v, .op = op, .force = true };

@@ -18,6 +18,11 @@ int reconcile_file(struct volume *v, struct op_ctx *op, mfs_ino_t ino) MFS_NODIS
 /* Every file below a directory that moved. */
 int reconcile_dir(struct volume *v, struct op_ctx *op, mfs_ino_t dir) MFS_NODISCARD;
 
+/* What a regular file is at rest. EMPTY: no object (size 0, never written). SPARSE: fewer bytes in the object than the
+ * file has. PENDING: the reconciler has work with it. -EIO: the object is missing. */
+enum file_state { FILE_EMPTY, FILE_SETTLED, FILE_PENDING, FILE_SPARSE };
+int reconcile_state(struct volume *v, struct op_ctx *op, const struct node *n, enum file_state *ret) MFS_NODISCARD;
+
 /* Work all jobs due by `due_before` (wall time ns; INT64_MAX: all), until none is left that can be done.
  * *ret_left: how many stay queued. Safe beside the thread. report may be NULL. */
 int reconcile_run(struct volume *v, struct op_ctx *op, int64_t due_before, uint64_t *ret_left,

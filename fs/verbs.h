@@ -24,6 +24,7 @@ struct verb_call {
 	/* The kernel must forget what it knows of this file's content and of this name; NULL-safe helpers in verbs.c. */
 	void (*changed)(void *arg, mfs_ino_t ino, mfs_ino_t parent, const char *name);
 	void *changed_arg;
+	int64_t started_ns;	 /* CLOCK_MONOTONIC, of the daemon; 0 offline */
 };
 
 /* Exit status: 0, 1 failure (said on err), 2 usage. */

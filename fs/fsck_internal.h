@@ -1,0 +1,50 @@
+/* What fsck.c (the walk), fsck_record.c (one record) and fsck_view.c (objects and keys) share. */
+#ifndef MASSFS_FS_FSCK_INTERNAL_H
+#define MASSFS_FS_FSCK_INTERNAL_H
+
+#include "fs/fsck.h"
+
+struct fsck_dir {
+	mfs_ino_t ino, parent;
+	uint32_t hint;
+	unsigned int walk;
+	bool seen;
+};
+
+struct fsck {
+	struct volume *v;
+	struct op_ctx *op;
+	const struct fsck_options *opt;
+	struct fsck_result *res;
+	struct fsck_dir *dirs; /* sorted by ino */
+	size_t n_dirs, cap_dirs;
+	struct job_list jobs; /* waiting at the beginning: what they are about is no problem */
+	bool too_many_jobs;   /* to keep: nothing about the view can be said */
+	mfs_ino_t lost_found; /* 0: not looked for yet */
+	uint64_t n_ticks;
+	bool changed;
+};
+
+void fsck_problem(struct fsck *f, const char *what, mfs_ino_t ino, const char *where, bool repaired, const char *fmt, ...)
+	MFS_PRINTF(6, 7);
+/* With --repair: apply; was it done? */
+bool fsck_repair(struct fsck *f, struct change *c);
+struct fsck_dir *fsck_find_dir(struct fsck *f, mfs_ino_t ino);
+void fsck_release(struct fsck *f);
+
+/* One record of files. With quiet nothing is told or repaired: 1 if there would be something. */
+int fsck_record(struct fsck *f, const struct node *n, bool quiet) MFS_NODISCARD;
+/* With --repair: give it a place in /lost+found. */
+bool fsck_adopt(struct fsck *f, mfs_ino_t ino);
+
+/* Is the object there, long enough, and this inode's? `whose` is for the message. */
+int fsck_object(struct fsck *f, mfs_ino_t ino, const char *where, const struct object_ref *ref, uint64_t obj_len,
+		const char *whose) MFS_NODISCARD;
+int fsck_read_jobs(struct fsck *f) MFS_NODISCARD;
+bool fsck_has_job(const struct fsck *f, const char *key, mfs_ino_t ino);
+/* Every key shows what the index says of it. */
+int fsck_view(struct fsck *f) MFS_NODISCARD;
+/* With --repair: work what is queued. */
+int fsck_settle(struct fsck *f) MFS_NODISCARD;
+
+#endif

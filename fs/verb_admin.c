@@ -1,0 +1,304 @@
+/*
+ * Verbs of the administrator: gc, fsck, settle, and what umount asks of the daemon.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "common/clock.h"
+#include "common/str.h"
+#include "fs/fs.h"
+#include "fs/fsck.h"
+#include "fs/gc_internal.h"
+#include "fs/reconcile.h"
+#include "fs/verbs_internal.h"
+
+#define WAIT_NS	      (100 * INT64_C(1000000))
+#define IDLE_RUNS_MAX 50 /* of settle --wait, without one job done */
+
+/* False: the caller went away. */
+static bool wait_a_while(struct verb_call *call)
+{
+	struct timespec ts = mfs_ns_to_timespec(WAIT_NS);
+
+	nanosleep(&ts, NULL);
+	return !atomic_load(&call->op->cancelled);
+}
+
+/* --- gc --- */
+
+static void gc_print_found(void *arg, const char *what, const struct object_info *info)
+{
+	struct verb_call *call = ((struct verb_progress *)arg)->call;
+
+	fprintf(call->out, "%-16s inode %" PRIu64 " version %s, %" PRIu64 " bytes\n", what, info->ino,
+		info->version[0] ? info->version : "(no object)", info->size);
+}
+
+static void gc_progress(void *arg, uint64_t done)
+{
+	verb_progress_show(arg, done, 0);
+}
+
+static void gc_print_json(FILE *f, const struct gc_result *g, bool deleted)
+{
+	bool first = true;
+
+	fputc('{', f);
+	json_bool(f, &first, "delete", deleted);
+	json_number(f, &first, "objects", g->objects);
+	json_number(f, &first, "referenced", g->referenced);
+	json_number(f, &first, "in_flight", g->in_flight);
+	json_number(f, &first, "unnamed", g->unnamed);
+	json_number(f, &first, "unnamed_bytes", g->unnamed_bytes);
+	json_number(f, &first, "dropped", g->dropped);
+	json_number(f, &first, "dropped_bytes", g->dropped_bytes);
+	json_number(f, &first, "expired_versions", g->expired_versions);
+	json_number(f, &first, "expired_trash", g->expired_trash);
+	json_number(f, &first, "temp_files", g->temp_files);
+	json_number(f, &first, "temp_bytes", g->temp_bytes);
+	json_number(f, &first, "foreign", g->foreign);
+	json_number(f, &first, "foreign_bytes", g->foreign_bytes);
+	json_number(f, &first, "deleted", g->deleted);
+	json_number(f, &first, "deleted_bytes", g->deleted_bytes);
+	json_number(f, &first, "failed", g->failed);
+	fputs("}\n", f);
+}
+
+static void gc_print(FILE *f, const struct gc_result *g, bool deleted)
+{
+	char a[24], b[24], c[24];
+
+	fprintf(f, "objects:          %" PRIu64 ", %" PRIu64 " of them named by the index\n", g->objects, g->referenced);
+	if (g->in_flight)
+		fprintf(f, "not yet named:    %" PRIu64 ", of sessions that live\n", g->in_flight);
+	fprintf(f, "never named:      %" PRIu64 ", %s\n", g->unnamed, mfs_str_put_size(a, sizeof(a), g->unnamed_bytes));
+	fprintf(f, "dropped:          %" PRIu64 ", %s\n", g->dropped, mfs_str_put_size(b, sizeof(b), g->dropped_bytes));
+	fprintf(f, "retention ended:  %" PRIu64 " versions, %" PRIu64 " removed files\n", g->expired_versions,
+		g->expired_trash);
+	fprintf(f, "unfinished:       %" PRIu64 " uploads, %s\n", g->temp_files,
+		mfs_str_put_size(c, sizeof(c), g->temp_bytes));
+	if (g->foreign)
+		fprintf(f, "not made by us:   %" PRIu64 ", %s (kept)\n", g->foreign,
+			mfs_str_put_size(a, sizeof(a), g->foreign_bytes));
+	if (deleted)
+		fprintf(f, "deleted:          %" PRIu64 ", %s; %" PRIu64 " failed\n", g->deleted,
+			mfs_str_put_size(a, sizeof(a), g->deleted_bytes), g->failed);
+	else
+		fprintf(f, "Nothing was deleted: that takes --delete.\n");
+}
+
+int verb_gc(struct verb_call *call, const struct verb_args *args)
+{
+	struct verb_progress progress = { .call = call, .what = "objects" };
+	bool verbose = (args->flags & FLAG_VERBOSE) && !(args->flags & FLAG_JSON);
+	struct gc_options opt = {
+		.delete_it = args->flags & FLAG_DELETE,
+		.now = mfs_now_ns(),
+		.dropped_age_ns = GC_DROPPED_AGE_NS,
+		.found = verbose ? gc_print_found : NULL,
+		.progress = gc_progress,
+		.arg = &progress,
+	};
+	struct gc_result res = { 0 };
+	int r = 0;
+
+	/* After a crash, what is garbage may still be shown at a key: first the reconciler's work. */
+	if (!call->fs && opt.delete_it)
+		r = reconcile_run(call->vol, call->op, opt.now, NULL, NULL, NULL);
+	if (r == 0)
+		r = gc_run(call->vol, call->op, &opt, &res);
+	verb_progress_end(&progress);
+	if (r < 0)
+		return verb_fail(call, "given up after %" PRIu64 " objects: %s", res.objects, verb_strerror(r));
+	if (args->flags & FLAG_JSON)
+		gc_print_json(call->out, &res, opt.delete_it);
+	else
+		gc_print(call->out, &res, opt.delete_it);
+	return res.failed ? VERB_FAILED : VERB_OK;
+}
+
+/* --- fsck --- */
+
+struct fsck_print {
+	struct verb_progress progress;
+	bool json, first;
+};
+
+static void fsck_problem(void *arg, const struct fsck_problem *p)
+{
+	struct fsck_print *x = arg;
+	FILE *f = x->progress.call->out;
+	bool first = true;
+
+	if (!x->json) {
+		verb_progress_end(&x->progress);
+		fprintf(f, "%s: ", p->what);
+		if (p->where[0])
+			fprintf(f, "%s ", p->where);
+		if (p->ino)
+			fprintf(f, "(inode %" PRIu64 ") ", p->ino);
+		fprintf(f, "- %s%s\n", p->detail, p->repaired ? " [repaired]" : "");
+		return;
+	}
+	fputs(x->first ? "{" : ",\n  {", f);
+	x->first = false;
+	json_text(f, &first, "what", p->what);
+	json_number(f, &first, "ino", p->ino);
+	json_text(f, &first, "where", p->where);
+	json_text(f, &first, "detail", p->detail);
+	json_bool(f, &first, "repaired", p->repaired);
+	fputc('}', f);
+}
+
+static void fsck_progress(void *arg, uint64_t done)
+{
+	verb_progress_show(&((struct fsck_print *)arg)->progress, done, 0);
+}
+
+static void fsck_print_json(FILE *f, const struct fsck_result *s)
+{
+	bool first = false;
+
+	fputc(']', f);
+	json_number(f, &first, "files", s->files);
+	json_number(f, &first, "directories", s->directories);
+	json_number(f, &first, "others", s->others);
+	json_number(f, &first, "aliases", s->aliases);
+	json_number(f, &first, "trash", s->trash);
+	json_number(f, &first, "versions", s->versions);
+	json_number(f, &first, "keys", s->keys);
+	json_number(f, &first, "jobs", s->jobs);
+	json_number(f, &first, "problems_found", s->problems);
+	json_number(f, &first, "repaired", s->repaired);
+	json_bool(f, &first, "clean", s->problems == s->repaired);
+	fputs("}\n", f);
+}
+
+int verb_fsck(struct verb_call *call, const struct verb_args *args)
+{
+	struct fsck_print x = { .progress = { .call = call, .what = "checked" }, .json = args->flags & FLAG_JSON, .first = true };
+	struct fsck_options opt = {
+		.repair = args->flags & FLAG_REPAIR,
+		.online = call->fs != NULL,
+		.problem = fsck_problem,
+		.progress = fsck_progress,
+		.arg = &x,
+	};
+	struct fsck_result res = { 0 };
+	int r;
+
+	if (opt.repair && opt.online)
+		return verb_fail(call, "--repair needs the volume unmounted");
+	if (x.json)
+		fputs("{\"problems\": [", call->out);
+	r = fsck_run(call->vol, call->op, &opt, &res);
+	verb_progress_end(&x.progress);
+	if (x.json)
+		fsck_print_json(call->out, &res);
+	else
+		fprintf(call->out,
+			"%" PRIu64 " files, %" PRIu64 " directories, %" PRIu64 " others, %" PRIu64 " removed, %" PRIu64
+			" versions, %" PRIu64 " keys, %" PRIu64 " jobs waiting: %s\n",
+			res.files, res.directories, res.others, res.trash, res.versions, res.keys, res.jobs,
+			r < 0 ? "NOT ALL WAS CHECKED" : res.problems == 0 ? "clean" : res.problems == res.repaired ? "repaired" : "PROBLEMS");
+	if (r < 0)
+		return verb_fail(call, "could not check everything: %s", verb_strerror(r));
+	return res.problems == res.repaired ? VERB_OK : VERB_FAILED;
+}
+
+/* --- settle --- */
+
+static void settle_progress(void *arg, uint64_t done, uint64_t left)
+{
+	verb_progress_show(arg, done, done + left);
+}
+
+static int settle_path(struct verb_call *call, const struct verb_args *args)
+{
+	MFS_AUTOBUF struct mfs_buf path = MFS_BUF_INIT(VERB_PATH_MAX), shown = MFS_BUF_INIT(VERB_PATH_MAX);
+	const char *as = verb_shown(call, args->operand, &shown);
+	struct entry e;
+	bool is_dir;
+	mfs_ino_t ino;
+	int r = verb_path(call, args->operand, &path);
+
+	if (r == 0)
+		r = namespace_resolve(call->vol->ns, call->op, mfs_buf_str(&path), path.len, &e);
+	if (r < 0)
+		return verb_fail(call, "%s: %s", as, verb_strerror(r));
+	is_dir = attr_is_dir(&e.node.attr);
+	ino = e.node.attr.ino;
+	entry_release(&e);
+	for (int i = 0;; i++) {
+		r = is_dir ? reconcile_dir(call->vol, call->op, ino) : reconcile_file(call->vol, call->op, ino);
+		if (r != -EAGAIN || !(args->flags & FLAG_WAIT) || i == IDLE_RUNS_MAX || !wait_a_while(call))
+			break;
+	}
+	if (r == -EAGAIN)
+		return verb_fail(call, "%s: not possible at the moment (its place is taken, or it is being written); it stays queued", as);
+	if (r < 0)
+		return verb_fail(call, "%s: %s", as, verb_strerror(r));
+	return VERB_OK;
+}
+
+static int settle_all(struct verb_call *call)
+{
+	struct verb_progress p = { .call = call, .what = "settled" };
+	uint64_t left = 0, before = UINT64_MAX;
+	int r = 0, idle = 0;
+
+	do {
+		r = reconcile_run(call->vol, call->op, INT64_MAX, &left, settle_progress, &p);
+		idle = left < before ? 0 : idle + 1;
+		before = left;
+	} while (r == 0 && left && idle < IDLE_RUNS_MAX && wait_a_while(call));
+	verb_progress_end(&p);
+	if (r < 0)
+		return verb_fail(call, "%s", verb_strerror(r));
+	if (left)
+		return verb_fail(call, "%" PRIu64 " jobs could not be done yet (something foreign among the objects may be in their way); they stay queued",
+				 left);
+	return VERB_OK;
+}
+
+int verb_settle(struct verb_call *call, const struct verb_args *args)
+{
+	if (args->operand && args->operand[0])
+		return settle_path(call, args);
+	if (!call->fs || (args->flags & FLAG_WAIT))
+		return settle_all(call);
+	reconciler_wake(call->fs->reconciler);
+	return VERB_OK;
+}
+
+/* --- for umount --- */
+
+static void drain_progress(void *arg, uint64_t done, uint64_t total)
+{
+	verb_progress_show(arg, done, total);
+}
+
+int verb_drain(struct verb_call *call, const struct verb_args *args)
+{
+	struct verb_progress p = { .call = call, .what = "written" };
+	int r;
+
+	(void)args;
+	if (!call->fs)
+		return VERB_OK;
+	r = massfs_drain(call->fs, call->op, drain_progress, &p);
+	verb_progress_end(&p);
+	return r < 0 ? verb_fail(call, "not all could be written: %s", verb_strerror(r)) : VERB_OK;
+}
+
+int verb_pid(struct verb_call *call, const struct verb_args *args)
+{
+	/* The server has told it already. */
+	(void)call;
+	(void)args;
+	return VERB_OK;
+}

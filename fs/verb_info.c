@@ -1,0 +1,249 @@
+/*
+ * info: one file as the index and the store have it. status: the volume and its mount.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/clock.h"
+#include "common/str.h"
+#include "fs/fs.h"
+#include "fs/reconcile.h"
+#include "fs/verbs_internal.h"
+
+/* --- info --- */
+
+struct info {
+	const struct node *n;
+	const char *path, *shown, *state;
+	size_t n_versions;
+	bool dirty;
+};
+
+static const char *state_name(enum file_state s)
+{
+	switch (s) {
+	case FILE_EMPTY:
+		return "empty";
+	case FILE_SETTLED:
+		return "settled";
+	case FILE_SPARSE:
+		return "sparse";
+	case FILE_PENDING:
+		break;
+	}
+	return "pending";
+}
+
+/* Is there data in the daemon that no commit has taken yet? */
+static bool is_dirty(struct verb_call *call, mfs_ino_t ino)
+{
+	struct inode *i = call->fs ? inode_find(call->fs->inodes, ino) : NULL;
+	bool dirty = false;
+
+	if (!i)
+		return false;
+	{
+		MFS_GUARD(&i->lock);
+
+		if (i->content)
+			dirty = content_is_dirty(i->content);
+	}
+	inode_put(call->fs->inodes, &i);
+	return dirty;
+}
+
+static void print_info_json(FILE *f, const struct info *x)
+{
+	const struct node *n = x->n;
+	const struct mfs_attr *a = &n->attr;
+	bool first = true;
+
+	fputc('{', f);
+	json_number(f, &first, "ino", a->ino);
+	json_text(f, &first, "path", x->path);
+	json_text(f, &first, "type", verb_type_name(a->mode));
+	json_number(f, &first, "size", a->size);
+	json_number(f, &first, "mode", a->mode & 07777u);
+	json_number(f, &first, "uid", a->uid);
+	json_number(f, &first, "gid", a->gid);
+	json_number(f, &first, "nlink", a->nlink);
+	json_time(f, &first, "mtime", a->mtime);
+	json_time(f, &first, "ctime", a->ctime);
+	json_time(f, &first, "btime", a->btime);
+	if (x->state) {
+		json_text(f, &first, "state", x->state);
+		json_bool(f, &first, "dirty", x->dirty);
+		json_text(f, &first, "key", n->ref.key);
+		json_text(f, &first, "version", n->ref.key ? n->ref.version : NULL);
+		json_number(f, &first, "object_length", a->obj_len);
+		json_number(f, &first, "allocated", a->alloc);
+	}
+	if (n->symlink)
+		json_text(f, &first, "target", n->symlink);
+	json_number(f, &first, "ver", a->ver);
+	json_number(f, &first, "data", a->data);
+	json_number(f, &first, "lay", a->lay);
+	json_number(f, &first, "versions", x->n_versions);
+	json_number(f, &first, "xattrs", n->n_xattrs);
+	fputs("}\n", f);
+}
+
+static void print_info(FILE *f, const struct info *x)
+{
+	const struct node *n = x->n;
+	const struct mfs_attr *a = &n->attr;
+	char size[24], time[40], user[40];
+
+	fprintf(f, "path:      %s\n", x->shown);
+	fprintf(f, "inode:     %" PRIu64 "  (%s, mode %04o, owner %s, links %u)\n", a->ino, verb_type_name(a->mode),
+		a->mode & 07777u, verb_user_name(a->uid, user, sizeof(user)), a->nlink);
+	fprintf(f, "size:      %" PRIu64 "  (%s)\n", a->size, mfs_str_put_size(size, sizeof(size), a->size));
+	fprintf(f, "modified:  %s\n", mfs_str_put_time(time, sizeof(time), a->mtime));
+	if (x->state) {
+		fprintf(f, "state:     %s%s\n", x->state, x->dirty ? ", with data not written out yet" : "");
+		fprintf(f, "key:       %s\n", n->ref.key ? n->ref.key : "(no object)");
+		if (n->ref.key)
+			fprintf(f, "version:   %s\n", n->ref.version);
+		if (a->obj_len != a->size)
+			fprintf(f, "object:    %" PRIu64 " bytes, zeros behind them\n", a->obj_len);
+	}
+	if (n->symlink)
+		fprintf(f, "target:    %s\n", n->symlink);
+	fprintf(f, "counters:  ver %" PRIu64 ", data %" PRIu64 ", lay %" PRIu64 "\n", a->ver, a->data, a->lay);
+	fprintf(f, "versions:  %zu\n", x->n_versions);
+	fprintf(f, "xattrs:    %zu\n", n->n_xattrs);
+}
+
+int verb_info(struct verb_call *call, const struct verb_args *args)
+{
+	MFS_AUTOBUF struct mfs_buf path = MFS_BUF_INIT(VERB_PATH_MAX), shown = MFS_BUF_INIT(VERB_PATH_MAX);
+	struct info x = { .shown = verb_shown(call, args->operand, &shown) };
+	struct past_list past = { 0 };
+	enum file_state state;
+	struct entry e;
+	int r = verb_path(call, args->operand, &path);
+
+	if (r == 0)
+		r = namespace_resolve_as(call->vol->ns, call->op, &call->cred, mfs_buf_str(&path), path.len, 0, &e);
+	if (r < 0)
+		return verb_fail(call, "%s: %s", x.shown, verb_strerror(r));
+	x.n = &e.node;
+	x.path = mfs_buf_str(&path);
+	if (attr_is_reg(&e.node.attr)) {
+		r = reconcile_state(call->vol, call->op, &e.node, &state);
+		x.state = r < 0 ? "damaged" : state_name(state);
+		x.dirty = is_dirty(call, e.node.attr.ino);
+	}
+	if (namespace_past(call->vol->ns, call->op, x.path, &past) == 0)
+		x.n_versions = past.n;
+	if (args->flags & FLAG_JSON)
+		print_info_json(call->out, &x);
+	else
+		print_info(call->out, &x);
+	past_list_release(&past);
+	if (r < 0)
+		verb_fail(call, "%s: its object: %s", x.shown, verb_strerror(r));
+	entry_release(&e);
+	return r < 0 ? VERB_FAILED : VERB_OK;
+}
+
+/* --- status --- */
+
+struct status {
+	uint64_t files, bytes, jobs, memory_used, memory_max, n_open;
+	struct object_statfs fs;
+	bool has_statfs;
+};
+
+static void print_status_json(struct verb_call *call, const struct status *s)
+{
+	const struct massfs *fs = call->fs;
+	const struct volume *v = call->vol;
+	bool first = true;
+	FILE *f = call->out;
+
+	fputc('{', f);
+	json_text(f, &first, "version", MASSFS_VERSION);
+	json_text(f, &first, "volume", v->dir);
+	json_text(f, &first, "uuid", v->record.uuid);
+	json_text(f, &first, "source", v->cfg ? v->cfg->source : NULL);
+	json_bool(f, &first, "mounted", fs != NULL);
+	json_text(f, &first, "mountpoint", fs ? call->mountpoint : NULL);
+	json_number(f, &first, "session", v->session);
+	json_number(f, &first, "pid", fs ? (uint64_t)getpid() : 0);
+	json_number(f, &first, "uptime_seconds",
+		    call->started_ns ? (uint64_t)((mfs_mono_ns() - call->started_ns) / MFS_NSEC_PER_SEC) : 0);
+	json_number(f, &first, "files", s->files);
+	json_number(f, &first, "bytes", s->bytes);
+	json_number(f, &first, "jobs", s->jobs);
+	if (s->has_statfs) {
+		json_number(f, &first, "disk_total", s->fs.total);
+		json_number(f, &first, "disk_available", s->fs.avail);
+	}
+	if (fs) {
+		json_number(f, &first, "memory_used", s->memory_used);
+		json_number(f, &first, "memory_max", s->memory_max);
+		json_number(f, &first, "inodes", s->n_open);
+		json_number(f, &first, "operations", atomic_load(&fs->n_ops));
+		json_number(f, &first, "errors", atomic_load(&fs->n_errors));
+		json_number(f, &first, "bytes_read", atomic_load(&fs->bytes_read));
+		json_number(f, &first, "bytes_written", atomic_load(&fs->bytes_written));
+	}
+	fputs("}\n", f);
+}
+
+static void print_status(struct verb_call *call, const struct status *s)
+{
+	const struct massfs *fs = call->fs;
+	const struct volume *v = call->vol;
+	char a[24], b[24];
+	FILE *f = call->out;
+
+	fprintf(f, "volume:     %s\n", v->dir ? v->dir : "(none)");
+	fprintf(f, "uuid:       %s\n", v->record.uuid);
+	if (fs) {
+		int64_t up = (mfs_mono_ns() - call->started_ns) / MFS_NSEC_PER_SEC;
+
+		fprintf(f, "mounted:    on %s by process %ld, for %" PRId64 "d %02d:%02d:%02d\n", call->mountpoint,
+			(long)getpid(), up / 86400, (int)(up / 3600 % 24), (int)(up / 60 % 60), (int)(up % 60));
+	} else {
+		fprintf(f, "mounted:    no\n");
+	}
+	fprintf(f, "session:    %" PRIu64 "\n", v->session);
+	fprintf(f, "files:      %" PRIu64 ", %s\n", s->files, mfs_str_put_size(a, sizeof(a), s->bytes));
+	fprintf(f, "backlog:    %" PRIu64 " jobs for the reconciler\n", s->jobs);
+	if (s->has_statfs)
+		fprintf(f, "disk:       %s of %s available\n", mfs_str_put_size(a, sizeof(a), s->fs.avail),
+			mfs_str_put_size(b, sizeof(b), s->fs.total));
+	if (!fs)
+		return;
+	fprintf(f, "memory:     %s of %s for file data, %" PRIu64 " inodes known\n",
+		mfs_str_put_size(a, sizeof(a), s->memory_used), mfs_str_put_size(b, sizeof(b), s->memory_max), s->n_open);
+	fprintf(f, "operations: %" PRIu64 ", %" PRIu64 " errors; read %s, ", atomic_load(&fs->n_ops),
+		atomic_load(&fs->n_errors), mfs_str_put_size(a, sizeof(a), atomic_load(&fs->bytes_read)));
+	fprintf(f, "written %s\n", mfs_str_put_size(b, sizeof(b), atomic_load(&fs->bytes_written)));
+}
+
+int verb_status(struct verb_call *call, const struct verb_args *args)
+{
+	struct status s = { 0 };
+	int r = engine_count(call->vol->engine, call->op, &s.files, &s.bytes);
+
+	if (r == 0)
+		r = engine_jobs_count(call->vol->engine, call->op, &s.jobs);
+	if (r < 0)
+		return verb_fail(call, "the index does not answer: %s", verb_strerror(r));
+	s.has_statfs = object_statfs(call->vol->store, call->op, &s.fs) == 0;
+	if (call->fs) {
+		s.memory_used = budget_used(call->fs->budget);
+		s.memory_max = budget_max(call->fs->budget);
+		s.n_open = inode_table_count(call->fs->inodes);
+	}
+	if (args->flags & FLAG_JSON)
+		print_status_json(call, &s);
+	else
+		print_status(call, &s);
+	return VERB_OK;
+}
