@@ -149,9 +149,9 @@ static void check_circles(struct fsck *f)
 	}
 }
 
-static int count_children(struct fsck *f, mfs_ino_t dir, uint64_t *ret)
+static int count_children(struct fsck *f, mfs_ino_t dir, uint64_t *ret, uint64_t *ret_dirs)
 {
-	uint64_t after = 0, count = 0;
+	uint64_t after = 0, count = 0, dirs = 0;
 	size_t n;
 	int r;
 
@@ -161,23 +161,26 @@ static int count_children(struct fsck *f, mfs_ino_t dir, uint64_t *ret)
 		r = engine_list(f->v->engine, f->op, dir, after, PAGE, &l);
 		n = l.n;
 		count += n;
+		for (size_t i = 0; i < n; i++)
+			dirs += attr_is_dir(&l.v[i].attr);
 		if (n)
 			after = l.v[n - 1].pos;
 		node_list_release(&l);
 	} while (r == 0 && n == PAGE);
 	*ret = count;
+	*ret_dirs = dirs;
 	return r;
 }
 
-/* The hint that statx and find do not use, but rmdir's first look does. */
+/* The hint that rmdir's first look uses, and the number of subdirectories, which stat shows as nlink. */
 static int check_child_counts(struct fsck *f)
 {
 	for (size_t i = 0; i < f->n_dirs; i++) {
 		struct fsck_dir *d = &f->dirs[i];
 		struct node n = NODE_INIT;
 		struct change c = { 0 };
-		uint64_t count;
-		int r = count_children(f, d->ino, &count);
+		uint64_t count, dirs;
+		int r = count_children(f, d->ino, &count, &dirs);
 
 		if (r == 0)
 			r = engine_get(f->v->engine, f->op, d->ino, &n);
@@ -185,10 +188,12 @@ static int check_child_counts(struct fsck *f)
 			continue;
 		if (r < 0)
 			return r;
-		if (n.attr.children != count && !f->opt->online) {
-			change_touch(&c, d->ino, n.attr.mtime, (int32_t)((int64_t)count - (int64_t)n.attr.children), 0);
-			fsck_problem(f, "child count", d->ino, n.name.bytes, fsck_repair(f, &c), "says %u, has %" PRIu64,
-				     n.attr.children, count);
+		if ((n.attr.children != count || n.attr.nlink != 1 + dirs) && !f->opt->online) {
+			change_touch(&c, d->ino, n.attr.mtime, (int32_t)((int64_t)count - (int64_t)n.attr.children), 0)
+				->subdir_delta = (int32_t)((int64_t)dirs + 1 - (int64_t)n.attr.nlink);
+			fsck_problem(f, "child count", d->ino, n.name.bytes, fsck_repair(f, &c),
+				     "says %u and %u directories, has %" PRIu64 " and %" PRIu64, n.attr.children,
+				     n.attr.nlink - 1, count, dirs);
 		}
 		node_release(&n);
 		tick(f);

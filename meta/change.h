@@ -138,6 +138,9 @@ struct touch {
 	mfs_ino_t dir;
 	int64_t time_ns; /* mtime and ctime become this */
 	int32_t child_delta;
+	/* How many directories of these: its nlink changes by as much (stored as 1 + subdirectories). Exact only where
+	 * touches are in the change's transaction; other engines leave nlink at 1. */
+	int32_t subdir_delta;
 	unsigned int flags;
 	struct mfs_attr *ret_attr; /* or NULL */
 };

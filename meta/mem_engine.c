@@ -629,7 +629,7 @@ static int touch_one(struct mem_shared *s, const struct touch *t)
 {
 	const struct node *old = find_file(s, t->dir);
 	struct node *n = NULL;
-	int64_t children;
+	int64_t children, nlink;
 	int r;
 
 	if (!old)
@@ -641,6 +641,8 @@ static int touch_one(struct mem_shared *s, const struct touch *t)
 		return r;
 	children = (int64_t)n->attr.children + t->child_delta;
 	n->attr.children = children < 0 ? 0 : (uint32_t)children;
+	nlink = (int64_t)n->attr.nlink + t->subdir_delta;
+	n->attr.nlink = nlink < 1 ? 1 : (uint32_t)nlink;
 	n->attr.mtime = n->attr.ctime = t->time_ns;
 	n->attr.ver++;
 	put_ret_attr(t->ret_attr, n);

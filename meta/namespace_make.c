@@ -125,7 +125,8 @@ static int make_once(struct namespace *ns, struct op_ctx *op, const struct make 
 		w = change_write(&x.c, WRITE_INSERT, n.attr.ino);
 		w->node = &n;
 		w->ret_attr = &done;
-		change_touch(&x.c, m->parent, x.now, 1, TOUCH_MUST_EXIST | TOUCH_UNLESS_DYING);
+		change_touch(&x.c, m->parent, x.now, 1, TOUCH_MUST_EXIST | TOUCH_UNLESS_DYING)->subdir_delta =
+			S_ISDIR(m->mode);
 		r = ns_op_apply(&x);
 	}
 	if (r < 0) {

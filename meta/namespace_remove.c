@@ -167,7 +167,7 @@ static int rmdir_apply(struct namespace *ns, struct op_ctx *op, const struct ent
 
 	ns_op_init(&x, ns, op);
 	ns_expect_name(change_write(&x.c, WRITE_DELETE, ino), e->parent, &e->name);
-	change_touch(&x.c, e->parent, x.now, -1, 0);
+	change_touch(&x.c, e->parent, x.now, -1, 0)->subdir_delta = -1;
 	x.c.no_child = ino;
 	ns_dir_move_begin(ns, ino, 0);
 	r = ns_op_apply(&x);

@@ -123,14 +123,17 @@ static void touch_parents(struct rename *t)
 {
 	bool leaves = !(t->flags & RENAME_EXCHANGE);
 	int came = leaves && !t->has_dst, went = leaves;
+	/* Of the directories among them: what moves, and what makes room or comes the other way. */
+	int moved = is_dir(&t->src), other = t->has_dst && is_dir(&t->dst);
 	struct change *c = &t->x.c;
 
 	if (t->from_dir == t->to_dir) {
-		change_touch(c, t->to_dir, t->x.now, came - went, 0);
+		change_touch(c, t->to_dir, t->x.now, came - went, 0)->subdir_delta = leaves ? -other : 0;
 		return;
 	}
-	change_touch(c, t->from_dir, t->x.now, -went, TOUCH_MUST_EXIST | (leaves ? 0u : (unsigned)TOUCH_UNLESS_DYING));
-	change_touch(c, t->to_dir, t->x.now, came, TOUCH_MUST_EXIST | TOUCH_UNLESS_DYING);
+	change_touch(c, t->from_dir, t->x.now, -went, TOUCH_MUST_EXIST | (leaves ? 0u : (unsigned)TOUCH_UNLESS_DYING))
+		->subdir_delta = (leaves ? 0 : other) - moved;
+	change_touch(c, t->to_dir, t->x.now, came, TOUCH_MUST_EXIST | TOUCH_UNLESS_DYING)->subdir_delta = moved - other;
 }
 
 /* The target's object may be on top at the new key, above the moved file's: have it looked at. */

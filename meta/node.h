@@ -54,7 +54,8 @@ struct mfs_attr {
 	uint64_t obj_len; /* the object gives bytes [0, obj_len); [obj_len, size) reads as zeros */
 	uint64_t alloc;	  /* bytes that the content takes in the store: st_blocks * 512 */
 	int64_t atime, mtime, ctime, btime;
-	uint32_t mode, uid, gid, nlink;
+	uint32_t mode, uid, gid;
+	uint32_t nlink; /* of a directory: 1 + its subdirectories (struct touch) */
 	uint64_t rdev;
 	uint32_t flags;	   /* enum attr_flags; derived from the rest by node_derive() */
 	uint32_t children; /* of a directory: a hint only, never an authority */

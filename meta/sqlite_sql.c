@@ -126,7 +126,8 @@ const char *const sqlite_sql[SQL_N] = {
 	[SQL_FILE_UPDATE_PLACE] = "UPDATE files SET mode=?5" ATTR_COLUMNS(AS_SET) BODY_COLUMNS(AS_SET)
 				  PLACE_COLUMNS(AS_SET) " WHERE ino=?1",
 	[SQL_FILE_DELETE] = "DELETE FROM files WHERE ino=?1",
-	[SQL_FILE_TOUCH] = "UPDATE files SET mtime=?2,ctime=?2,ver=ver+1,children=max(0,children+?3)"
+	[SQL_FILE_TOUCH] = "UPDATE files SET mtime=?2,ctime=?2,ver=ver+1,children=max(0,children+?3),"
+			   "nlink=max(1,nlink+?5)"
 			   " WHERE ino=?1 AND (?4=0 OR dying=0)",
 	[SQL_FILE_DYING] = "SELECT dying FROM files WHERE ino=?1",
 	[SQL_FILE_PARENT] = "SELECT parent FROM files WHERE ino=?1",

@@ -318,6 +318,7 @@ static int touch_one(struct sqlite_conn *c, const struct touch *t)
 	bind_i64(st, 2, t->time_ns);
 	bind_i64(st, 3, t->child_delta);
 	bind_i64(st, 4, !!(t->flags & TOUCH_UNLESS_DYING));
+	bind_i64(st, 5, t->subdir_delta);
 	r = conn_run(c, st);
 	if (r < 0)
 		return r;

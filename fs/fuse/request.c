@@ -123,6 +123,9 @@ void attr_to_stat(const struct massfs *fs, const struct mfs_attr *attr, struct s
 	if (cfg->has_umask)
 		st->st_mode = (attr->mode & S_IFMT) | (0777 & ~cfg->umask);
 	st->st_nlink = attr->nlink;
+	/* As usual: its name, its ".", and each subdirectory's "..". Engines that cannot keep it exact say 1 (as btrfs). */
+	if (attr_is_dir(attr) && attr->nlink && (fs->vol->engine->ops->caps & ENGINE_SINGLE_MOUNT))
+		st->st_nlink++;
 	st->st_uid = cfg->has_uid ? cfg->uid : attr->uid;
 	st->st_gid = cfg->has_gid ? cfg->gid : attr->gid;
 	st->st_rdev = attr->rdev;

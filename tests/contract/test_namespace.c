@@ -45,6 +45,10 @@ static void make_touches_the_parent(void **state)
 	assert_int_equal(after.atime, before.atime);
 	assert_int_equal(after.children, 1);
 	assert_int_equal(after.nlink, 1);
+	mkdirat_(w, d, "sub");
+	assert_int_equal(attr_of(w, d).nlink, 2);
+	assert_int_equal(do_rmdir(w, 0, d, "sub"), 0);
+	assert_int_equal(attr_of(w, d).nlink, 1);
 }
 
 static void make_kinds(void **state)

@@ -9,7 +9,7 @@
 
 struct seen {
 	mfs_ino_t ino;
-	uint32_t names, nlink;
+	uint32_t names, nlink, subdirs;
 	bool dir;
 };
 
@@ -87,6 +87,7 @@ static void walk_dir(struct walk *k, mfs_ino_t dir, unsigned int depth)
 	assert_int_equal(engine_get(k->w->e[1], &k->op, dir, &self), 0);
 	if (self.attr.children != l.n)
 		fault(k, "its count of children is wrong", dir);
+	find(k, dir)->nlink = self.attr.nlink;
 	if (self.dying)
 		fault(k, "is still marked by an rmdir", dir);
 	node_release(&self);
@@ -97,6 +98,7 @@ static void walk_dir(struct walk *k, mfs_ino_t dir, unsigned int depth)
 			fault(k, "the listing is out of order", n->attr.ino);
 		last = n->pos;
 		check_name(k, dir, n);
+		find(k, dir)->subdirs += attr_is_dir(&n->attr);
 		if (note(k, &n->attr) && attr_is_dir(&n->attr))
 			walk_dir(k, n->attr.ino, depth + 1);
 	}
@@ -109,8 +111,10 @@ static void check_links(struct walk *k)
 		const struct seen *s = &k->v[i];
 		int aliases = engine_aliases(k->w->e[1], &k->op, s->ino, NULL, 0);
 
-		if (s->names != s->nlink || (s->dir && s->names != 1))
+		if (s->names != (s->dir ? 1 : s->nlink))
 			fault(k, fmt("has %u names and nlink %u", s->names, s->nlink), s->ino);
+		if (s->dir && s->nlink != 1 + s->subdirs)
+			fault(k, fmt("has %u subdirectories and nlink %u", s->subdirs, s->nlink), s->ino);
 		if (aliases + 1 != (int)s->names)
 			fault(k, fmt("has %u names and %d aliases", s->names, aliases), s->ino);
 	}
