@@ -77,11 +77,28 @@ static bool exists(const char *path)
 	return access(path, F_OK) == 0;
 }
 
+static char *conf_by_name(const struct mfs_config *c, const char *name)
+{
+	return mfs_str_printf("%s/%s%s", c->conf_dir, name, mfs_str_ends(name, ".conf") ? "" : ".conf");
+}
+
+/* "NAME:sub" without a slash behind the colon: only when there is such a volume. */
+static char *find_plain_colon(const struct mfs_config *c, const char *source)
+{
+	size_t len = strcspn(source, ":/");
+	MFS_AUTOFREE char *name = source[len] == ':' ? strndup(source, len) : NULL;
+	MFS_AUTOFREE char *conf = name ? conf_by_name(c, name) : NULL;
+
+	return conf && len && exists(conf) ? strchr(source, ':') : NULL;
+}
+
 /* "X:/subdir" becomes X and subdir, unless the whole names a directory that exists. In place; NULL: no subdir. */
-static const char *split_subdir(char *source)
+static const char *split_subdir(const struct mfs_config *c, char *source)
 {
 	char *colon = strstr(source, ":/");
 
+	if (!colon)
+		colon = find_plain_colon(c, source);
 	if (!colon || colon == source || is_dir(source))
 		return NULL;
 	*colon = '\0';
@@ -233,7 +250,7 @@ int mfs_config_load(struct mfs_config *c, const char *source, const char *option
 	r = find_conf_option(c, options, sloppy, ret_reason);
 	if (r < 0)
 		return r;
-	subdir = split_subdir(spec);
+	subdir = split_subdir(c, spec);
 	r = resolve(c, spec, ret_reason);
 	if (r < 0)
 		return r;

@@ -159,6 +159,12 @@ static const struct conf_key keys[] = {
 	IGNORE("quiet"),
 	IGNORE("helper"),
 	IGNORE("uhelper"),
+	/* What the kernel shows of a FUSE mount, and mount -o remount gives back. */
+	IGNORE("user_id"),
+	IGNORE("group_id"),
+	IGNORE("rootmode"),
+	IGNORE("fd"),
+	IGNORE("blksize"),
 	/* Of libfuse 2 and 3: what they ask for is always so. */
 	{ .name = "default_permissions", .kind = KIND_IGNORE, .where = MOUNT, AT(source) },
 	IGNORE("nonempty"),
@@ -167,7 +173,6 @@ static const struct conf_key keys[] = {
 	IGNORE("readdir_ino"),
 	IGNORE("intr"),
 	IGNORE("hard_remove"),
-	IGNORE("dev_fd"),
 };
 
 static bool same_name(const char *key, const char *name, size_t len)

@@ -19,6 +19,7 @@
 #include "fs/volume.h"
 #include "tools/daemon.h"
 #include "tools/tool.h"
+#include "tools/utab.h"
 
 #define MAX_DEAD_MOUNTS 16 /* one over another */
 
@@ -129,6 +130,17 @@ static int clean_dead_mount(const struct mount_args *args, const char *dir)
 	return 0;
 }
 
+static bool is_fuse_mounted(const char *dir)
+{
+	MFS_AUTOMOUNTINFO struct mountinfo mounts = { 0 };
+	const struct mountinfo_entry *top;
+
+	if (mountinfo_read(NULL, &mounts) < 0)
+		return false;
+	top = mountinfo_top(&mounts, dir);
+	return top && mountinfo_is_fuse(top);
+}
+
 /* The same source, alive, right there: what mount(8) calls already mounted. */
 static bool is_already_mounted(const struct mfs_config *cfg)
 {
@@ -195,6 +207,8 @@ static int check_volume(const struct mount_args *args, const struct mfs_config *
 {
 	long holder = volume_holder(cfg);
 
+	if (!holder && !tool_is_volume(cfg->dir))
+		holder = -ENOENT;
 	if (holder == -ENOENT)
 		tool_error(args->program, "%s is no massfs volume; make one: massfs format %s", cfg->dir,
 			   args->source);
@@ -205,12 +219,25 @@ static int check_volume(const struct mount_args *args, const struct mfs_config *
 	return holder ? MOUNT_FAILED : MOUNT_OK;
 }
 
+/* From before the mount to after its end there is a line in utab, so that umount(8) calls our helper. */
+static int serve(const struct mfs_config *cfg, int ready_fd)
+{
+	int status;
+
+	utab_add(cfg->fsname, cfg->mountpoint);
+	status = massfs_mount_run(cfg, ready_fd);
+	/* Somebody may have mounted there again by now; the line is theirs then. */
+	if (!is_fuse_mounted(cfg->mountpoint))
+		utab_remove(cfg->mountpoint);
+	return status;
+}
+
 static int mount_it(const struct mount_args *args, const struct mfs_config *cfg)
 {
 	int r;
 
 	if (!cfg->foreground)
-		return daemon_run(args->program, cfg, massfs_mount_run);
+		return daemon_run(args->program, cfg, serve);
 	if (cfg->logfile) {
 		r = mfs_log_to_file(cfg->logfile);
 		if (r < 0) {
@@ -218,7 +245,7 @@ static int mount_it(const struct mount_args *args, const struct mfs_config *cfg)
 			return MOUNT_FAILED;
 		}
 	}
-	return massfs_mount_run(cfg, -1);
+	return serve(cfg, -1);
 }
 
 static int do_mount(const struct mount_args *args)

@@ -17,6 +17,7 @@
 #include "common/clock.h"
 #include "fs/control.h"
 #include "tools/tool.h"
+#include "tools/utab.h"
 
 #define SAY_AFTER_MS  1000 /* then a terminal is told what we wait for */
 #define WAIT_LIMIT_MS 300000 /* for the daemon's end, after it said that all is written */
@@ -144,6 +145,8 @@ static int do_umount(const struct umount_args *args, const char *dir)
 
 	if (r == -EPERM)
 		r = tool_fusermount(dir, args->lazy);
+	if (!r)
+		utab_remove(dir);
 	return r;
 }
 

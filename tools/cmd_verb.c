@@ -200,7 +200,8 @@ int cmd_verb(int argc, char **argv)
 	}
 	r = find_place(&call, &place, &reason);
 	if (r < 0) {
-		tool_error("massfs", "%s: %s", call.verb, reason ? reason : strerror(-r));
+		fflush(stdout);
+		fprintf(stderr, "massfs %s: %s\n", call.verb, reason ? reason : strerror(-r));
 		return r == -EINVAL ? VERB_USAGE : VERB_FAILED;
 	}
 	if (call.operand && call.takes_path)

@@ -41,15 +41,18 @@ static void print_help(FILE *out)
 {
 	fputs("usage: massfs VERB [ARGUMENTS]\n"
 	      "\n"
-	      "  format SOURCE [--force] [--if-needed]   make a volume in a folder\n"
-	      "  mount SOURCE DIR [-sfnv] [-o OPTIONS]   mount it, as mount -t massfs does\n"
-	      "  umount DIR [-flv]                       write out what is left, unmount\n",
+	      "  massfs format [--force] [--if-needed] SOURCE\n"
+	      "      make a volume in an empty or absent folder\n"
+	      "  massfs mount SOURCE DIR [-sfnv] [-o OPTIONS]\n"
+	      "      mount it, as mount -t massfs does\n"
+	      "  massfs umount [-flrv] DIR\n"
+	      "      write out what is left, unmount, wait for the daemon's end\n",
 	      out);
 	verb_print_help(out);
 	fputs("\n"
+	      "Verbs with FILE or PATH work on a file in a mount, below a volume's objects/, or SOURCE:/path.\n"
 	      "SOURCE is the folder of an embedded volume, NAME (for /etc/massfs/NAME.conf), or a path to such a\n"
-	      ".conf; SOURCE:/subdir mounts a folder of it. Verbs work on a mounted file, or on SOURCE while it is\n"
-	      "not mounted. massfs --version; manual: massfs(1), mount.massfs(8), massfs.conf(5).\n",
+	      ".conf; SOURCE:/subdir mounts a folder of it. massfs --version; manual: massfs(1), mount.massfs(8), massfs.conf(5).\n",
 	      out);
 }
 

@@ -6,7 +6,6 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/mountinfo.h"
@@ -64,15 +63,6 @@ static int set_volume(const char *volume, const char *path, struct place *ret)
 	return ret->volume && ret->path ? 0 : -ENOMEM;
 }
 
-/* Is dir the folder of an embedded volume? */
-static bool is_volume(const char *dir)
-{
-	MFS_AUTOFREE char *own = mfs_path_join(dir, ".massfs/index.db");
-	struct stat st;
-
-	return own && stat(own, &st) == 0 && S_ISREG(st.st_mode);
-}
-
 /* The folder of a volume, or something below its objects/. -ENOENT: neither. */
 static int find_in_folder(const char *path, struct place *ret)
 {
@@ -81,12 +71,12 @@ static int find_in_folder(const char *path, struct place *ret)
 
 	if (!dir)
 		return -ENOMEM;
-	if (is_volume(dir))
+	if (tool_is_volume(dir))
 		return set_volume(dir, "", ret);
 	for (char *slash = strrchr(dir, '/'); slash && slash != dir; slash = strrchr(dir, '/')) {
 		*slash = '\0';
 		rest = path + (slash - dir) + 1;
-		if (!is_volume(dir))
+		if (!tool_is_volume(dir))
 			continue;
 		rest = below(rest, "objects");
 		return rest ? set_volume(dir, rest, ret) : -ENOENT;
@@ -115,7 +105,7 @@ static int find_by_source(const char *operand, struct place *ret)
 	r = mfs_config_load(&cfg, source, NULL, false, NULL, NULL);
 	if (r < 0)
 		return r;
-	return is_volume(cfg.dir) ? set_volume(source, path, ret) : -ENOENT;
+	return tool_is_volume(cfg.dir) ? set_volume(source, path, ret) : -ENOENT;
 }
 
 /* A symlink at the end stays one; with nothing behind the last slash it is a folder that is meant. */

@@ -7,6 +7,7 @@
 #include <spawn.h>
 #include <stdarg.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -72,6 +73,14 @@ char *tool_real_path(const char *path, bool follow_last)
 		*slash = '\0';
 	dir = realpath(!slash ? "." : *copy ? copy : "/", NULL);
 	return dir ? mfs_path_join(dir, base) : NULL;
+}
+
+bool tool_is_volume(const char *dir)
+{
+	MFS_AUTOFREE char *own = mfs_path_join(dir, ".massfs/index.db");
+	struct stat st;
+
+	return own && stat(own, &st) == 0 && S_ISREG(st.st_mode);
 }
 
 int tool_run(char *const *argv)

@@ -43,6 +43,9 @@ void tool_error(const char *name, const char *fmt, ...) MFS_PRINTF(2, 3);
  */
 char *tool_real_path(const char *path, bool follow_last) MFS_NODISCARD;
 
+/* Is dir the folder of an embedded volume? */
+bool tool_is_volume(const char *dir);
+
 /* Run a program by its absolute path with an empty environment. Its exit status; -errno. */
 int tool_run(char *const *argv) MFS_NODISCARD;
 

@@ -458,13 +458,10 @@ static void test_load__subdirs(void **state)
 	static const struct {
 		const char *source, *subdir, *options;
 	} cases[] = {
-		{ "vol:/", "", NULL },
-		{ "vol:/a/b/", "a/b", NULL },
-		{ "one", "from/conf", NULL },
-		{ "one:/x", "x", NULL },
-		{ "one", "y", "subdir=y" },
-		{ "one:/x", "x", "subdir=y" },
-		{ "etc/one.conf:/x", "x", NULL },
+		{ "vol:/", "", NULL },	       { "vol:/a/b/", "a/b", NULL },
+		{ "one", "from/conf", NULL },  { "one:/x", "x", NULL },
+		{ "one:x/y", "x/y", NULL },    { "one", "y", "subdir=y" },
+		{ "one:/x", "x", "subdir=y" }, { "etc/one.conf:/x", "x", NULL },
 		{ "./odd:/name", NULL, NULL }, /* a folder of this very name */
 	};
 
