@@ -240,6 +240,12 @@ static int find_root(struct volume *v, struct op_ctx *op, char **ret_reason)
 	return 0;
 }
 
+/* For tools; a mount brings its own. */
+static bool key_is_legal(void *arg, const char *key)
+{
+	return object_key_is_legal(((struct volume *)arg)->store, key);
+}
+
 int volume_open(const struct mfs_config *cfg, enum volume_mode mode, const struct namespace_hooks *hooks,
 		struct volume **ret, char **ret_reason)
 {
@@ -258,8 +264,7 @@ int volume_open(const struct mfs_config *cfg, enum volume_mode mode, const struc
 	v->mode = mode;
 	v->lock_fd = -1;
 	v->next_op = 1;
-	if (hooks)
-		v->hooks = *hooks;
+	v->hooks = hooks ? *hooks : (struct namespace_hooks){ .arg = v, .key_is_legal = key_is_legal };
 	v->dir = strdup(cfg->dir);
 	if (!v->dir) {
 		r = -ENOMEM;
