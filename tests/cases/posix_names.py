@@ -101,6 +101,7 @@ def case_rename_exchange(case):
     raises(errno.EINVAL, renameat2, case.path("file"), case.path("file/sub"), RENAME_EXCHANGE)
     case.remount()
     same((get(case.path("dir")), get(case.path("file/sub/other"))), (b"other", b"content"), "after a remount")
+    same(get(case.path("file/sub/inner")), b"inner", "content below after a remount")
 
 
 def case_rename_rules(case):

@@ -60,7 +60,7 @@ def body(suite):
     _, text = mfs.run(["pjdfstest", "-c", config, "-p", base_directory(mount.path), "-s", other, *only],
                       ok=None, timeout=1800)
     text = re.sub(r"\x1b\[[0-9;]*m", "", text)
-    with open(suite.path("pjdfstest.log"), "w", encoding="utf-8") as file:
+    with open(suite.path("pjdfstest.txt"), "w", encoding="utf-8") as file:
         file.write(text)
     mfs.run(["umount", other])
     judge(suite, text)

@@ -296,6 +296,8 @@ class Suite:
             run(["mount", "-t", "overlay", "-o",
                  f"lowerdir={target},upperdir={part}/upper,workdir={part}/work", "overlay", target])
         os.makedirs("/etc/massfs", exist_ok=True)
+        os.makedirs("/run/mount", exist_ok=True)
+        run(["mount", "-t", "tmpfs", "tmpfs", "/run/mount"])  # libmount's utab: ours stay ours
         for helper in names:
             path = f"/usr/sbin/{helper}"
             if os.path.lexists(path):
@@ -394,14 +396,15 @@ class Suite:
                 continue
             if os.path.isdir(path) and not self.args.keep:
                 _, size = run(["du", "-sxm", path], ok=None)
-                if int((size.split() or ["0"])[0]) > 200:
+                if int((size.split() or ["0"])[0]) > 1500:
                     shutil.rmtree(path, ignore_errors=True)
-        for name in sorted(os.listdir(self.work)):
-            if name.endswith(".log") or name.startswith("sanitizer."):
-                with open(f"{self.work}/{name}", "rb") as file:
-                    tail = file.read()[-6000:].decode("utf-8", "replace")
-                if tail.strip():
-                    print(f"---- {name} (end)\n{tail}", flush=True)
+        logs = [n for n in os.listdir(self.work) if n.endswith(".log") or n.startswith("sanitizer.")]
+        logs.sort(key=lambda n: (n.startswith("sanitizer."), os.stat(f"{self.work}/{n}").st_mtime_ns))
+        for name in logs[-4:]:
+            with open(f"{self.work}/{name}", "rb") as file:
+                lines = file.read()[-20000:].decode("utf-8", "replace").splitlines()
+            if lines:
+                print(f"---- {name} (end)", *lines[-60 if name.startswith("sanitizer.") else -12:], sep="\n", flush=True)
         print(f"---- kept: {self.work}", flush=True)
 
 
@@ -442,8 +445,9 @@ class Volume:
 
 
 def dead(path):
+    """Has the daemon of the mount there died? stat() cannot tell: the kernel answers it from its cache."""
     try:
-        os.stat(path)
+        os.statvfs(path)
     except OSError as error:
         return error.errno in (errno.ENOTCONN, errno.ECONNABORTED)
     return False
@@ -483,7 +487,7 @@ class Mount:
             if rc is not None:
                 raise MountError(rc, self.log_text()[-3000:])
             try:
-                if os.stat(self.path).st_dev != parent:
+                if os.stat(self.path).st_dev != parent and os.statvfs(self.path):
                     return
             except OSError as error:
                 if error.errno not in (errno.ENOTCONN, errno.ECONNABORTED):

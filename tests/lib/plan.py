@@ -51,8 +51,10 @@ def programs(build, labels, rounds, share):
     for entry in json.loads(shown.stdout)["tests"]:
         properties = {p["name"]: p["value"] for p in entry.get("properties", [])}
         found = set(properties.get("LABELS", []))
-        if not found & set(labels) or "command" not in entry:
+        if not found & set(labels):
             continue
+        if "command" not in entry:
+            sys.exit(f"tests/run: {entry['name']} of build/{build} is not built")
         command = entry["command"]
         if build == "tsan":
             command = ["setarch", "-R", *command]  # gcc's TSan needs a fixed address space layout
@@ -191,7 +193,7 @@ def main():
         return
     if args.part and args.part not in parts:
         sys.exit(f"tests/run: no part {args.part}; there are: {' '.join(parts)}")
-    if args.list and (not os.path.isdir(f"{ROOT}/build/asan") or args.share == "long" and not args.part):
+    if args.list and (not os.path.exists(f"{ROOT}/build/tsan/tools/massfs") or args.share == "long" and not args.part):
         print("parts of --long:", " ".join(parts))
         return
     tests = parts[args.part]() if args.part else short_share()
