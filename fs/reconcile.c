@@ -451,11 +451,10 @@ static int do_key(struct reconcile_ctx *rc, const char *key)
 
 static int queue_file(struct reconcile_ctx *rc, mfs_ino_t ino)
 {
-	struct job_record job = { .kind = JOB_FILE, .ino = ino, .due = mfs_now_ns() + MFS_NSEC_PER_SEC };
+	/* Now: if another key is in its way, this run may yet come to it. */
+	struct job_record job = { .kind = JOB_FILE, .ino = ino, .due = rc->again_at ? rc->again_at : mfs_now_ns() };
 	struct change c = { 0 };
 
-	if (rc->again_at)
-		job.due = rc->again_at;
 	change_write(&c, WRITE_JOB_PUT, 0)->job = &job;
 	return engine_apply(rc->v->engine, rc->op, &c);
 }
