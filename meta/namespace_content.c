@@ -197,6 +197,8 @@ static int commit_node(struct namespace *ns, struct op_ctx *op, const struct com
 	r = find_place(ns, op, n, p);
 	if (r == 0 && !p->in_trash)
 		r = queue_commit_jobs(&x, n, c, p);
+	else if (r == 0 && c->ref.key)
+		r = ns_job_key(&x, c->ref.key); /* of an unlinked open file: the key must not show it */
 	if (r < 0)
 		return r;
 	write_replaced(&x, n, c, p, &version, &dropped);
