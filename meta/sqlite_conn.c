@@ -10,10 +10,15 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "common/clock.h"
 #include "common/log.h"
 
-/* How long a writer of another process (an offline tool) or its recovery may keep us waiting. */
-#define BUSY_WAIT_NS INT64_C(15000000000)
+/*
+ * How long another connection may keep us waiting: a second instance in this process while it commits; at the opening
+ * another process, which either holds the index for as long as it runs or is about to end.
+ */
+#define BUSY_WAIT_NS	  INT64_C(15000000000)
+#define BUSY_WAIT_OPEN_NS INT64_C(1000000000)
 
 static int errno_of(const struct sqlite_conn *c, int rc)
 {
@@ -28,7 +33,8 @@ static int errno_of(const struct sqlite_conn *c, int rc)
 		return -EROFS;
 	case SQLITE_BUSY:
 	case SQLITE_LOCKED:
-		return -ETIMEDOUT;
+		return c->opening ? -EBUSY : -ETIMEDOUT;
+	case SQLITE_ERROR: /* a statement that does not fit the tables */
 	case SQLITE_CORRUPT:
 	case SQLITE_NOTADB:
 		return c->opening ? -EUCLEAN : -EIO;
@@ -79,26 +85,18 @@ int conn_error(struct sqlite_conn *c, int rc, const char *doing)
 	return r;
 }
 
-static int64_t mono_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
-}
-
 /*
- * Within one engine the writer's mutex keeps order; this is for a second instance. SQLite's own busy_timeout sleeps
+ * Within one engine the writer's mutex keeps order; this is for a second one. SQLite's own busy_timeout sleeps
  * 1-100 ms at a time, a thousand times the length of our transactions.
  */
 static int busy(void *arg, int count)
 {
 	struct timespec pause = { .tv_nsec = count < 200 ? 50000 : 2000000 };
-	int64_t *since = arg;
+	struct sqlite_conn *c = arg;
 
 	if (count == 0)
-		*since = mono_ns();
-	else if (mono_ns() - *since > BUSY_WAIT_NS)
+		c->busy_since = mfs_mono_ns();
+	else if (mfs_mono_ns() - c->busy_since > (c->opening ? BUSY_WAIT_OPEN_NS : BUSY_WAIT_NS))
 		return 0;
 	nanosleep(&pause, NULL);
 	return 1;
@@ -155,14 +153,15 @@ int conn_open(struct sqlite_conn *c, const char *path, const char *vfs, unsigned
 		conn_close(c);
 		return r;
 	}
-	/* The count in the handler's argument lives in the connection: one call at a time. */
-	sqlite3_busy_handler(c->db, busy, &c->busy_since);
+	sqlite3_busy_handler(c->db, busy, c);
 	r = set_pragmas(c, flags, cache_bytes);
 	/* Where the file cannot be written SQLite opens it for reading without a word. */
 	if (r == 0 && !(flags & CONN_READONLY) && sqlite3_db_readonly(c->db, "main") == 1)
 		r = conn_error(c, SQLITE_READONLY, "open for writing");
 	if (r < 0)
 		conn_close(c);
+	else
+		c->opening = flags & CONN_OPENING;
 	return r;
 }
 

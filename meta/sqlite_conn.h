@@ -20,7 +20,7 @@ struct sqlite_conn {
 	struct op_ctx *op;  /* of the call under way, for messages; NULL: background */
 	uint64_t random;    /* state of the generator of job tokens; 0: not seeded */
 	int64_t busy_since; /* of the busy handler */
-	bool opening;	    /* corruption found now is -EUCLEAN, later -EIO */
+	bool opening;	    /* corrupt is -EUCLEAN and busy -EBUSY now; later -EIO, -ETIMEDOUT */
 	sqlite3_stmt *stmt[SQL_N]; /* prepared at their first use */
 };
 
@@ -29,6 +29,7 @@ enum conn_flags {
 	CONN_READONLY = 1u << 1,
 	CONN_IMMUTABLE = 1u << 2, /* read-only media: no locks, no -shm; only while nobody writes */
 	CONN_NOSYNC = 1u << 3,
+	CONN_OPENING = 1u << 5, /* the engine is being opened: `opening` stays set until the caller is done */
 	CONN_WRITER = 1u << 4, /* commits are gathered and synced by the layer beneath (sqlite_vfs.h) */
 };
 

@@ -83,7 +83,8 @@ static int reader_get(struct sqlite_engine *s, struct op_ctx *op, struct sqlite_
 	}
 	if (!c->db) {
 		r = conn_open(c, s->path, s->reader_vfs, s->reader_flags, s->reader_cache);
-		c->opening = false;
+		if (r == -EUCLEAN || r == -EBUSY)
+			r = -EIO; /* what is wrong with it now is not for the opener of the engine */
 	}
 	c->op = op;
 	*ret = c;
@@ -591,7 +592,7 @@ static const struct engine_ops sqlite_ops = {
 
 static int open_writing(struct sqlite_engine *s, const struct sqlite_options *opt, uint64_t cache)
 {
-	unsigned int flags = CONN_WRITER | (opt->create ? CONN_CREATE : 0) | (opt->nosync ? CONN_NOSYNC : 0);
+	unsigned int flags = CONN_WRITER | CONN_OPENING | (opt->create ? CONN_CREATE : 0) | (opt->nosync ? CONN_NOSYNC : 0);
 	int64_t tables;
 	int r = sqlite_vfs_start(&s->vfs, opt->nosync);
 
@@ -638,7 +639,7 @@ static int open_reading(struct sqlite_engine *s)
 	s->reader_flags = CONN_READONLY;
 	if (access(s->path, W_OK) < 0 && errno == EROFS && log_is_empty(s->path))
 		s->reader_flags |= CONN_IMMUTABLE;
-	r = conn_open(c, s->path, s->reader_vfs, s->reader_flags, s->reader_cache);
+	r = conn_open(c, s->path, s->reader_vfs, s->reader_flags | CONN_OPENING, s->reader_cache);
 	if (r == 0)
 		r = schema_check(c);
 	c->opening = false;

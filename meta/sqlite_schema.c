@@ -7,6 +7,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "common/log.h"
 #include "meta/records.h"
@@ -17,6 +18,31 @@ static int refuse(struct sqlite_conn *c, int r, const char *why)
 	return r;
 }
 
+/*
+ * A copy that was cut short. SQLite sees that only where whole pages are missing; and only with an empty log is all
+ * of the database in this file.
+ */
+static int check_length(struct sqlite_conn *c)
+{
+	int64_t pages = 0, page_size = 0;
+	char *wal = NULL;
+	struct stat db, log;
+	int r;
+
+	if (asprintf(&wal, "%s-wal", c->path) < 0)
+		return -ENOMEM;
+	r = stat(wal, &log) == 0 && log.st_size > 0;
+	free(wal);
+	if (r || stat(c->path, &db) < 0)
+		return 0;
+	r = conn_query_i64(c, "PRAGMA page_count", &pages);
+	if (r == 0)
+		r = conn_query_i64(c, "PRAGMA page_size", &page_size);
+	if (r == 0 && db.st_size < pages * page_size)
+		return refuse(c, -EUCLEAN, "the file is cut short: restore it from a backup, with its -wal");
+	return r;
+}
+
 int schema_check(struct sqlite_conn *c)
 {
 	int64_t id = 0, version = 0, v = 0;
@@ -24,6 +50,8 @@ int schema_check(struct sqlite_conn *c)
 
 	if (r == 0)
 		r = conn_query_i64(c, "PRAGMA user_version", &version);
+	if (r == 0)
+		r = check_length(c);
 	if (r < 0)
 		return r;
 	if (id != SQLITE_APPLICATION_ID)

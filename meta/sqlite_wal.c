@@ -155,7 +155,6 @@ int wal_start(struct sqlite_wal *w, const char *path, bool nosync, uint64_t cach
 		r = conn_open(&w->conn, path, SQLITE_VFS_BASE, nosync ? CONN_NOSYNC : 0, cache_bytes);
 	if (r < 0)
 		return r;
-	w->conn.opening = false;
 	sqlite3_wal_hook(writer->db, on_commit, w);
 	r = -pthread_create(&w->thread, NULL, checkpoint_thread, w);
 	w->started = r == 0;
