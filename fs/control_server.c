@@ -216,7 +216,7 @@ static void changed(void *arg, mfs_ino_t ino, mfs_ino_t parent, const char *name
 		inode_invalidate(fs->inodes, i);
 		inode_put(fs->inodes, &i);
 	}
-	notify_inode(fs->notifier, parent, false);
+	notify_inode(fs->notifier, parent, true); /* its cached listing too */
 	if (name)
 		notify_entry(fs->notifier, parent, name, strlen(name));
 }

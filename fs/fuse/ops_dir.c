@@ -5,6 +5,7 @@
  * An open directory keeps the rest of the last page. Its entries' attributes are used only while nothing was changed
  * since: what the kernel is told with readdirplus it believes for long.
  */
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -69,6 +70,10 @@ void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		d->inode->n_open++;
 	}
 	fi->fh = (uintptr_t)d;
+	/* The kernel keeps the listing until a name changes (all do through it, or notify_inode() says so). One that moves
+	 * the access time must be seen here, as in open_file(). */
+	fi->cache_readdir = true;
+	fi->keep_cache = (fi->flags & O_NOATIME) || !atime_is_due(rq.fs->atimes, d->inode);
 	if (fuse_reply_open(req, fi) < 0)
 		dir_close(&rq, d);
 }
