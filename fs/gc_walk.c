@@ -26,7 +26,10 @@ struct walk {
 	struct gc_result *res;
 	struct session_list sessions;
 	struct job_list jobs; /* JOB_VIEW of sessions whose leftovers may still be shown at a key */
-	struct object_info batch[BATCH];
+	struct {
+		struct object_info info;
+		char *key; /* NULL: the store does not know it */
+	} batch[BATCH];
 	size_t n_batch;
 	uint64_t *dropped; /* hashes of the versions in `dropped`: a collision keeps one piece of garbage, no more */
 	size_t n_dropped, cap_dropped;
@@ -102,14 +105,14 @@ static bool is_dropped(const struct walk *w, const char *version)
 	return w->n_dropped && bsearch(&h, w->dropped, w->n_dropped, sizeof(h), by_value);
 }
 
-static int delete_unnamed(struct walk *w, const struct object_info *info)
+static int delete_unnamed(struct walk *w, char *key, const struct object_info *info)
 {
-	char key[32];
-	struct object_ref ref = { .key = key };
+	char none[32];
+	struct object_ref ref = { .key = key ? key : none };
 	int r;
 
-	/* The key is not known, and in a store that does not know it either, not needed. */
-	snprintf(key, sizeof(key), ".massfs/o/%" PRIu64, info->ino);
+	/* A store that does not know the key finds the version without it. */
+	snprintf(none, sizeof(none), ".massfs/o/%" PRIu64, info->ino);
 	memcpy(ref.version, info->version, sizeof(ref.version));
 	r = object_delete_version(w->v->store, w->op, &ref);
 	if (r < 0) {
@@ -122,7 +125,7 @@ static int delete_unnamed(struct walk *w, const struct object_info *info)
 	return 0;
 }
 
-static int judge(struct walk *w, const struct object_info *info)
+static int judge(struct walk *w, char *key, const struct object_info *info)
 {
 	int r;
 
@@ -142,7 +145,14 @@ static int judge(struct walk *w, const struct object_info *info)
 	w->res->unnamed++;
 	w->res->unnamed_bytes += info->size;
 	gc_found(w->opt, "unnamed", info);
-	return w->opt->delete_it ? delete_unnamed(w, info) : 0;
+	return w->opt->delete_it ? delete_unnamed(w, key, info) : 0;
+}
+
+static void clear_batch(struct walk *w)
+{
+	for (size_t i = 0; i < w->n_batch; i++)
+		free(w->batch[i].key);
+	w->n_batch = 0;
 }
 
 static int judge_batch(struct walk *w)
@@ -152,8 +162,8 @@ static int judge_batch(struct walk *w)
 	if (r == 0 && w->opt->delete_it)
 		r = engine_sync(w->v->engine, w->op);
 	for (size_t i = 0; r == 0 && i < w->n_batch; i++)
-		r = atomic_load(&w->op->cancelled) ? -ECANCELED : judge(w, &w->batch[i]);
-	w->n_batch = 0;
+		r = atomic_load(&w->op->cancelled) ? -ECANCELED : judge(w, w->batch[i].key, &w->batch[i].info);
+	clear_batch(w);
 	if (r == 0 && w->opt->progress)
 		w->opt->progress(w->opt->arg, w->res->objects);
 	return r;
@@ -163,7 +173,6 @@ static int seen(void *arg, const char *key, const struct object_info *info)
 {
 	struct walk *w = arg;
 
-	(void)key;
 	if (info->is_marker)
 		return 0;
 	w->res->objects++;
@@ -172,7 +181,11 @@ static int seen(void *arg, const char *key, const struct object_info *info)
 		w->res->foreign_bytes += info->size;
 		return 0;
 	}
-	w->batch[w->n_batch++] = *info;
+	w->batch[w->n_batch].info = *info;
+	w->batch[w->n_batch].key = key ? strdup(key) : NULL;
+	if (key && !w->batch[w->n_batch].key)
+		return -ENOMEM;
+	w->n_batch++;
 	return w->n_batch == BATCH ? judge_batch(w) : 0;
 }
 
@@ -210,6 +223,7 @@ int gc_run(struct volume *v, struct op_ctx *op, const struct gc_options *opt, st
 		r = object_list_versions(v->store, op, NULL, seen, w);
 	if (r == 0)
 		r = judge_batch(w);
+	clear_batch(w);
 	session_list_release(&w->sessions);
 	job_list_release(&w->jobs);
 	free(w->dropped);
