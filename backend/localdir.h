@@ -171,8 +171,9 @@ void localdir_ticket_end(struct localdir *ld, struct view_ticket *t);
 int localdir_view_show(struct localdir *ld, struct op_ctx *op, struct view_ticket *t, const struct localdir_version *v,
 		       const struct stat *st, struct view_shown *ret) MFS_NODISCARD;
 int localdir_view_sync(struct localdir *ld, struct op_ctx *op, const char *key, struct view_shown *shown) MFS_NODISCARD;
-/* After a failure: the view becomes what it was. Best effort. */
-void localdir_view_take_back(struct localdir *ld, struct view_ticket *t, const struct view_shown *shown);
+/* After a failure: the view, if it is v, becomes what it was. Best effort. */
+void localdir_view_take_back(struct localdir *ld, struct view_ticket *t, const struct localdir_version *v,
+			     const struct view_shown *shown);
 void localdir_shown_release(struct localdir *ld, struct view_shown *shown);
 
 /* Unlink the view and prune empty folders: if id is not NULL, only if the view is that file with that label. */

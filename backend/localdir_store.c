@@ -258,7 +258,7 @@ static int copy_link(struct localdir *ld, struct op_ctx *op, int fd, struct stat
 		if (!r)
 			r = sync_copy(ld, op, fd, &ticket, &shown);
 		if (r < 0) {
-			localdir_view_take_back(ld, &ticket, &shown);
+			localdir_view_take_back(ld, &ticket, &ticket.version, &shown);
 			if (unlink_version(ld, op, fd, path) < 0) {
 				/* It stays as garbage. */
 			}
@@ -307,6 +307,8 @@ static int show_again(struct localdir *ld, struct op_ctx *op, int fd, const stru
 		r = localdir_view_show(ld, op, &ticket, &v, st, &shown);
 	if (!r)
 		r = sync_copy(ld, op, fd, &ticket, &shown);
+	if (r < 0)
+		localdir_view_take_back(ld, &ticket, &v, &shown);
 	localdir_ticket_end(ld, &ticket);
 	localdir_shown_release(ld, &shown);
 	if (r < 0)

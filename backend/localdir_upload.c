@@ -194,7 +194,7 @@ static int publish(struct localdir *ld, struct op_ctx *op, struct temp_file *t, 
 	if (!r)
 		r = make_durable(ld, op, t->fd, ticket, shown);
 	if (r < 0) {
-		localdir_view_take_back(ld, ticket, shown);
+		localdir_view_take_back(ld, ticket, &ticket->version, shown);
 		localdir_version_path(&ticket->version, path);
 		unlinkat(ld->v_fd, path, 0);
 	}

@@ -99,7 +99,7 @@ static int read_label(int parent_fd, const char *name, const struct stat *st, st
 		return -EAGAIN;
 	n = fgetxattr(fd, LOCALDIR_XATTR, id, sizeof(id) - 1);
 	if (n < 0)
-		return -ENODATA;
+		return errno == ERANGE ? -EINVAL : -errno;
 	id[n] = '\0';
 	return localdir_version_parse(id, ret);
 }
@@ -122,10 +122,10 @@ static int look_once(struct localdir *ld, int parent_fd, const char *name, struc
 	*ret_kind = VIEW_FOREIGN;
 	*ret = (struct localdir_version){ 0 };
 	r = read_label(parent_fd, name, st, ret);
-	if (r == -EMFILE || r == -ENFILE || r == -ENOMEM)
-		return r;
+	if (r == -ENODATA || r == -EINVAL || r == -EACCES) /* none, not ours, a file that we may not read */
+		return 0;
 	if (r < 0)
-		return r == -EAGAIN || r == -ENOENT || r == -ELOOP ? -EAGAIN : 0;
+		return r == -ENOENT || r == -ELOOP ? -EAGAIN : r;
 	localdir_version_path(ret, path);
 	if (fstatat(ld->v_fd, path, &v_st, AT_SYMLINK_NOFOLLOW) < 0)
 		return errno == ENOENT ? 0 : -errno;
@@ -211,17 +211,17 @@ static void supersede_older_locked(struct view_stripe *stripe, const struct view
 /* --- showing --- */
 
 /* A name in v/ for a foreign file that is in the way. Its bytes may be anyone's still to write; we keep the file. */
-static int keep_foreign(struct localdir *ld, struct op_ctx *op, int parent_fd, const char *name, const char *key)
+static int keep_foreign(struct localdir *ld, struct op_ctx *op, int parent_fd, const char *name, const char *key,
+			struct localdir_version *ret)
 {
 	const struct object_meta nobody = { 0 };
 	LOCALDIR_AUTOFD int fd = -1;
-	struct localdir_version v;
 	char path[LOCALDIR_PATH_MAX];
 	int r;
 
-	localdir_version_next(ld, &nobody, &v);
-	localdir_version_path(&v, path);
-	r = localdir_folder_ready(ld, op, v.folder);
+	localdir_version_next(ld, &nobody, ret);
+	localdir_version_path(ret, path);
+	r = localdir_folder_ready(ld, op, ret->folder);
 	if (r < 0)
 		return r;
 	if (linkat(parent_fd, name, ld->v_fd, path, 0) < 0)
@@ -231,7 +231,7 @@ static int keep_foreign(struct localdir *ld, struct op_ctx *op, int parent_fd, c
 		if (fd >= 0 && fsync(fd) < 0)
 			return localdir_error(ld, op, errno, "fsync", ".massfs/v/", path);
 	}
-	r = localdir_sync_version_folder(ld, op, v.folder);
+	r = localdir_sync_version_folder(ld, op, ret->folder);
 	if (!r)
 		mfs_log(MFS_LOG_STORE, MFS_LOG_INFO, op,
 			"volume=%s a file that massfs did not make was at objects/%s; it is kept as .massfs/v/%s", ld->dir,
@@ -280,9 +280,11 @@ static int replace_view(struct localdir *ld, struct op_ctx *op, const struct vie
 	case VIEW_OTHER:
 		return -EISDIR;
 	case VIEW_FOREIGN:
-		r = keep_foreign(ld, op, shown->parent_fd, name, t->key);
+		r = keep_foreign(ld, op, shown->parent_fd, name, t->key, &there);
 		if (r < 0)
 			return r;
+		shown->had_previous = true;
+		shown->previous = there;
 		break;
 	case VIEW_OWN:
 		/* The same file: rename would do nothing, and the temporary name would stay. */
@@ -406,7 +408,8 @@ void localdir_shown_release(struct localdir *ld, struct view_shown *shown)
 	localdir_close_fd(&shown->parent_fd);
 }
 
-void localdir_view_take_back(struct localdir *ld, struct view_ticket *t, const struct view_shown *shown)
+void localdir_view_take_back(struct localdir *ld, struct view_ticket *t, const struct localdir_version *v,
+			     const struct view_shown *shown)
 {
 	struct view_stripe *stripe = stripe_of(ld, t->hash);
 	const char *slash = strrchr(t->key, '/'), *name = slash ? slash + 1 : t->key;
@@ -419,7 +422,7 @@ void localdir_view_take_back(struct localdir *ld, struct view_ticket *t, const s
 		return;
 	MFS_GUARD(&stripe->lock);
 	if (localdir_view_look(ld, shown->parent_fd, name, &st, &kind, &there) < 0 || kind != VIEW_OWN ||
-	    there.counter != t->version.counter)
+	    there.counter != v->counter)
 		return;
 	if (shown->had_previous) {
 		localdir_version_path(&shown->previous, path);
@@ -485,7 +488,7 @@ static int hide_once(struct localdir *ld, struct op_ctx *op, const char *key, in
 	if (id && (st.st_ino != file->st_ino || st.st_dev != file->st_dev || strcmp(path + 3, id) != 0))
 		return 0;
 	if (!id && kind == VIEW_FOREIGN) {
-		r = keep_foreign(ld, op, parent_fd, name, key);
+		r = keep_foreign(ld, op, parent_fd, name, key, &there);
 		if (r < 0)
 			return r;
 	}
