@@ -488,32 +488,49 @@ static int open_dir(struct localdir *ld, bool create)
 	return 0;
 }
 
-/* A named file in tmp/ with a label and a second link; then without a name. */
-static int probe(struct localdir *ld)
+static bool is_full(int err)
+{
+	return err == ENOSPC || err == EDQUOT;
+}
+
+/*
+ * Can the filesystem do what we need: a named file in tmp/ with a label and a second link; then one without a name. A
+ * full one is taken on trust: it must open, for how else should somebody delete there?
+ */
+static int probe_names(struct localdir *ld)
 {
 	char a[LOCALDIR_TEMP_MAX], b[LOCALDIR_TEMP_MAX];
-	LOCALDIR_AUTOFD int fd = -1, nameless = -1;
+	LOCALDIR_AUTOFD int fd = -1;
 	int r = 0;
 
 	localdir_temp_name(ld, a);
 	localdir_temp_name(ld, b);
 	fd = openat(ld->tmp_fd, a, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC | O_NOFOLLOW, 0600);
-	if (fd < 0 && (errno == EROFS || errno == EACCES || errno == EPERM))
+	if (fd < 0 && is_full(errno)) {
+		mfs_log(MFS_LOG_STORE, MFS_LOG_WARN, NULL, "volume=%s its filesystem is full: %s; opened all the same",
+			ld->dir, strerror(errno));
+		return 0;
+	}
+	if (fd < 0)
 		return open_failed(ld, errno, "create a file", ".massfs/tmp",
 				   "the volume cannot be written: mount it read-only (-o ro), or check mode and owner");
-	if (fd < 0)
-		return open_failed(ld, errno == EDQUOT ? ENOSPC : errno, "create a file", ".massfs/tmp",
-				   "free some space, or mount it read-only (-o ro)");
-	if (fsetxattr(fd, LOCALDIR_XATTR, "probe", 5, 0) < 0)
-		r = open_failed(ld, errno == ENOSPC ? ENOSPC : ENOTSUP, "setxattr", ".massfs/tmp",
+	if (fsetxattr(fd, LOCALDIR_XATTR, "probe", 5, 0) < 0 && !is_full(errno))
+		r = open_failed(ld, ENOTSUP, "setxattr", ".massfs/tmp",
 				"the volume's filesystem must have user xattrs (ext4, xfs, btrfs, zfs do)");
-	else if (linkat(ld->tmp_fd, a, ld->tmp_fd, b, 0) < 0)
-		r = open_failed(ld, errno == ENOSPC ? ENOSPC : ENOTSUP, "link", ".massfs/tmp",
-				"the volume's filesystem must have hard links");
+	else if (linkat(ld->tmp_fd, a, ld->tmp_fd, b, 0) < 0 && !is_full(errno))
+		r = open_failed(ld, ENOTSUP, "link", ".massfs/tmp", "the volume's filesystem must have hard links");
 	unlinkat(ld->tmp_fd, a, 0);
 	unlinkat(ld->tmp_fd, b, 0);
-	nameless = openat(ld->tmp_fd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-	ld->has_tmpfile = nameless >= 0;
+	return r;
+}
+
+static int probe(struct localdir *ld)
+{
+	LOCALDIR_AUTOFD int fd = -1;
+	int r = probe_names(ld);
+
+	fd = openat(ld->tmp_fd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	ld->has_tmpfile = fd >= 0 || is_full(errno);
 	return r;
 }
 
