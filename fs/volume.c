@@ -233,10 +233,11 @@ static int find_root(struct volume *v, struct op_ctx *op, char **ret_reason)
 	r = namespace_resolve(v->ns, op, v->cfg->subdir, strlen(v->cfg->subdir), &e);
 	if (r == 0 && !attr_is_dir(&e.node.attr))
 		r = -ENOTDIR;
+	if (r == 0)
+		v->root = e.node.attr.ino;
+	entry_release(&e);
 	if (r < 0)
 		return mfs_fail(ret_reason, r, "/%s in %s: %s", v->cfg->subdir, v->dir, strerror(-r));
-	v->root = e.node.attr.ino;
-	entry_release(&e);
 	return 0;
 }
 

@@ -5,13 +5,15 @@
  * on a terminal), unmount, wait for its end.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/pidfd.h>
-#include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "common/clock.h"
@@ -19,8 +21,9 @@
 #include "tools/tool.h"
 #include "tools/utab.h"
 
-#define SAY_AFTER_MS  1000 /* then a terminal is told what we wait for */
-#define WAIT_LIMIT_MS 300000 /* for the daemon's end, after it said that all is written */
+#define SAY_AFTER_MS	1000 /* then a terminal is told what we wait for */
+#define FORCED_LIMIT_MS 10000 /* for an answer, with -f and -l */
+#define WAIT_LIMIT_MS	300000 /* for the daemon's end, after it said that all is written */
 
 struct umount_args {
 	const char *program;
@@ -81,23 +84,18 @@ static int parse(int argc, char **argv, struct umount_args *ret)
 	return 0;
 }
 
-/* By the directory, else by the source it was mounted from. */
+/* By the directory (as it is written first: that asks no daemon anything), else by the source. */
 static const struct mountinfo_entry *find_mount(const struct mountinfo *mounts, const char *target)
 {
-	MFS_AUTOFREE char *dir = tool_real_path(target, true);
-	const struct mountinfo_entry *e = dir ? mountinfo_top(mounts, dir) : NULL;
+	const struct mountinfo_entry *e = mountinfo_top(mounts, target);
+	MFS_AUTOFREE char *dir = e ? NULL : tool_real_path(target, true);
 
+	if (dir)
+		e = mountinfo_top(mounts, dir);
 	for (size_t i = mounts->n; !e && i-- > 0;)
 		if (mountinfo_is_fuse(&mounts->v[i]) && !strcmp(mounts->v[i].source, target))
 			e = &mounts->v[i];
 	return e;
-}
-
-static bool is_dead(const char *dir)
-{
-	struct stat st;
-
-	return stat(dir, &st) < 0 && errno == ENOTCONN;
 }
 
 /* Is the same filesystem still mounted in the mount namespace of this process ("self" or a pid)? */
@@ -119,23 +117,62 @@ static bool is_mounted_elsewhere(pid_t pid, dev_t dev)
 	return is_mounted_in("self", dev) || is_mounted_in(proc, dev);
 }
 
-/* 0: all is written, or there is no daemon to ask; a verb's exit status else. *ret_pid 0: no daemon. */
-static int drain(const struct umount_args *args, dev_t dev, pid_t *ret_pid)
+struct answer {
+	int r; /* a verb's exit status, or -errno */
+	pid_t pid; /* of the daemon; 0: there is none */
+};
+
+static struct answer call_daemon(const struct umount_args *args, dev_t dev)
 {
 	char verb_drain[] = "drain", verb_pid[] = "pid";
 	/* Lazily, it must not take time: only ask who it is. */
 	char *argv[] = { args->lazy ? verb_pid : verb_drain, NULL };
-	int r;
+	struct answer a = { 0 };
 
-	*ret_pid = 0;
+	a.r = control_call(dev, 1, argv, isatty(STDERR_FILENO), stdout, stderr, &a.pid);
+	return a;
+}
+
+/* By a child that may be given up: who forces does it because the daemon does not answer. */
+static struct answer call_daemon_briefly(const struct umount_args *args, dev_t dev)
+{
+	struct answer a = { .r = -ETIMEDOUT };
+	struct pollfd p = { .events = POLLIN };
+	int fds[2];
+	pid_t child;
+
+	if (pipe2(fds, O_CLOEXEC) < 0)
+		return a;
+	fflush(NULL);
+	child = fork();
+	if (child == 0) {
+		a = call_daemon(args, dev);
+		_exit(write(fds[1], &a, sizeof(a)) == sizeof(a) ? 0 : 1);
+	}
+	close(fds[1]);
+	p.fd = fds[0];
+	if (child > 0 && poll(&p, 1, FORCED_LIMIT_MS) > 0 && read(fds[0], &a, sizeof(a)) != sizeof(a))
+		a = (struct answer){ .r = -EPIPE };
+	close(fds[0]);
+	if (child > 0) {
+		kill(child, SIGKILL);
+		waitpid(child, NULL, 0);
+	}
+	return a;
+}
+
+/* 0: all is written, or there is no daemon to ask; a verb's exit status else. *ret_pid 0: no daemon. */
+static int drain(const struct umount_args *args, dev_t dev, pid_t *ret_pid)
+{
+	struct answer a;
+
 	if (args->verbose && !args->lazy)
 		fprintf(stderr, "%s: asking the daemon to write what is left\n", args->program);
-	r = control_call(dev, 1, argv, isatty(STDERR_FILENO), stdout, stderr, ret_pid);
-	if (r == -ENOENT || r == -ECONNREFUSED)
-		return 0;
-	if (r < 0 && args->verbose)
-		tool_error(args->program, "the daemon does not answer: %s", strerror(-r));
-	return r < 0 ? 0 : r;
+	a = args->force || args->lazy ? call_daemon_briefly(args, dev) : call_daemon(args, dev);
+	*ret_pid = a.pid;
+	if (a.r < 0 && a.r != -ENOENT && a.r != -ECONNREFUSED && args->verbose)
+		tool_error(args->program, "the daemon does not answer: %s", strerror(-a.r));
+	return a.r < 0 ? 0 : a.r;
 }
 
 static int do_umount(const struct umount_args *args, const char *dir)
@@ -202,15 +239,13 @@ static int unmount(const struct umount_args *args, const struct mountinfo_entry 
 	int pidfd = -1, status, r;
 	pid_t pid = 0;
 
-	if (!is_dead(e->dir)) {
-		status = drain(args, e->dev, &pid);
-		if (status && !args->force && !args->lazy) {
-			tool_error(
-				args->program,
-				"%s: not unmounted: the daemon could not write everything (above); -f unmounts all the same",
-				e->dir);
-			return MOUNT_FAILED;
-		}
+	status = drain(args, e->dev, &pid);
+	if (status && !args->force && !args->lazy) {
+		tool_error(
+			args->program,
+			"%s: not unmounted: the daemon could not write everything (above); -f unmounts all the same",
+			e->dir);
+		return MOUNT_FAILED;
 	}
 	if (pid > 0)
 		pidfd = pidfd_open(pid, 0);
