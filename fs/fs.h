@@ -33,6 +33,7 @@ struct massfs {
 	struct atimes *atimes;		/* fs/atime.h */
 	struct session *session;	/* fs/fuse/session.h */
 	uint64_t dev; /* st_dev of the mount, once mounted */
+	atomic_bool labels; /* some file of the volume has, or had while it is mounted, a security.selinux */
 	_Atomic uint64_t n_ops, n_errors, bytes_read, bytes_written; /* for massfs status */
 };
 

@@ -228,6 +228,21 @@ static void *keep(void *arg)
 	return NULL;
 }
 
+static int find_labels(struct massfs *fs)
+{
+	struct query q = { .labelled = true, .limit = 1, .attr_only = true };
+	struct node_list found = NODE_LIST_INIT;
+	struct op_ctx op = { 0 };
+	int r = engine_query(fs->vol->engine, &op, &q, &found);
+
+	q.trash = true; /* undelete brings them back */
+	if (r == 0 && found.n == 0)
+		r = engine_query(fs->vol->engine, &op, &q, &found);
+	atomic_store(&fs->labels, found.n > 0);
+	node_list_release(&found);
+	return r;
+}
+
 static int start_volume(struct mount *m, const struct mfs_config *cfg, char **reason)
 {
 	struct massfs *fs = &m->fs;
@@ -238,6 +253,8 @@ static int start_volume(struct mount *m, const struct mfs_config *cfg, char **re
 
 	if (r == 0)
 		r = volume_open(cfg, VOLUME_MOUNT, &hooks, &fs->vol, reason);
+	if (r == 0)
+		r = find_labels(fs);
 	if (r == 0)
 		r = budget_new(cfg->memory / 2, &fs->budget);
 	if (r == 0)

@@ -45,6 +45,7 @@ struct query {
 	const char *key_bucket; /* with key: records whose object is at this key (bucket NULL: the default) */
 	const char *key;
 	bool todo;		/* records with todo != 0 */
+	bool labelled;		/* records with ATTR_HAS_LABEL; not together with key or todo */
 	mfs_ino_t after;	/* ids above this one; results are in order of id */
 	size_t limit;		/* at most so many, 1..10000 */
 	bool trash;		/* look in trash instead of files */

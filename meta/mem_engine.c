@@ -275,6 +275,8 @@ static bool query_matches(const struct query *q, const struct node *n)
 		return false;
 	if (q->key && !(string_equal(q->key, n->ref.key) && string_equal(q->key_bucket, n->ref.bucket)))
 		return false;
+	if (q->labelled && !(n->attr.flags & ATTR_HAS_LABEL))
+		return false;
 	return !q->todo || n->todo;
 }
 

@@ -139,14 +139,16 @@ void node_derive(struct node *n)
 		{ "security.capability", ATTR_HAS_CAP },
 		{ "system.posix_acl_access", ATTR_HAS_ACL },
 		{ "system.posix_acl_default", ATTR_HAS_DEFAULT_ACL },
+		{ "security.selinux", ATTR_HAS_LABEL },
 	};
-	uint32_t flags = n->n_xattrs ? ATTR_HAS_XATTR : 0;
+	uint32_t flags = n->n_xattrs ? ATTR_HAS_XATTR : 0, all = ATTR_HAS_XATTR;
 
-	for (size_t i = 0; i < MFS_ARRAY_LEN(known); i++)
+	for (size_t i = 0; i < MFS_ARRAY_LEN(known); i++) {
+		all |= known[i].flag;
 		if (node_xattr_find(n, known[i].name))
 			flags |= known[i].flag;
-	n->attr.flags &= ~(uint32_t)(ATTR_HAS_XATTR | ATTR_HAS_CAP | ATTR_HAS_ACL | ATTR_HAS_DEFAULT_ACL);
-	n->attr.flags |= flags;
+	}
+	n->attr.flags = (n->attr.flags & ~all) | flags;
 }
 
 int mfs_name_set(struct mfs_name *n, const char *bytes, size_t len)

@@ -44,6 +44,7 @@ enum attr_flags {
 	ATTR_HAS_DEFAULT_ACL = 1u << 3, /* system.posix_acl_default */
 	ATTR_IN_TRASH = 1u << 4,	/* unlinked: the record is in `trash` */
 	ATTR_SHARED = 1u << 5,		/* its object is named by other records too */
+	ATTR_HAS_LABEL = 1u << 6,	/* security.selinux: ls -l asks for it on each file */
 };
 
 /* Times are ns since the epoch, signed. mode has the file type bits. */
@@ -112,7 +113,7 @@ void node_init(struct node *n);
 void node_release(struct node *n); /* frees what it owns and re-inits; NULL: nothing */
 /* *ret (uninitialised or inited-empty) becomes a deep copy. 0 or -ENOMEM (then *ret is empty). */
 int node_copy(const struct node *n, struct node *ret) MFS_NODISCARD;
-/* Recompute attr.flags (HAS_XATTR, HAS_CAP, HAS_ACL, HAS_DEFAULT_ACL) from the xattrs. */
+/* Recompute attr.flags (HAS_XATTR, HAS_CAP, HAS_ACL, HAS_DEFAULT_ACL, HAS_LABEL) from the xattrs. */
 void node_derive(struct node *n);
 
 /* -EINVAL for an empty name, "." and "..", one with '/' or NUL; -ENAMETOOLONG over 255 bytes. */

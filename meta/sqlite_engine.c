@@ -197,6 +197,8 @@ static int sqlite_aliases(struct engine *e, struct op_ctx *op, mfs_ino_t target,
 
 static enum sql_id query_sql(const struct query *q)
 {
+	if (q->labelled)
+		return q->trash ? SQL_QUERY_TRASH_LABEL : SQL_QUERY_FILES_LABEL;
 	if (q->trash)
 		return q->key ? SQL_QUERY_TRASH_KEY : SQL_QUERY_TRASH;
 	if (q->key)

@@ -47,15 +47,20 @@
 	"type TEXT GENERATED ALWAYS AS (CASE mode>>12 WHEN 8 THEN 'file' WHEN 4 THEN 'dir' WHEN 10 THEN 'symlink'" \
 	" WHEN 1 THEN 'fifo' WHEN 12 THEN 'socket' WHEN 2 THEN 'char' WHEN 6 THEN 'block' END) VIRTUAL"
 
+/* ATTR_HAS_LABEL; the same text in index and query, or SQLite does not see that the one serves the other. */
+#define LABELLED "flags&64"
+
 const char sqlite_ddl[] =
 	"CREATE TABLE files(" RECORD_DDL ");"
 	"CREATE UNIQUE INDEX files_name ON files(parent,name);"
 	"CREATE INDEX files_pos ON files(parent,pos);"
 	"CREATE INDEX files_key ON files(key) WHERE key IS NOT NULL;"
 	"CREATE INDEX files_todo ON files(ino) WHERE todo<>0;"
+	"CREATE INDEX files_label ON files(ino) WHERE " LABELLED ";"
 	"CREATE TABLE trash(" RECORD_DDL ", trash_path TEXT, trash_time INTEGER NOT NULL, openers BLOB);"
 	"CREATE INDEX trash_by_path ON trash(trash_path);"
 	"CREATE INDEX trash_by_time ON trash(trash_time);"
+	"CREATE INDEX trash_label ON trash(ino) WHERE " LABELLED ";"
 	"CREATE TABLE aliases(id INTEGER PRIMARY KEY, parent INTEGER NOT NULL, name TEXT NOT NULL,"
 	" target INTEGER NOT NULL);"
 	"CREATE UNIQUE INDEX aliases_name ON aliases(parent,name);"
@@ -112,6 +117,8 @@ const char *const sqlite_sql[SQL_N] = {
 	[SQL_QUERY_FILES_KEY] = SELECT_FILE "WHERE key=?3 AND bucket IS ?4 AND (NOT ?5 OR todo<>0) AND ino>?1"
 					    " ORDER BY ino LIMIT ?2",
 	[SQL_QUERY_FILES_TODO] = SELECT_FILE "WHERE todo<>0 AND ino>?1 ORDER BY ino LIMIT ?2",
+	[SQL_QUERY_FILES_LABEL] = SELECT_FILE "WHERE " LABELLED " AND ino>?1 ORDER BY ino LIMIT ?2",
+	[SQL_QUERY_TRASH_LABEL] = SELECT_TRASH "WHERE " LABELLED " AND ino>?1 ORDER BY ino LIMIT ?2",
 	[SQL_QUERY_TRASH] = SELECT_TRASH "WHERE ino>?1 AND (NOT ?5 OR todo<>0) ORDER BY ino LIMIT ?2",
 	[SQL_QUERY_TRASH_KEY] = SELECT_TRASH "WHERE key=?3 AND bucket IS ?4 AND (NOT ?5 OR todo<>0) AND ino>?1"
 					     " ORDER BY ino LIMIT ?2",

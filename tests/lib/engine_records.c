@@ -623,6 +623,8 @@ static void test_query__finds_by_key_and_todo(void **state)
 		{ { .limit = 10000, .after = MFS_ROOT_INO }, "abcde" },
 		{ { .limit = 10, .trash = true }, "" },
 		{ { .limit = 10, .after = UINT64_MAX }, "" },
+		{ { .labelled = true, .limit = 10 }, "c" },
+		{ { .labelled = true, .limit = 10, .trash = true }, "" },
 	};
 	struct query bad = { .limit = 0 };
 	struct node_list l = NODE_LIST_INIT;
@@ -634,6 +636,7 @@ static void test_query__finds_by_key_and_todo(void **state)
 		n.ref.key = in[i].key ? strdup(in[i].key) : NULL;
 		n.ref.bucket = in[i].bucket ? strdup(in[i].bucket) : NULL;
 		n.todo = in[i].todo;
+		TEST_OK(node_xattr_set(&n, in[i].name[0] == 'c' ? "security.selinux" : "security.x", "v", 1));
 		change_write(&c, WRITE_INSERT, n.attr.ino)->node = &n;
 		TEST_OK(engine_apply(f->e, NULL, &c));
 		node_release(&n);
