@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
@@ -243,6 +244,52 @@ def case_view_follows(case):
     wait_for(lambda: os.path.isfile(shown("d/x")), 10, "a folder where a file was is shown")
     mfs.renameat2(case.path("d/x"), case.path("moved/e/f1"), mfs.RENAME_EXCHANGE)
     wait_for(lambda: get(shown("d/x")) == b"1", 10, "exchanged files are shown")
+
+
+def case_view_after_unlink_and_create(case):
+    """The reconciler that hides a deleted file's key must not hide the file that has come in its place."""
+    def work(thread):
+        for number in range(150):
+            path = case.path(f"t{thread}-{number}")
+            put(path, b"old")
+            os.unlink(path)
+            if number % 3:
+                put(path, b"new %d" % number)
+            if number % 3 == 2:
+                os.rename(path, path + "-renamed")
+                put(path, b"third")
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    case.suite.massfs("settle", "--wait", case.mount.path)
+    base = case.volume.object(case.rel(case.dir))
+    want = {os.fsencode(n): get(case.path(n)) for n in os.listdir(case.dir)}
+    shown = {n: get(os.path.join(base, n)) for n in os.listdir(base)}
+    missing, more = sorted(set(want) - set(shown)), sorted(set(shown) - set(want))
+    check(not missing and not more, f"{len(missing)} files not shown: {missing[:5]}; {len(more)} shown, but deleted: "
+          f"{more[:5]}")
+    same(shown, want, "contents")
+
+
+def case_view_of_names_that_are_no_keys(case):
+    """They lie below .massfs/o/, and leave nothing there when they go."""
+    names = [b"latin-\xe4", b"d" * 250 + b"\xff"]
+    deep = os.path.join(os.fsencode(case.dir), *[b"e" * 200] * 6)
+    os.makedirs(deep)
+    paths = [os.path.join(os.fsencode(case.dir), n) for n in names] + [os.path.join(deep, b"f")]
+    for path in paths:
+        put(path, b"content of " + path[-10:])
+    keys = [case.suite.massfs_json("info", os.fsdecode(p))["key"] for p in paths]
+    check(all(k.startswith(".massfs/o/") for k in keys), f"keys {keys}")
+    case.remount()
+    for path in paths:
+        same(get(path), b"content of " + path[-10:], "content")
+        os.unlink(path)
+    case.suite.massfs("settle", "--wait", case.mount.path)
+    left = [k for k in keys if os.path.exists(case.volume.object(k))]
+    same(left, [], "keys of deleted files that are still shown")
 
 
 def case_view_of_a_rename_is_no_copy(case):
