@@ -5,6 +5,7 @@
  *
  *     objects/<key>               the view for people: a hard link to the version on top
  *     .massfs/v/<xx>/<version>    every version, read-only, never written again; what reads use
+ *     .massfs/unsynced            there while open for writing: after a crash the next open calls syncfs
  *     .massfs/tmp/                names that live for microseconds; a crash may leave them, sweep finds them
  *
  * Order of a put, and what a crash leaves after each step:
@@ -58,6 +59,7 @@ struct localdir {
 	int dir_fd, objects_fd, v_fd, tmp_fd;	    /* constant */
 	bool readonly, nosync;			    /* constant */
 	bool has_tmpfile;			    /* O_TMPFILE works; constant */
+	bool marked;				    /* .massfs/unsynced was made; constant */
 	bool is_root;				    /* may chown, may set xattrs of read-only files; constant */
 	uint64_t token;				    /* of this process, in names in tmp/; constant */
 	uint8_t first_folder;			    /* constant */

@@ -15,6 +15,9 @@
 #include "common/hash.h"
 #include "common/log.h"
 
+/* There while the volume is open for writing, and after a crash or a run with nosync. */
+#define UNSYNCED ".massfs/unsynced"
+
 /* ext4 allows 65,000 hard links; from here on a copy moves the bytes instead. */
 #define LINKS_MAX 60000
 
@@ -23,6 +26,8 @@ static void localdir_free(struct object_store *s)
 	struct localdir *ld = localdir_of(s);
 
 	assert(!ld->sync.list);
+	if (ld->marked && !ld->nosync)
+		unlinkat(ld->dir_fd, UNSYNCED, 0);
 	localdir_close_fd(&ld->dir_fd);
 	localdir_close_fd(&ld->objects_fd);
 	localdir_close_fd(&ld->v_fd);
@@ -534,6 +539,28 @@ static int probe(struct localdir *ld)
 	return r;
 }
 
+/*
+ * What an earlier process that was killed had made, but not yet fsynced, is seen by this one, which may build on it (a
+ * folder in the view, an upload whose reply was lost): so it is made durable first.
+ */
+static int settle_earlier_run(struct localdir *ld)
+{
+	int fd;
+
+	if (!ld->nosync && !faccessat(ld->dir_fd, UNSYNCED, F_OK, AT_SYMLINK_NOFOLLOW)) {
+		mfs_log(MFS_LOG_STORE, MFS_LOG_INFO, NULL,
+			"volume=%s was not closed cleanly, or ran with nosync: waiting until its files are on disk", ld->dir);
+		if (syncfs(ld->dir_fd) < 0)
+			return open_failed(ld, errno, "syncfs", "", "check the disk");
+	}
+	fd = openat(ld->dir_fd, UNSYNCED, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+	ld->marked = fd >= 0;
+	if (fd < 0 && !is_full(errno))
+		return open_failed(ld, errno, "create", UNSYNCED, "check the owner and mode of .massfs");
+	localdir_close_fd(&fd);
+	return 0;
+}
+
 static struct localdir *new_localdir(const char *dir, const struct localdir_options *opt)
 {
 	struct localdir *ld = calloc(1, sizeof(*ld));
@@ -576,6 +603,8 @@ int localdir_store_open(const char *dir, const struct localdir_options *opt, str
 		r = open_folders(ld, create);
 	if (!r && !ld->readonly)
 		r = probe(ld);
+	if (!r && !ld->readonly)
+		r = settle_earlier_run(ld);
 	if (r < 0) {
 		localdir_free(&ld->base);
 		return r;

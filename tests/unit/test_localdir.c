@@ -495,6 +495,20 @@ static void test_open__says_what_is_wrong(void **state)
 	assert_int_equal(try_open(at(f, "new"), (struct localdir_options){ 0 }), 0);
 }
 
+static void test_unclean_end__is_noticed_by_the_next_open(void **state)
+{
+	struct fixture *f = *state;
+
+	assert_int_equal(access(at(f, ".massfs/unsynced"), F_OK), 0);
+	object_store_free(f->s); /* it had nosync */
+	f->s = NULL;
+	assert_int_equal(access(at(f, ".massfs/unsynced"), F_OK), 0);
+	assert_int_equal(try_open(f->dir, (struct localdir_options){ .readonly = true }), 0);
+	assert_int_equal(access(at(f, ".massfs/unsynced"), F_OK), 0);
+	assert_int_equal(try_open(f->dir, (struct localdir_options){ 0 }), 0); /* opened, synced, closed */
+	assert_int_equal(access(at(f, ".massfs/unsynced"), F_OK), -1);
+}
+
 static void test_readonly__reads_and_changes_nothing(void **state)
 {
 	struct fixture *f = *state;
@@ -679,6 +693,7 @@ int main(void)
 		T(test_sweep__finds_what_earlier_runs_left),
 		T(test_filesystem_without_nameless_files__works_with_named_ones),
 		T(test_open__says_what_is_wrong),
+		T(test_unclean_end__is_noticed_by_the_next_open),
 		T(test_readonly__reads_and_changes_nothing),
 		T(test_other_users__work_in_their_own_volume_only),
 		T(test_link_limit__is_met_with_a_real_copy),
