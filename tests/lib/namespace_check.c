@@ -56,7 +56,7 @@ static int note(struct walk *k, const struct mfs_attr *a)
 static void check_name(struct walk *k, mfs_ino_t dir, const struct node *n)
 {
 	struct entry e;
-	int r = engine_lookup(k->w->e[1], &k->op, dir, &n->name, &e);
+	int r = engine_lookup(k->w->bare, &k->op, dir, &n->name, &e);
 
 	if (r < 0) {
 		fault(k, "listed, but not found by name", n->attr.ino);
@@ -83,8 +83,8 @@ static void walk_dir(struct walk *k, mfs_ino_t dir, unsigned int depth)
 		fault(k, "too deep: a cycle?", dir);
 		return;
 	}
-	assert_int_equal(engine_list(k->w->e[1], &k->op, dir, 0, 10000, &l), 0);
-	assert_int_equal(engine_get(k->w->e[1], &k->op, dir, &self), 0);
+	assert_int_equal(engine_list(k->w->bare, &k->op, dir, 0, 10000, &l), 0);
+	assert_int_equal(engine_get(k->w->bare, &k->op, dir, &self), 0);
 	if (self.attr.children != l.n)
 		fault(k, "its count of children is wrong", dir);
 	find(k, dir)->nlink = self.attr.nlink;
@@ -109,7 +109,7 @@ static void check_links(struct walk *k)
 {
 	for (size_t i = 0; i < k->n; i++) {
 		const struct seen *s = &k->v[i];
-		int aliases = engine_aliases(k->w->e[1], &k->op, s->ino, NULL, 0);
+		int aliases = engine_aliases(k->w->bare, &k->op, s->ino, NULL, 0);
 
 		if (s->names != (s->dir ? 1 : s->nlink))
 			fault(k, fmt("has %u names and nlink %u", s->names, s->nlink), s->ino);
@@ -130,7 +130,7 @@ static void check_all(struct walk *k, bool trash)
 		struct node_list l = NODE_LIST_INIT;
 		size_t n;
 
-		assert_int_equal(engine_query(k->w->e[1], &k->op, &q, &l), 0);
+		assert_int_equal(engine_query(k->w->bare, &k->op, &q, &l), 0);
 		n = l.n;
 		for (size_t i = 0; i < n; i++) {
 			const struct mfs_attr *a = &l.v[i].attr;
@@ -146,7 +146,7 @@ static void check_all(struct walk *k, bool trash)
 		if (n < q.limit)
 			break;
 	}
-	assert_int_equal(engine_count(k->w->e[1], &k->op, &files, &bytes), 0);
+	assert_int_equal(engine_count(k->w->bare, &k->op, &files, &bytes), 0);
 	if (!trash && files != found)
 		fault(k, fmt("counted %" PRIu64 " files, found %" PRIu64, files, found), 0);
 }
@@ -168,7 +168,7 @@ unsigned int ns_world_check(struct ns_world *w)
 	check_links(&k);
 	check_all(&k, false);
 	check_all(&k, true);
-	assert_int_equal(engine_check(w->e[1], &k.op, report, &k), 0);
+	assert_int_equal(engine_check(w->bare, &k.op, report, &k), 0);
 	free(k.v);
 	return k.faults;
 }

@@ -83,6 +83,8 @@ static int open_mount(struct ns_world *w, unsigned int i, ns_wrap_fn wrap, void 
 			w->e[i]->session = 100 + i;
 		if (r == 0 && i == 0)
 			r = engine_volume_put(w->e[0], &w->op, &v);
+		if (i == 0)
+			w->bare = w->e[0];
 		if (r == 0 && i == 0 && wrap) {
 			r = wrap(w->e[0], arg, &w->e[0]);
 			w->e[0]->session = 100;

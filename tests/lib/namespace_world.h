@@ -37,6 +37,7 @@ struct ns_world {
 	struct mem_shared *shared; /* mem */
 	char dir[64];		   /* sqlite */
 	struct engine *e[NS_MOUNTS]; /* with one mount, e[1] is e[0] */
+	struct engine *bare;	     /* e[0] below what was wrapped around it; for looking at the index */
 	struct namespace *ns[NS_MOUNTS];
 	struct op_ctx op;
 	_Atomic uint64_t open_ino; /* the is_open hook says yes to this one */
