@@ -484,6 +484,20 @@ int content_flush(struct content *c, struct op_ctx *op, struct mfs_attr *attr, b
 	return r > 0 ? 0 : r;
 }
 
+void content_give_up(struct content *c, struct op_ctx *op, int err)
+{
+	{
+		MFS_GUARD(&c->lock);
+
+		content_enter_locked(c);
+		if (!c->failed && c->n_writers > 0)
+			c->failed = err;
+	}
+	content_discard(c, op);
+	MFS_GUARD(&c->lock);
+	content_leave_locked(c);
+}
+
 void content_overlay(struct content *c, struct mfs_attr *attr)
 {
 	MFS_GUARD(&c->lock);

@@ -53,6 +53,10 @@ int content_truncate(struct content *c, struct op_ctx *op, uint64_t size, struct
  */
 int content_flush(struct content *c, struct op_ctx *op, struct mfs_attr *attr, bool *ret_committed) MFS_NODISCARD;
 
+/* close() has reported `err`: what is not committed is dropped, and the last good state is what readers see from now
+ * on. Other writers of the file hear of it too, until the last one is gone. */
+void content_give_up(struct content *c, struct op_ctx *op, int err);
+
 /* Put what is not in the index yet (size, mtime, ctime, alloc) over attr. */
 void content_overlay(struct content *c, struct mfs_attr *attr);
 /* utimens on a file with dirty data: the commit leaves that mtime alone. */

@@ -5,8 +5,10 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "common/clock.h"
+#include "common/log.h"
 #include "fs/atime.h"
 #include "fs/reconcile.h"
 
@@ -89,12 +91,11 @@ int massfs_drain(struct massfs *fs, struct op_ctx *op, void (*report)(void *arg,
 	if (fs->cfg->ro)
 		return 0;
 	r = commit_all(fs, op, report, arg);
-	r2 = atimes_flush(fs->atimes, op);
-	if (r == 0)
-		r = r2;
+	/* On a full disk neither of the two can be written, and neither is a loss: jobs are done by the next mount. */
+	(void)!atimes_flush(fs->atimes, op);
 	r2 = reconcile_run(fs->vol, op, mfs_now_ns(), &left, NULL, NULL);
-	if (r == 0)
-		r = r2;
+	if (r2 < 0)
+		mfs_log(MFS_LOG_FS, MFS_LOG_WARN, op, "views in objects/ are left to the next mount: %s", strerror(-r2));
 	r2 = engine_sync(fs->vol->engine, op);
 	return r ? r : r2;
 }

@@ -29,6 +29,7 @@ struct inode {
 	unsigned int n_open;  /* handles, directories too */
 	unsigned int n_open_write;
 	struct content *content; /* regular files with handles; freed with the last one */
+	bool cache_bad;	      /* the kernel has pages of writes that failed: the next open drops them */
 	int64_t atime_dirty;  /* relatime update not yet in the index; 0: none (fs/atime.h) */
 	unsigned int atime_writes; /* counts up when a write-back of it begins and ends: odd, one is under way */
 };

@@ -7,7 +7,9 @@
 #include <string.h>
 
 #include "common/log.h"
+#include "fs/fuse/notify.h"
 #include "fs/fuse/ops.h"
+#include "fs/fuse/session.h"
 
 int handle_new(struct request *rq, struct inode *i, int flags, struct handle **ret)
 {
@@ -82,6 +84,24 @@ int handle_flush(struct request *rq, struct handle *h, bool *ret_done)
 	if (r == 0 && *ret_done)
 		inode_take(h->inode, rq->epoch, &attr);
 	return r;
+}
+
+void handle_give_up(struct request *rq, struct handle *h, int err)
+{
+	struct inode *i = h->inode;
+	struct content *c = content_of(i);
+
+	if (c)
+		content_give_up(c, &rq->op, err);
+	inode_invalidate(rq->fs->inodes, i);
+	{
+		MFS_GUARD(&i->lock);
+
+		i->cache_bad = true;
+	}
+	/* The size before close() returns; the pages at the next open, and for who has it open when the kernel can. */
+	session_forget_attr(rq->fs->session, i->ino);
+	notify_inode(rq->fs->notifier, i->ino, true);
 }
 
 int handle_truncate(struct request *rq, struct handle *h, uint64_t size)

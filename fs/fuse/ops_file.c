@@ -34,6 +34,15 @@ static int drop_privileges(struct request *rq, struct inode *i)
 	return r;
 }
 
+static bool cache_is_bad(struct inode *i)
+{
+	MFS_GUARD(&i->lock);
+	bool bad = i->cache_bad;
+
+	i->cache_bad = false;
+	return bad;
+}
+
 static int open_file(struct request *rq, struct inode *i, struct fuse_file_info *fi)
 {
 	struct handle *h;
@@ -56,7 +65,8 @@ static int open_file(struct request *rq, struct inode *i, struct fuse_file_info 
 	}
 	fi->fh = (uintptr_t)h;
 	/* Pages stay, as all changes go through this kernel; but a read that moves the access time must be seen here. */
-	fi->keep_cache = h->writes || (fi->flags & O_NOATIME) || !atime_is_due(rq->fs->atimes, i);
+	fi->keep_cache = !cache_is_bad(i) &&
+			 (h->writes || (fi->flags & O_NOATIME) || !atime_is_due(rq->fs->atimes, i));
 	fi->noflush = !h->writes;
 	return 0;
 }
@@ -190,10 +200,15 @@ void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	struct handle *h = handle_of(fi);
 	struct request rq;
 	bool done;
+	int r = 0;
 
 	(void)ino;
 	request_begin(&rq, req);
-	reply_err(&rq, h->writes ? handle_flush(&rq, h, &done) : 0);
+	if (h->writes)
+		r = handle_flush(&rq, h, &done);
+	if (r < 0)
+		handle_give_up(&rq, h, r);
+	reply_err(&rq, r);
 }
 
 void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)

@@ -30,6 +30,8 @@ bool session_wait_init(struct session *s);
 /* Wait until the loop has ended, at most timeout_ms: true. */
 bool session_wait_end(struct session *s, unsigned int timeout_ms);
 
+/* Attributes of an inode that a request of its own is being answered for: takes no lock that a request holds. */
+void session_forget_attr(struct session *s, mfs_ino_t ino);
 /* Notifications; may block on the kernel's locks, so only fs/fuse/notify.c calls them. */
 void session_notify_inode(struct session *s, mfs_ino_t ino, bool data);
 void session_notify_entry(struct session *s, mfs_ino_t parent, const char *name, size_t len);
