@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "fs/content_internal.h"
+#include "fs/key_gate.h"
 
 #define TRIES_MAX 32
 
@@ -19,10 +20,17 @@ struct round {
 	int64_t mtime;
 	bool whole; /* whole: a put from one buffer, not an upload */
 	bool keep_version;
+	bool at_gate; /* of key, from before the object is there until the record names it (fs/key_gate.h) */
 	struct object_info info;
 	struct mfs_buf key;
 	bool temporary;
 };
+
+static void gate_enter(struct content *c, struct round *rd)
+{
+	key_gate_enter(&c->env->vol->gate, rd->key.data);
+	rd->at_gate = true;
+}
 
 /* All extents from `from` on become constant: from map to sending. */
 static int freeze_locked(struct content *c, uint64_t from)
@@ -118,6 +126,7 @@ static int store_whole(struct content *c, struct op_ctx *op, struct round *rd)
 			return r;
 		data = buf;
 	}
+	gate_enter(c, rd);
 	return object_put(v->store, op, NULL, rd->key.data, data, (size_t)rd->size, &meta, &rd->info);
 }
 
@@ -180,6 +189,7 @@ static int store_in_order(struct content *c, struct op_ctx *op, struct round *rd
 		object_upload_abort(u, op);
 		return r;
 	}
+	gate_enter(c, rd);
 	return object_upload_complete(u, op, rd->size, &meta, &rd->info);
 }
 
@@ -211,6 +221,8 @@ static int store_staged(struct content *c, struct op_ctx *op, struct round *rd)
 	if (r == 0)
 		r = mfs_buf_puts(&rd->key, c->upload_key.data);
 	rd->temporary = c->upload_temporary;
+	if (r == 0)
+		gate_enter(c, rd);
 	return r < 0 ? r : upload_finish(c, op, rd->size, rd->mtime, &rd->info);
 }
 
@@ -369,6 +381,8 @@ static int commit_once(struct content *c, struct op_ctx *op, struct mfs_attr *at
 		if (r == -EAGAIN || r == -ESTALE || r == -ENOENT)
 			r = -EIO;
 	}
+	if (rd.at_gate)
+		key_gate_leave(&c->env->vol->gate, rd.key.data);
 	mfs_buf_release(&rd.key);
 	return r;
 }
