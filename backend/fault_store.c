@@ -63,8 +63,8 @@ static bool fault_key_is_legal(struct object_store *s, const char *key)
 	return object_key_is_legal(inner_of(s), key);
 }
 
-static int fault_put(struct object_store *s, struct op_ctx *op, const char *bucket, const char *key, const void *buf,
-		     size_t len, const struct object_meta *meta, struct object_info *ret)
+static int fault_put(struct object_store *s, struct op_ctx *op, const char *bucket, const char *key,
+		     const void *buf, size_t len, const struct object_meta *meta, struct object_info *ret)
 {
 	int r = hit(s);
 
@@ -92,8 +92,8 @@ static int fault_begin(struct object_store *s, struct op_ctx *op, const char *bu
 	return 0;
 }
 
-static int fault_part(struct object_upload *u, struct op_ctx *op, unsigned int number, uint64_t off, const void *buf,
-		      size_t len)
+static int fault_part(struct object_upload *u, struct op_ctx *op, unsigned int number, uint64_t off,
+		      const void *buf, size_t len)
 {
 	int r = hit(u->store);
 
@@ -108,8 +108,8 @@ static int fault_part_copy(struct object_upload *u, struct op_ctx *op, unsigned 
 	return r ? r : object_upload_part_copy(upload_of(u)->inner, op, number, off, src, src_off, len);
 }
 
-static int fault_complete(struct object_upload *u, struct op_ctx *op, uint64_t size, const struct object_meta *meta,
-			  struct object_info *ret)
+static int fault_complete(struct object_upload *u, struct op_ctx *op, uint64_t size,
+			  const struct object_meta *meta, struct object_info *ret)
 {
 	struct fault_upload *f = upload_of(u);
 	int r = hit(u->store);
@@ -130,15 +130,16 @@ static void fault_abort(struct object_upload *u, struct op_ctx *op)
 	free(f);
 }
 
-static ssize_t fault_upload_read(struct object_upload *u, struct op_ctx *op, uint64_t off, void *buf, size_t len)
+static ssize_t fault_upload_read(struct object_upload *u, struct op_ctx *op, uint64_t off, void *buf,
+				 size_t len)
 {
 	int r = hit(u->store);
 
 	return r ? r : object_upload_read(upload_of(u)->inner, op, off, buf, len);
 }
 
-static ssize_t fault_get(struct object_store *s, struct op_ctx *op, const struct object_ref *ref, uint64_t off,
-			 void *buf, size_t len)
+static ssize_t fault_get(struct object_store *s, struct op_ctx *op, const struct object_ref *ref,
+			 uint64_t off, void *buf, size_t len)
 {
 	int r = hit(s);
 
@@ -160,8 +161,9 @@ static int fault_head(struct object_store *s, struct op_ctx *op, const char *buc
 	return r ? r : object_head(inner_of(s), op, bucket, key, version, ret);
 }
 
-static int fault_copy(struct object_store *s, struct op_ctx *op, const struct object_ref *src, const char *bucket,
-		      const char *key, const struct object_meta *meta, struct object_info *ret)
+static int fault_copy(struct object_store *s, struct op_ctx *op, const struct object_ref *src,
+		      const char *bucket, const char *key, const struct object_meta *meta,
+		      struct object_info *ret)
 {
 	int r = hit(s);
 
@@ -190,8 +192,8 @@ static int fault_list_keys(struct object_store *s, struct op_ctx *op, const char
 	return r ? r : object_list_keys(inner_of(s), op, bucket, prefix, fn, arg);
 }
 
-static int fault_list_versions(struct object_store *s, struct op_ctx *op, const char *bucket, object_list_fn *fn,
-			       void *arg)
+static int fault_list_versions(struct object_store *s, struct op_ctx *op, const char *bucket,
+			       object_list_fn *fn, void *arg)
 {
 	int r = hit(s);
 
@@ -205,7 +207,8 @@ static int fault_statfs(struct object_store *s, struct op_ctx *op, struct object
 	return r ? r : object_statfs(inner_of(s), op, ret);
 }
 
-static int fault_sweep(struct object_store *s, struct op_ctx *op, bool delete_it, uint64_t *ret_n, uint64_t *ret_bytes)
+static int fault_sweep(struct object_store *s, struct op_ctx *op, bool delete_it, uint64_t *ret_n,
+		       uint64_t *ret_bytes)
 {
 	int r = hit(s);
 
@@ -254,7 +257,8 @@ int fault_store_new(struct object_store *inner, unsigned int nth, int err, struc
 
 unsigned int fault_store_calls(const struct object_store *s)
 {
-	return atomic_load(&((const struct fault_store *)(const void *)s)->n_calls); /* base is its first member */
+	return atomic_load(
+		&((const struct fault_store *)(const void *)s)->n_calls); /* base is its first member */
 }
 
 unsigned int fault_store_hits(const struct object_store *s)

@@ -31,16 +31,18 @@
 #include "backend/object_store.h"
 #include "common/sync.h"
 
-#define LOCALDIR_XATTR	    "user.massfs"
-#define LOCALDIR_N_STRIPES  64
-#define LOCALDIR_N_FOLDERS  256
-#define LOCALDIR_PATH_MAX   (OBJECT_VERSION_MAX + 4) /* "xx/<id>" */
-#define LOCALDIR_TEMP_MAX   48			     /* name in tmp/ */
+#define LOCALDIR_XATTR "user.massfs"
+/* There while the volume is open for writing, and after a crash or a run with nosync. */
+#define LOCALDIR_UNSYNCED  ".massfs/unsynced"
+#define LOCALDIR_N_STRIPES 64
+#define LOCALDIR_N_FOLDERS 256
+#define LOCALDIR_PATH_MAX  (OBJECT_VERSION_MAX + 4) /* "xx/<id>" */
+#define LOCALDIR_TEMP_MAX  48 /* name in tmp/ */
 
 /* A parsed version id; localdir_version.c. */
 struct localdir_version {
 	uint64_t counter; /* rises with every put of a process; nearly the wall clock in ns */
-	uint8_t folder;	  /* xx */
+	uint8_t folder; /* xx */
 	uint64_t ino, session, op; /* ino 0: a foreign file that was kept */
 };
 
@@ -55,14 +57,14 @@ struct folder_sync; /* localdir_sync.c */
 
 struct localdir {
 	struct object_store base;
-	char *dir;				    /* for messages */
-	int dir_fd, objects_fd, v_fd, tmp_fd;	    /* constant */
-	bool readonly, nosync;			    /* constant */
-	bool has_tmpfile;			    /* O_TMPFILE works; constant */
-	bool marked;				    /* .massfs/unsynced was made; constant */
-	bool is_root;				    /* may chown, may set xattrs of read-only files; constant */
-	uint64_t token;				    /* of this process, in names in tmp/; constant */
-	uint8_t first_folder;			    /* constant */
+	char *dir; /* for messages */
+	int dir_fd, objects_fd, v_fd, tmp_fd; /* constant */
+	bool readonly, nosync; /* constant */
+	bool has_tmpfile; /* O_TMPFILE works; constant */
+	bool marked; /* .massfs/unsynced was made; constant */
+	bool is_root; /* may chown, may set xattrs of read-only files; constant */
+	uint64_t token; /* of this process, in names in tmp/; constant */
+	uint8_t first_folder; /* constant */
 	_Atomic uint64_t last_counter, n_issued, n_temps;
 	atomic_bool folder_ready[LOCALDIR_N_FOLDERS]; /* v/xx is there and durable */
 	atomic_uint n_making; /* puts that made view folders which are not yet durable */
@@ -78,6 +80,8 @@ static inline struct localdir *localdir_of(struct object_store *s)
 {
 	return mfs_container_of(s, struct localdir, base);
 }
+
+extern const struct object_store_ops localdir_ops; /* localdir_store.c */
 
 /* --- localdir_version.c: version ids --- */
 
@@ -115,28 +119,31 @@ struct temp_file {
 	char name[LOCALDIR_TEMP_MAX]; /* in tmp/; "": it has none */
 };
 
-int localdir_temp_open(struct localdir *ld, struct op_ctx *op, const struct object_meta *meta, struct temp_file *ret) MFS_NODISCARD;
+int localdir_temp_open(struct localdir *ld, struct op_ctx *op, const struct object_meta *meta,
+		       struct temp_file *ret) MFS_NODISCARD;
 void localdir_temp_name(struct localdir *ld, char name[static LOCALDIR_TEMP_MAX]);
 bool localdir_temp_is_mine(const struct localdir *ld, const char *name);
-int localdir_put(struct object_store *s, struct op_ctx *op, const char *bucket, const char *key, const void *buf,
-		 size_t len, const struct object_meta *meta, struct object_info *ret) MFS_NODISCARD;
+int localdir_put(struct object_store *s, struct op_ctx *op, const char *bucket, const char *key,
+		 const void *buf, size_t len, const struct object_meta *meta,
+		 struct object_info *ret) MFS_NODISCARD;
 int localdir_begin(struct object_store *s, struct op_ctx *op, const char *bucket, const char *key,
 		   const struct object_meta *meta, struct object_upload **ret) MFS_NODISCARD;
-int localdir_part(struct object_upload *u, struct op_ctx *op, unsigned int number, uint64_t off, const void *buf,
-		  size_t len) MFS_NODISCARD;
+int localdir_part(struct object_upload *u, struct op_ctx *op, unsigned int number, uint64_t off,
+		  const void *buf, size_t len) MFS_NODISCARD;
 int localdir_part_copy(struct object_upload *u, struct op_ctx *op, unsigned int number, uint64_t off,
 		       const struct object_ref *src, uint64_t src_off, uint64_t len) MFS_NODISCARD;
-int localdir_complete(struct object_upload *u, struct op_ctx *op, uint64_t size, const struct object_meta *meta,
-		      struct object_info *ret) MFS_NODISCARD;
+int localdir_complete(struct object_upload *u, struct op_ctx *op, uint64_t size,
+		      const struct object_meta *meta, struct object_info *ret) MFS_NODISCARD;
 void localdir_abort(struct object_upload *u, struct op_ctx *op);
-ssize_t localdir_upload_read(struct object_upload *base, struct op_ctx *op, uint64_t off, void *buf, size_t len);
+ssize_t localdir_upload_read(struct object_upload *base, struct op_ctx *op, uint64_t off, void *buf,
+			     size_t len);
 
 /* mode, owner and mtime as meta has them, where they differ from st. */
 int localdir_set_meta(struct localdir *ld, struct op_ctx *op, int fd, const struct stat *st,
 		      const struct object_meta *meta, const char *key) MFS_NODISCARD;
 /* Bytes [src_off, +len) of fd `from` to `to` at off; holes stay holes. The object must have them all. */
-int localdir_copy_range(struct localdir *ld, struct op_ctx *op, int from, uint64_t src_off, int to, uint64_t off,
-			uint64_t len, const char *key) MFS_NODISCARD;
+int localdir_copy_range(struct localdir *ld, struct op_ctx *op, int from, uint64_t src_off, int to,
+			uint64_t off, uint64_t len, const char *key) MFS_NODISCARD;
 /* The file becomes a new version at key and is shown there. Ends the temp file, whatever it returns. */
 int localdir_temp_finish(struct localdir *ld, struct op_ctx *op, struct temp_file *t, const char *key,
 			 const struct object_meta *meta, struct object_info *ret) MFS_NODISCARD;
@@ -155,24 +162,30 @@ struct view_ticket {
 
 /* What a show did, to make it durable or to take it back. */
 struct view_shown {
-	int parent_fd;	      /* folder of the view; -1: not shown, or not touched */
-	bool making;	      /* folders were made above it (counted in n_making) */
-	bool not_shown;	      /* blocked */
-	bool was_there;	      /* the view was this file before */
+	int parent_fd; /* folder of the view; -1: not shown, or not touched */
+	bool making; /* folders were made above it (counted in n_making) */
+	bool not_shown; /* blocked */
+	bool was_there; /* the view was this file before */
 	bool had_previous;
 	struct localdir_version previous;
 };
-#define VIEW_SHOWN_INIT { .parent_fd = -1 }
+#define VIEW_SHOWN_INIT         \
+	{                       \
+		.parent_fd = -1 \
+	}
 
 /* Draws the version id. */
-void localdir_ticket_begin(struct localdir *ld, struct view_ticket *t, const char *key, const struct object_meta *meta);
+void localdir_ticket_begin(struct localdir *ld, struct view_ticket *t, const char *key,
+			   const struct object_meta *meta);
 void localdir_ticket_renew(struct localdir *ld, struct view_ticket *t, const struct object_meta *meta);
 void localdir_ticket_end(struct localdir *ld, struct view_ticket *t);
 
 /* The key's view becomes version v, whose file is st, unless a put with a later ticket was there first. */
-int localdir_view_show(struct localdir *ld, struct op_ctx *op, struct view_ticket *t, const struct localdir_version *v,
-		       const struct stat *st, struct view_shown *ret) MFS_NODISCARD;
-int localdir_view_sync(struct localdir *ld, struct op_ctx *op, const char *key, struct view_shown *shown) MFS_NODISCARD;
+int localdir_view_show(struct localdir *ld, struct op_ctx *op, struct view_ticket *t,
+		       const struct localdir_version *v, const struct stat *st,
+		       struct view_shown *ret) MFS_NODISCARD;
+int localdir_view_sync(struct localdir *ld, struct op_ctx *op, const char *key,
+		       struct view_shown *shown) MFS_NODISCARD;
 /* After a failure: the view, if it is v, becomes what it was. Best effort. */
 void localdir_view_take_back(struct localdir *ld, struct view_ticket *t, const struct localdir_version *v,
 			     const struct view_shown *shown);
@@ -184,12 +197,14 @@ int localdir_view_drop(struct localdir *ld, struct op_ctx *op, const char *key, 
 
 enum view_kind { VIEW_NONE, VIEW_OWN, VIEW_FOREIGN, VIEW_FOLDER, VIEW_OTHER };
 /* What is at parent/name. 0 or -errno (not logged). */
-int localdir_view_look(struct localdir *ld, int parent_fd, const char *name, struct stat *st, enum view_kind *ret_kind,
-		       struct localdir_version *ret) MFS_NODISCARD;
+int localdir_view_look(struct localdir *ld, int parent_fd, const char *name, struct stat *st,
+		       enum view_kind *ret_kind, struct localdir_version *ret) MFS_NODISCARD;
 /* The folder that holds the key's view; *ret_name points into key. 0 or -errno: -ENOENT, -ENOTDIR, -ELOOP. */
-int localdir_view_parent(struct localdir *ld, const char *key, int *ret_fd, const char **ret_name) MFS_NODISCARD;
+int localdir_view_parent(struct localdir *ld, const char *key, int *ret_fd,
+			 const char **ret_name) MFS_NODISCARD;
 
-int localdir_put_marker(struct object_store *s, struct op_ctx *op, const char *bucket, const char *key) MFS_NODISCARD;
+int localdir_put_marker(struct object_store *s, struct op_ctx *op, const char *bucket,
+			const char *key) MFS_NODISCARD;
 
 /* --- localdir_list.c --- */
 
@@ -200,7 +215,8 @@ int localdir_list_versions(struct object_store *s, struct op_ctx *op, const char
 /* The newest version but `except` whose file is (dev, ino). 0, -ENOENT. */
 int localdir_find_version(struct localdir *ld, struct op_ctx *op, const struct stat *st, const char *except,
 			  struct localdir_version *ret) MFS_NODISCARD;
-int localdir_sweep(struct object_store *s, struct op_ctx *op, bool delete_it, uint64_t *ret_n, uint64_t *ret_bytes) MFS_NODISCARD;
+int localdir_sweep(struct object_store *s, struct op_ctx *op, bool delete_it, uint64_t *ret_n,
+		   uint64_t *ret_bytes) MFS_NODISCARD;
 
 /* --- common to all --- */
 

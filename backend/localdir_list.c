@@ -37,6 +37,13 @@ static DIR *open_listing(int in, const char *path)
 	return d;
 }
 
+/* NULL: the end (errno 0), or an error. */
+static struct dirent *next_entry(DIR *d)
+{
+	errno = 0;
+	return readdir(d);
+}
+
 static bool is_dot(const char *name)
 {
 	return name[0] == '.' && (!name[1] || (name[1] == '.' && !name[2]));
@@ -96,7 +103,7 @@ static int read_names(DIR *d, struct name_list *l)
 	size_t i = 0;
 	int r;
 
-	while ((errno = 0, e = readdir(d))) {
+	while ((e = next_entry(d))) {
 		char type = is_dot(e->d_name) ? 0 : type_of(d, e);
 
 		if (!type)
@@ -171,7 +178,8 @@ static int walk_keys(struct key_walk *w, size_t len)
 
 		bool is_folder = l.v[i][n - 1] == '/';
 
-		if (len + n + is_folder > OBJECT_KEY_MAX) /* no key any more, a folder with the shortest name behind it */
+		if (len + n + is_folder >
+		    OBJECT_KEY_MAX) /* no key any more, a folder with the shortest name behind it */
 			continue;
 		memcpy(w->key + len, l.v[i], n + 1);
 		if (!meets_prefix(w, len + n))
@@ -199,8 +207,8 @@ int localdir_list_keys(struct object_store *s, struct op_ctx *op, const char *bu
 
 /* --- versions --- */
 
-typedef int version_fn(struct localdir *ld, void *arg, const struct localdir_version *v, int folder_fd, const char *name,
-		       ino_t ino);
+typedef int version_fn(struct localdir *ld, void *arg, const struct localdir_version *v, int folder_fd,
+		       const char *name, ino_t ino);
 
 static int walk_folder(struct localdir *ld, struct op_ctx *op, unsigned int folder, version_fn *fn, void *arg)
 {
@@ -213,7 +221,7 @@ static int walk_folder(struct localdir *ld, struct op_ctx *op, unsigned int fold
 	d = open_listing(ld->v_fd, name);
 	if (!d)
 		return errno == ENOENT ? 0 : localdir_error(ld, op, errno, "open", ".massfs/v/", name);
-	while (!r && (errno = 0, e = readdir(d))) {
+	while (!r && (e = next_entry(d))) {
 		struct localdir_version v;
 
 		if (!localdir_version_parse(e->d_name, &v) && v.folder == folder)
@@ -236,8 +244,8 @@ struct list_versions {
 	void *arg;
 };
 
-static int list_one(struct localdir *ld, void *arg, const struct localdir_version *v, int folder_fd, const char *name,
-		    ino_t ino)
+static int list_one(struct localdir *ld, void *arg, const struct localdir_version *v, int folder_fd,
+		    const char *name, ino_t ino)
 {
 	const struct list_versions *l = arg;
 	struct object_info info;
@@ -251,7 +259,8 @@ static int list_one(struct localdir *ld, void *arg, const struct localdir_versio
 	return l->fn(l->arg, NULL, &info);
 }
 
-int localdir_list_versions(struct object_store *s, struct op_ctx *op, const char *bucket, object_list_fn *fn, void *arg)
+int localdir_list_versions(struct object_store *s, struct op_ctx *op, const char *bucket, object_list_fn *fn,
+			   void *arg)
 {
 	struct list_versions l = { fn, arg };
 
@@ -265,8 +274,8 @@ struct find_version {
 	struct localdir_version best;
 };
 
-static int find_one(struct localdir *ld, void *arg, const struct localdir_version *v, int folder_fd, const char *name,
-		    ino_t ino)
+static int find_one(struct localdir *ld, void *arg, const struct localdir_version *v, int folder_fd,
+		    const char *name, ino_t ino)
 {
 	struct find_version *f = arg;
 
@@ -295,7 +304,8 @@ int localdir_find_version(struct localdir *ld, struct op_ctx *op, const struct s
 
 /* --- leftovers --- */
 
-int localdir_sweep(struct object_store *s, struct op_ctx *op, bool delete_it, uint64_t *ret_n, uint64_t *ret_bytes)
+int localdir_sweep(struct object_store *s, struct op_ctx *op, bool delete_it, uint64_t *ret_n,
+		   uint64_t *ret_bytes)
 {
 	struct localdir *ld = localdir_of(s);
 	MFS_CLEANUP(close_dir) DIR *d = open_listing(ld->tmp_fd, ".");
@@ -307,15 +317,15 @@ int localdir_sweep(struct object_store *s, struct op_ctx *op, bool delete_it, ui
 		return localdir_error(ld, op, errno, "open", ".massfs/tmp", "");
 	if (delete_it && ld->readonly)
 		return -EROFS;
-	while ((errno = 0, e = readdir(d))) {
+	while ((e = next_entry(d))) {
 		if (is_dot(e->d_name) || localdir_temp_is_mine(ld, e->d_name))
 			continue;
 		if (fstatat(dirfd(d), e->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
 			continue;
 		if (S_ISDIR(st.st_mode)) {
 			mfs_log(MFS_LOG_STORE, MFS_LOG_WARN, op,
-				"volume=%s path=.massfs/tmp/%s: a folder that massfs did not make; left alone", ld->dir,
-				e->d_name);
+				"volume=%s path=.massfs/tmp/%s: a folder that massfs did not make; left alone",
+				ld->dir, e->d_name);
 			continue;
 		}
 		n++;

@@ -17,13 +17,14 @@ struct folder_sync {
 	unsigned int n_users;
 	bool running;
 	uint64_t n_started, n_done; /* fsyncs of this folder, numbered from 1 */
-	uint64_t failed;	    /* number of the last one that failed, */
-	int error;		    /* and why */
-	pthread_cond_t ended;	    /* n_done rose */
+	uint64_t failed; /* number of the last one that failed, */
+	int error; /* and why */
+	pthread_cond_t ended; /* n_done rose */
 };
 
 /* With a user more; NULL: no memory. */
-static struct folder_sync *enter_locked(struct localdir *ld, const struct stat *st) MFS_REQUIRES(ld->sync.lock)
+static struct folder_sync *enter_locked(struct localdir *ld, const struct stat *st)
+	MFS_REQUIRES(ld->sync.lock)
 {
 	struct folder_sync *f;
 

@@ -45,7 +45,8 @@ bool localdir_temp_is_mine(const struct localdir *ld, const char *name)
  * A nameless file is made in the version folder of the moment, not in tmp/: ext4 places an inode near its folder, and
  * one folder for all would have it search ever farther (measured: a third of a put).
  */
-int localdir_temp_open(struct localdir *ld, struct op_ctx *op, const struct object_meta *meta, struct temp_file *ret)
+int localdir_temp_open(struct localdir *ld, struct op_ctx *op, const struct object_meta *meta,
+		       struct temp_file *ret)
 {
 	mode_t mode = ld->is_root ? file_mode(meta) : 0600;
 	uint8_t folder = localdir_version_folder(ld);
@@ -59,7 +60,8 @@ int localdir_temp_open(struct localdir *ld, struct op_ctx *op, const struct obje
 			return r;
 		snprintf(name, sizeof(name), "%02x", folder);
 		ret->fd = openat(ld->v_fd, name, O_TMPFILE | O_RDWR | O_CLOEXEC | O_NOFOLLOW, mode);
-		if (ret->fd < 0 && errno == ENOENT) /* somebody removed the folder: name_version makes it again */
+		if (ret->fd < 0 &&
+		    errno == ENOENT) /* somebody removed the folder: name_version makes it again */
 			ret->fd = openat(ld->tmp_fd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, mode);
 		return ret->fd < 0 ? localdir_error(ld, op, errno, "open(O_TMPFILE)", ".massfs/v/", name) : 0;
 	}
@@ -76,8 +78,8 @@ void localdir_temp_discard(struct localdir *ld, struct temp_file *t)
 	localdir_close_fd(&t->fd);
 }
 
-static int write_all(struct localdir *ld, struct op_ctx *op, int fd, uint64_t off, const char *buf, size_t len,
-		     const char *key)
+static int write_all(struct localdir *ld, struct op_ctx *op, int fd, uint64_t off, const char *buf,
+		     size_t len, const char *key)
 {
 	while (len) {
 		ssize_t n = pwrite(fd, buf, len, (off_t)off);
@@ -127,8 +129,8 @@ static int link_temp(struct localdir *ld, const struct temp_file *t, const char 
 }
 
 /* Label it with the ticket's id and give it its name in v/; another id if that one exists. */
-static int name_version(struct localdir *ld, struct op_ctx *op, struct temp_file *t, struct view_ticket *ticket,
-			const struct object_meta *meta)
+static int name_version(struct localdir *ld, struct op_ctx *op, struct temp_file *t,
+			struct view_ticket *ticket, const struct object_meta *meta)
 {
 	char path[LOCALDIR_PATH_MAX];
 	int r;
@@ -143,17 +145,21 @@ static int name_version(struct localdir *ld, struct op_ctx *op, struct temp_file
 		r = link_temp(ld, t, path);
 		if (r == -ENOENT && tries < 10) /* somebody removed the folder */
 			atomic_store(&ld->folder_ready[ticket->version.folder], false);
-		else if (r == -EEXIST && tries < 10) /* the clock was set back and an old version has this id */
+		else if (r == -EEXIST &&
+			 tries < 10) /* the clock was set back and an old version has this id */
 			localdir_ticket_renew(ld, ticket, meta);
 		else
-			return r < 0 ? localdir_error(ld, op, r == -ENOENT ? EIO : -r, "link", ".massfs/v/", path) : 0;
+			return r < 0 ? localdir_error(ld, op, r == -ENOENT ? EIO : -r, "link", ".massfs/v/",
+						      path)
+				     : 0;
 	}
 }
 
 /* The data reach the disk, without a commit of the journal. */
 static int write_back(struct localdir *ld, struct op_ctx *op, int fd, const char *key)
 {
-	const unsigned int all = SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER;
+	const unsigned int all =
+		SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER;
 
 	if (ld->nosync || !sync_file_range(fd, 0, 0, all))
 		return 0;
@@ -228,8 +234,8 @@ int localdir_temp_finish(struct localdir *ld, struct op_ctx *op, struct temp_fil
 	return r;
 }
 
-int localdir_put(struct object_store *s, struct op_ctx *op, const char *bucket, const char *key, const void *buf,
-		 size_t len, const struct object_meta *meta, struct object_info *ret)
+int localdir_put(struct object_store *s, struct op_ctx *op, const char *bucket, const char *key,
+		 const void *buf, size_t len, const struct object_meta *meta, struct object_info *ret)
 {
 	struct localdir *ld = localdir_of(s);
 	struct temp_file t;
@@ -289,8 +295,8 @@ static void start_writeback(struct localdir *ld, int fd, uint64_t off, uint64_t 
 		sync_file_range(fd, (off_t)off, (off_t)len, SYNC_FILE_RANGE_WRITE);
 }
 
-int localdir_part(struct object_upload *base, struct op_ctx *op, unsigned int number, uint64_t off, const void *buf,
-		  size_t len)
+int localdir_part(struct object_upload *base, struct op_ctx *op, unsigned int number, uint64_t off,
+		  const void *buf, size_t len)
 {
 	struct localdir_upload *u = upload_of(base);
 	struct localdir *ld = localdir_of(base->store);
@@ -303,7 +309,8 @@ int localdir_part(struct object_upload *base, struct op_ctx *op, unsigned int nu
 }
 
 /* Room in which a hole of the source can stay one: an earlier sending of the part may have left bytes there. */
-static int clear_range(struct localdir *ld, struct op_ctx *op, int fd, uint64_t off, uint64_t len, const char *key)
+static int clear_range(struct localdir *ld, struct op_ctx *op, int fd, uint64_t off, uint64_t len,
+		       const char *key)
 {
 	static const char zeros[65536];
 	struct stat st;
@@ -325,8 +332,8 @@ static int clear_range(struct localdir *ld, struct op_ctx *op, int fd, uint64_t 
 	return 0;
 }
 
-static int copy_by_hand(struct localdir *ld, struct op_ctx *op, int from, uint64_t src_off, int to, uint64_t off,
-			uint64_t len, const char *key)
+static int copy_by_hand(struct localdir *ld, struct op_ctx *op, int from, uint64_t src_off, int to,
+			uint64_t off, uint64_t len, const char *key)
 {
 	const size_t room = 256 << 10;
 	MFS_AUTOFREE char *buf = malloc(room);
@@ -370,8 +377,8 @@ static int copy_data(struct localdir *ld, struct op_ctx *op, int from, uint64_t 
 	return 0;
 }
 
-int localdir_copy_range(struct localdir *ld, struct op_ctx *op, int from, uint64_t src_off, int to, uint64_t off,
-			uint64_t len, const char *key)
+int localdir_copy_range(struct localdir *ld, struct op_ctx *op, int from, uint64_t src_off, int to,
+			uint64_t off, uint64_t len, const char *key)
 {
 	uint64_t pos = src_off, end = src_off + len;
 	int r;
@@ -419,8 +426,8 @@ int localdir_part_copy(struct object_upload *base, struct op_ctx *op, unsigned i
 	return r;
 }
 
-int localdir_complete(struct object_upload *base, struct op_ctx *op, uint64_t size, const struct object_meta *meta,
-		      struct object_info *ret)
+int localdir_complete(struct object_upload *base, struct op_ctx *op, uint64_t size,
+		      const struct object_meta *meta, struct object_info *ret)
 {
 	struct localdir_upload *u = upload_of(base);
 	struct localdir *ld = localdir_of(base->store);
@@ -450,7 +457,8 @@ void localdir_abort(struct object_upload *base, struct op_ctx *op)
 	free(u);
 }
 
-ssize_t localdir_upload_read(struct object_upload *base, struct op_ctx *op, uint64_t off, void *buf, size_t len)
+ssize_t localdir_upload_read(struct object_upload *base, struct op_ctx *op, uint64_t off, void *buf,
+			     size_t len)
 {
 	struct localdir_upload *u = upload_of(base);
 	ssize_t n;

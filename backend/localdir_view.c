@@ -86,7 +86,8 @@ static bool is_blocked(int r)
 
 static int read_label(int parent_fd, const char *name, const struct stat *st, struct localdir_version *ret)
 {
-	LOCALDIR_AUTOFD int fd = openat(parent_fd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	LOCALDIR_AUTOFD int fd =
+		openat(parent_fd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
 	char id[OBJECT_VERSION_MAX + 1];
 	struct stat now;
 	ssize_t n;
@@ -105,8 +106,8 @@ static int read_label(int parent_fd, const char *name, const struct stat *st, st
 }
 
 /* One look. -EAGAIN: it changed under our eyes. */
-static int look_once(struct localdir *ld, int parent_fd, const char *name, struct stat *st, enum view_kind *ret_kind,
-		     struct localdir_version *ret)
+static int look_once(struct localdir *ld, int parent_fd, const char *name, struct stat *st,
+		     enum view_kind *ret_kind, struct localdir_version *ret)
 {
 	char path[LOCALDIR_PATH_MAX];
 	struct stat v_st;
@@ -142,8 +143,8 @@ static int look_once(struct localdir *ld, int parent_fd, const char *name, struc
  * A labelled file without its version is foreign only if a second look says the same: between reading the label and
  * looking for the version, the version may have been deleted and the view with it, or the label have changed.
  */
-int localdir_view_look(struct localdir *ld, int parent_fd, const char *name, struct stat *st, enum view_kind *ret_kind,
-		       struct localdir_version *ret)
+int localdir_view_look(struct localdir *ld, int parent_fd, const char *name, struct stat *st,
+		       enum view_kind *ret_kind, struct localdir_version *ret)
 {
 	struct localdir_version before = { 0 };
 	ino_t ino_before = 0;
@@ -169,7 +170,8 @@ static struct view_stripe *stripe_of(struct localdir *ld, uint64_t hash)
 	return &ld->view[hash % LOCALDIR_N_STRIPES];
 }
 
-void localdir_ticket_begin(struct localdir *ld, struct view_ticket *t, const char *key, const struct object_meta *meta)
+void localdir_ticket_begin(struct localdir *ld, struct view_ticket *t, const char *key,
+			   const struct object_meta *meta)
 {
 	uint64_t hash = mfs_hash64(key, strlen(key));
 	struct view_stripe *stripe = stripe_of(ld, hash);
@@ -201,7 +203,8 @@ void localdir_ticket_end(struct localdir *ld, struct view_ticket *t)
 	*pp = t->next;
 }
 
-static void supersede_older_locked(struct view_stripe *stripe, const struct view_ticket *t) MFS_REQUIRES(stripe->lock)
+static void supersede_older_locked(struct view_stripe *stripe, const struct view_ticket *t)
+	MFS_REQUIRES(stripe->lock)
 {
 	for (struct view_ticket *o = stripe->tickets; o; o = o->next)
 		if (o->hash == t->hash && o->version.counter < t->version.counter && !strcmp(o->key, t->key))
@@ -211,8 +214,8 @@ static void supersede_older_locked(struct view_stripe *stripe, const struct view
 /* --- showing --- */
 
 /* A name in v/ for a foreign file that is in the way. Its bytes may be anyone's still to write; we keep the file. */
-static int keep_foreign(struct localdir *ld, struct op_ctx *op, int parent_fd, const char *name, const char *key,
-			struct localdir_version *ret)
+static int keep_foreign(struct localdir *ld, struct op_ctx *op, int parent_fd, const char *name,
+			const char *key, struct localdir_version *ret)
 {
 	const struct object_meta nobody = { 0 };
 	LOCALDIR_AUTOFD int fd = -1;
@@ -234,14 +237,14 @@ static int keep_foreign(struct localdir *ld, struct op_ctx *op, int parent_fd, c
 	r = localdir_sync_version_folder(ld, op, ret->folder);
 	if (!r)
 		mfs_log(MFS_LOG_STORE, MFS_LOG_INFO, op,
-			"volume=%s a file that massfs did not make was at objects/%s; it is kept as .massfs/v/%s", ld->dir,
-			key, path);
+			"volume=%s a file that massfs did not make was at objects/%s; it is kept as .massfs/v/%s",
+			ld->dir, key, path);
 	return r;
 }
 
 /* Over what is there. -EAGAIN: it changed meanwhile. */
-static int swap_view(struct localdir *ld, struct op_ctx *op, const char *path, int parent_fd, const char *name,
-		     const char *key)
+static int swap_view(struct localdir *ld, struct op_ctx *op, const char *path, int parent_fd,
+		     const char *name, const char *key)
 {
 	char temp[LOCALDIR_TEMP_MAX];
 	int err;
@@ -259,8 +262,8 @@ static int swap_view(struct localdir *ld, struct op_ctx *op, const char *path, i
 }
 
 /* 0, -EAGAIN (look again), -EISDIR (blocked) or an error that was logged. */
-static int replace_view(struct localdir *ld, struct op_ctx *op, const struct view_ticket *t, const struct stat *st,
-			const char *path, const char *name, struct view_shown *shown)
+static int replace_view(struct localdir *ld, struct op_ctx *op, const struct view_ticket *t,
+			const struct stat *st, const char *path, const char *name, struct view_shown *shown)
 {
 	struct localdir_version there;
 	enum view_kind kind;
@@ -328,8 +331,8 @@ static int show_once(struct localdir *ld, struct op_ctx *op, const struct view_t
 	return replace_view(ld, op, t, st, path, name, shown);
 }
 
-int localdir_view_show(struct localdir *ld, struct op_ctx *op, struct view_ticket *t, const struct localdir_version *v,
-		       const struct stat *st, struct view_shown *ret)
+int localdir_view_show(struct localdir *ld, struct op_ctx *op, struct view_ticket *t,
+		       const struct localdir_version *v, const struct stat *st, struct view_shown *ret)
 {
 	struct view_stripe *stripe = stripe_of(ld, t->hash);
 	char path[LOCALDIR_PATH_MAX];
@@ -497,7 +500,8 @@ static int hide_once(struct localdir *ld, struct op_ctx *op, const char *key, in
 	return 1;
 }
 
-int localdir_view_drop(struct localdir *ld, struct op_ctx *op, const char *key, const char *id, const struct stat *file)
+int localdir_view_drop(struct localdir *ld, struct op_ctx *op, const char *key, const char *id,
+		       const struct stat *file)
 {
 	struct view_stripe *stripe = stripe_of(ld, mfs_hash64(key, strlen(key)));
 	LOCALDIR_AUTOFD int fd = -1;

@@ -47,7 +47,7 @@ struct mem_upload {
 	struct object_upload base;
 	char *key;
 	struct mfs_mutex lock; /* guards buf, len, room */
-	char *buf;	       /* zeros from len on */
+	char *buf; /* zeros from len on */
 	size_t len, room;
 };
 
@@ -149,7 +149,8 @@ static struct mem_version *version_locked(struct mem_store *m, uint64_t number) 
 }
 
 /* The version of that key; NULL: none. */
-static struct mem_version *find_locked(struct mem_store *m, const char *key, const char *id) MFS_REQUIRES(m->lock)
+static struct mem_version *find_locked(struct mem_store *m, const char *key, const char *id)
+	MFS_REQUIRES(m->lock)
 {
 	struct mem_version *v;
 	uint64_t number;
@@ -198,8 +199,8 @@ static int add_version_locked(struct mem_store *m, const char *key, struct mem_d
 	return 0;
 }
 
-static int add_bytes(struct mem_store *m, const char *key, const void *buf, size_t len, const struct object_meta *meta,
-		     struct object_info *ret)
+static int add_bytes(struct mem_store *m, const char *key, const void *buf, size_t len,
+		     const struct object_meta *meta, struct object_info *ret)
 {
 	struct mem_data *d = malloc(sizeof(*d) + len);
 
@@ -214,8 +215,8 @@ static int add_bytes(struct mem_store *m, const char *key, const void *buf, size
 	return add_version_locked(m, key, d, meta, ret);
 }
 
-static int mem_put(struct object_store *s, struct op_ctx *op, const char *bucket, const char *key, const void *buf,
-		   size_t len, const struct object_meta *meta, struct object_info *ret)
+static int mem_put(struct object_store *s, struct op_ctx *op, const char *bucket, const char *key,
+		   const void *buf, size_t len, const struct object_meta *meta, struct object_info *ret)
 {
 	(void)op;
 	return bucket ? -EINVAL : add_bytes(mem_of(s), key, buf, len, meta, ret);
@@ -270,8 +271,8 @@ static int reserve_locked(struct mem_upload *u, uint64_t end) MFS_REQUIRES(u->lo
 	return 0;
 }
 
-static int mem_part(struct object_upload *base, struct op_ctx *op, unsigned int number, uint64_t off, const void *buf,
-		    size_t len)
+static int mem_part(struct object_upload *base, struct op_ctx *op, unsigned int number, uint64_t off,
+		    const void *buf, size_t len)
 {
 	struct mem_upload *u = upload_of(base);
 	int r;
@@ -324,8 +325,8 @@ static void end_upload(struct mem_upload *u)
 	m->n_uploads--;
 }
 
-static int mem_complete(struct object_upload *base, struct op_ctx *op, uint64_t size, const struct object_meta *meta,
-			struct object_info *ret)
+static int mem_complete(struct object_upload *base, struct op_ctx *op, uint64_t size,
+			const struct object_meta *meta, struct object_info *ret)
 {
 	struct mem_upload *u = upload_of(base);
 	int r = -EINVAL; /* bytes beyond the end were sent */
@@ -349,8 +350,8 @@ static void mem_abort(struct object_upload *base, struct op_ctx *op)
 
 /* --- what is there --- */
 
-static ssize_t mem_get(struct object_store *s, struct op_ctx *op, const struct object_ref *ref, uint64_t off, void *buf,
-		       size_t len)
+static ssize_t mem_get(struct object_store *s, struct op_ctx *op, const struct object_ref *ref, uint64_t off,
+		       void *buf, size_t len)
 {
 	struct mem_store *m = mem_of(s);
 	struct mem_version *v;
@@ -370,8 +371,8 @@ static ssize_t mem_get(struct object_store *s, struct op_ctx *op, const struct o
 	return (ssize_t)n;
 }
 
-static int mem_head(struct object_store *s, struct op_ctx *op, const char *bucket, const char *key, const char *version,
-		    struct object_info *ret)
+static int mem_head(struct object_store *s, struct op_ctx *op, const char *bucket, const char *key,
+		    const char *version, struct object_info *ret)
 {
 	struct mem_store *m = mem_of(s);
 	struct mem_version *v;
@@ -393,8 +394,9 @@ static int mem_head(struct object_store *s, struct op_ctx *op, const char *bucke
 	return 0;
 }
 
-static int mem_copy(struct object_store *s, struct op_ctx *op, const struct object_ref *src, const char *bucket,
-		    const char *key, const struct object_meta *meta, struct object_info *ret)
+static int mem_copy(struct object_store *s, struct op_ctx *op, const struct object_ref *src,
+		    const char *bucket, const char *key, const struct object_meta *meta,
+		    struct object_info *ret)
 {
 	struct mem_store *m = mem_of(s);
 	struct mem_version *v;
@@ -522,8 +524,8 @@ static int next_version(struct mem_store *m, uint64_t after, uint64_t *ret_numbe
 	return 0;
 }
 
-static int mem_list_versions(struct object_store *s, struct op_ctx *op, const char *bucket, object_list_fn *fn,
-			     void *arg)
+static int mem_list_versions(struct object_store *s, struct op_ctx *op, const char *bucket,
+			     object_list_fn *fn, void *arg)
 {
 	uint64_t number = 0;
 	int r;
@@ -561,7 +563,8 @@ static int mem_statfs(struct object_store *s, struct op_ctx *op, struct object_s
 }
 
 /* Uploads do not outlive the process. */
-static int mem_sweep(struct object_store *s, struct op_ctx *op, bool delete_it, uint64_t *ret_n, uint64_t *ret_bytes)
+static int mem_sweep(struct object_store *s, struct op_ctx *op, bool delete_it, uint64_t *ret_n,
+		     uint64_t *ret_bytes)
 {
 	(void)s;
 	(void)op;

@@ -75,8 +75,8 @@ void object_store_free(struct object_store *s)
 		s->ops->free(s);
 }
 
-int object_put(struct object_store *s, struct op_ctx *op, const char *bucket, const char *key, const void *buf, size_t len,
-	       const struct object_meta *meta, struct object_info *ret)
+int object_put(struct object_store *s, struct op_ctx *op, const char *bucket, const char *key,
+	       const void *buf, size_t len, const struct object_meta *meta, struct object_info *ret)
 {
 	struct object_info info;
 	int r;
@@ -102,8 +102,8 @@ int object_upload_begin(struct object_store *s, struct op_ctx *op, const char *b
 	return r;
 }
 
-int object_upload_part(struct object_upload *u, struct op_ctx *op, unsigned int number, uint64_t off, const void *buf,
-		       size_t len)
+int object_upload_part(struct object_upload *u, struct op_ctx *op, unsigned int number, uint64_t off,
+		       const void *buf, size_t len)
 {
 	int r;
 
@@ -130,12 +130,13 @@ int object_upload_part_copy(struct object_upload *u, struct op_ctx *op, unsigned
 		r = check_range(src_off, len);
 	if (!r)
 		r = u->store->ops->part_copy(u, op, number, off, src, src_off, len);
-	mfs_debug(MFS_LOG_STORE, op, "part-copy n=%u off=%ju bytes=%ju r=%d", number, (uintmax_t)off, (uintmax_t)len, r);
+	mfs_debug(MFS_LOG_STORE, op, "part-copy n=%u off=%ju bytes=%ju r=%d", number, (uintmax_t)off,
+		  (uintmax_t)len, r);
 	return r;
 }
 
-int object_upload_complete(struct object_upload *u, struct op_ctx *op, uint64_t size, const struct object_meta *meta,
-			   struct object_info *ret)
+int object_upload_complete(struct object_upload *u, struct op_ctx *op, uint64_t size,
+			   const struct object_meta *meta, struct object_info *ret)
 {
 	struct object_info info;
 	int r;
@@ -173,8 +174,8 @@ void object_upload_abort(struct object_upload *u, struct op_ctx *op)
 	u->store->ops->abort(u, op);
 }
 
-ssize_t object_get(struct object_store *s, struct op_ctx *op, const struct object_ref *ref, uint64_t off, void *buf,
-		   size_t len)
+ssize_t object_get(struct object_store *s, struct op_ctx *op, const struct object_ref *ref, uint64_t off,
+		   void *buf, size_t len)
 {
 	ssize_t r;
 
@@ -203,8 +204,8 @@ int object_open_fd(struct object_store *s, struct op_ctx *op, const struct objec
 	return r;
 }
 
-int object_head(struct object_store *s, struct op_ctx *op, const char *bucket, const char *key, const char *version,
-		struct object_info *ret)
+int object_head(struct object_store *s, struct op_ctx *op, const char *bucket, const char *key,
+		const char *version, struct object_info *ret)
 {
 	struct object_info info;
 	int r;
@@ -267,7 +268,8 @@ int object_list_keys(struct object_store *s, struct op_ctx *op, const char *buck
 	return r < 0 ? r : s->ops->list_keys(s, op, bucket, prefix, fn, arg);
 }
 
-int object_list_versions(struct object_store *s, struct op_ctx *op, const char *bucket, object_list_fn *fn, void *arg)
+int object_list_versions(struct object_store *s, struct op_ctx *op, const char *bucket, object_list_fn *fn,
+			 void *arg)
 {
 	int r;
 
@@ -285,7 +287,8 @@ int object_statfs(struct object_store *s, struct op_ctx *op, struct object_statf
 	return r < 0 ? r : s->ops->statfs(s, op, ret);
 }
 
-int object_sweep(struct object_store *s, struct op_ctx *op, bool delete_it, uint64_t *ret_n, uint64_t *ret_bytes)
+int object_sweep(struct object_store *s, struct op_ctx *op, bool delete_it, uint64_t *ret_n,
+		 uint64_t *ret_bytes)
 {
 	uint64_t n = 0, bytes = 0;
 	int r;

@@ -52,8 +52,16 @@ int main(void)
 	static const struct store_kind kinds[] = {
 		{ .name = "mem", .open = open_mem, .rounds = 200 },
 		{ .name = "fault+mem", .open = open_fault_mem, .rounds = 50 },
-		{ .name = "localdir,nosync", .open = open_localdir_nosync, .persists = true, .blocks = true, .rounds = 200 },
-		{ .name = "fault+localdir,nosync", .open = open_fault_localdir, .persists = true, .blocks = true, .rounds = 20 },
+		{ .name = "localdir,nosync",
+		  .open = open_localdir_nosync,
+		  .persists = true,
+		  .blocks = true,
+		  .rounds = 200 },
+		{ .name = "fault+localdir,nosync",
+		  .open = open_fault_localdir,
+		  .persists = true,
+		  .blocks = true,
+		  .rounds = 20 },
 		{ .name = "localdir", .open = open_localdir, .persists = true, .blocks = true, .rounds = 8 },
 	};
 	int failed = 0;

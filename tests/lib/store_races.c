@@ -25,8 +25,8 @@ struct racer {
 	pthread_barrier_t *start;
 	char last[OBJECT_VERSION_MAX + 1]; /* the version of its last put */
 	const char *last_key;
-	int error;			   /* of the first call that failed, */
-	const char *call;		   /* and which; NULL: all went well */
+	int error; /* of the first call that failed, */
+	const char *call; /* and which; NULL: all went well */
 	pthread_t thread;
 };
 
@@ -88,7 +88,8 @@ static void *send_parts(void *arg)
 
 	pthread_barrier_wait(r->start);
 	for (unsigned int i = r->n; (i + 1) * r->len <= r->rounds * r->len; i += N_THREADS)
-		note(r, "part", object_upload_part(r->u, NULL, i + 1, i * r->len, r->buf + i * r->len, r->len));
+		note(r, "part",
+		     object_upload_part(r->u, NULL, i + 1, i * r->len, r->buf + i * r->len, r->len));
 	return NULL;
 }
 

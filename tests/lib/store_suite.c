@@ -83,7 +83,8 @@ void store_test_fill(void *buf, size_t len, unsigned int seed)
 	}
 }
 
-void store_test_expect(struct object_store *s, const char *key, const char *version, const void *buf, size_t len)
+void store_test_expect(struct object_store *s, const char *key, const char *version, const void *buf,
+		       size_t len)
 {
 	struct object_ref ref = store_test_ref(key, version);
 	char *got = malloc(len + 16);
@@ -153,7 +154,8 @@ static void test_put__is_read_back_whole(void **state)
 
 static void test_put__tells_and_keeps_who_and_when(void **state)
 {
-	static const int64_t times[] = { 0, 1, INT64_C(1234567890123456789), -1, INT64_C(-1500000000000000001) };
+	static const int64_t times[] = { 0, 1, INT64_C(1234567890123456789), -1,
+					 INT64_C(-1500000000000000001) };
 	struct object_store *s = store_of(state);
 
 	for (unsigned int i = 0; i < MFS_ARRAY_LEN(times); i++) {
@@ -164,7 +166,9 @@ static void test_put__tells_and_keeps_who_and_when(void **state)
 		assert_int_equal(object_put(s, NULL, NULL, KEY, "abc", 3, &meta, &put), 0);
 		assert_int_equal(head(s, KEY, &top), 0);
 		assert_int_equal(object_head(s, NULL, NULL, KEY, put.version, &version), 0);
-		for (const struct object_info *p = &put; p; p = p == &put ? &top : p == &top ? &version : NULL) {
+		for (const struct object_info *p = &put; p; p = p == &put   ? &top
+								: p == &top ? &version
+									    : NULL) {
 			assert_string_equal(p->version, put.version);
 			assert_int_equal(p->size, 3);
 			assert_int_equal(p->mtime, times[i]);
@@ -227,10 +231,23 @@ static void test_put__leaves_older_versions_as_they_were(void **state)
 
 static void test_unknown_versions__are_not_found(void **state)
 {
-	static const char *const ids[] = { "", "x", NONE, "0000000000000001-00-1-1-", "../../../../etc/passwd",
-		"..", ".", "/etc/passwd", "00/0000000000000001-00-1-1-1", "0000000000000001-00-1-1-1/x",
+	static const char *const ids[] = {
+		"",
+		"x",
+		NONE,
+		"0000000000000001-00-1-1-",
+		"../../../../etc/passwd",
+		"..",
+		".",
+		"/etc/passwd",
+		"00/0000000000000001-00-1-1-1",
+		"0000000000000001-00-1-1-1/x",
 		"ffffffffffffffff-ff-ffffffffffffffff-ffffffffffffffff-ffffffffffffffff",
-		"18446744073709551616", "-1", "0x1", " 1" };
+		"18446744073709551616",
+		"-1",
+		"0x1",
+		" 1"
+	};
 	struct object_meta meta = store_test_meta(1);
 	struct object_store *s = store_of(state);
 	struct object_info info;
@@ -260,8 +277,9 @@ static void test_unknown_versions__are_not_found(void **state)
 static void test_illegal_keys__are_refused(void **state)
 {
 	char seg256[257], key1025[1026];
-	const char *const keys[] = { "", "/", "/a", "a/", "a//b", ".", "..", "./a", "a/.", "a/..", "../a", "a/../b",
-		"\xff", "a\xc3", "\xed\xa0\x80", "\xc0\x80", seg256, key1025 };
+	const char *const keys[] = { "",     "/",     "/a",	      "a/",	  "a//b", ".",
+				     "..",   "./a",   "a/.",	      "a/..",	  "../a", "a/../b",
+				     "\xff", "a\xc3", "\xed\xa0\x80", "\xc0\x80", seg256, key1025 };
 	struct object_meta meta = store_test_meta(1);
 	struct object_store *s = store_of(state);
 	struct object_upload *u;
@@ -319,9 +337,34 @@ static int by_bytes(const void *a, const void *b)
 /* Each legal, none a folder of another. In: room for three long ones. */
 static unsigned int odd_keys(const char **keys, char long_keys[3][OBJECT_KEY_MAX + 1])
 {
-	static const char *const odd[] = { "plain", "with space", " ", "new\nline", "-rf", "...", "....x", ".hidden",
-		"\xc3\xa4\xc3\xb6/\xe6\x97\xa5\xe6\x9c\xac\xe8\xaa\x9e/\xf0\x9f\x98\x80.txt", "a-b", "a/b", "a.b", "a0", "a/c-d", "a/c/d",
-		"tilde~", "back\\slash", "%2F", "*?[x]", "\x01\x7f", "file.part", ".name.abc123", ".massfs/o/17", "A", "aa/b", "$HOME" };
+	static const char *const odd[] = {
+		"plain",
+		"with space",
+		" ",
+		"new\nline",
+		"-rf",
+		"...",
+		"....x",
+		".hidden",
+		"\xc3\xa4\xc3\xb6/\xe6\x97\xa5\xe6\x9c\xac\xe8\xaa\x9e/\xf0\x9f\x98\x80.txt",
+		"a-b",
+		"a/b",
+		"a.b",
+		"a0",
+		"a/c-d",
+		"a/c/d",
+		"tilde~",
+		"back\\slash",
+		"%2F",
+		"*?[x]",
+		"\x01\x7f",
+		"file.part",
+		".name.abc123",
+		".massfs/o/17",
+		"A",
+		"aa/b",
+		"$HOME"
+	};
 	unsigned int n = 0;
 
 	for (; n < MFS_ARRAY_LEN(odd); n++)
@@ -494,7 +537,9 @@ static void test_upload__takes_parts_in_any_order_and_twice(void **state)
 		uint64_t off = (n - 1) * len;
 
 		/* 3 and 1 come twice, with other bytes at first */
-		assert_int_equal(object_upload_part(u, NULL, n, off, i < 2 ? junk : buf + off, n == 5 ? 1000 : len), 0);
+		assert_int_equal(
+			object_upload_part(u, NULL, n, off, i < 2 ? junk : buf + off, n == 5 ? 1000 : len),
+			0);
 		expect_nothing(s, KEY);
 	}
 	assert_int_equal(complete(u, size, &info), 0);
@@ -744,7 +789,8 @@ static void test_file_and_folder_of_one_name__block_each_other_until_a_marker(vo
 	const bool blocks = ((struct store_fixture *)*state)->kind->blocks;
 	struct object_meta meta = store_test_meta(505);
 	struct object_store *s = store_of(state);
-	struct object_info file = store_test_put(s, "x", "file", 4), below = store_test_put(s, "x/y/z", "below", 5), again;
+	struct object_info file = store_test_put(s, "x", "file", 4),
+			   below = store_test_put(s, "x/y/z", "below", 5), again;
 	struct object_ref ref = store_test_ref("x/y/z", below.version);
 
 	assert_int_equal(below.not_shown, blocks);

@@ -13,8 +13,8 @@ struct store_kind {
 	const char *name;
 	/* dir: an own empty folder for this test. Called again (reopen) on what an earlier open left there. */
 	int (*open)(const char *dir, struct object_store **ret);
-	bool persists;	 /* reopen finds what was put */
-	bool blocks;	 /* a key and keys below it cannot be shown together */
+	bool persists; /* reopen finds what was put */
+	bool blocks; /* a key and keys below it cannot be shown together */
 	unsigned int rounds; /* of the races; small where each call waits for a disk */
 };
 
@@ -31,7 +31,8 @@ struct object_ref store_test_ref(const char *key, const char *version);
 /* Bytes that depend on seed alone. */
 void store_test_fill(void *buf, size_t len, unsigned int seed);
 /* Asserts that this version has exactly these bytes. */
-void store_test_expect(struct object_store *s, const char *key, const char *version, const void *buf, size_t len);
+void store_test_expect(struct object_store *s, const char *key, const char *version, const void *buf,
+		       size_t len);
 /* Asserts success, gives the version's info. */
 struct object_info store_test_put(struct object_store *s, const char *key, const void *buf, size_t len);
 

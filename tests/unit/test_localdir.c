@@ -133,7 +133,8 @@ static void test_view__is_a_hard_link_to_the_read_only_version(void **state)
 {
 	struct fixture *f = *state;
 	struct object_info info = store_test_put(f->s, "a/b.txt", "hello", 5);
-	struct stat view = stat_of(at(f, "objects/a/b.txt")), version = stat_of(version_file(f, info.version));
+	struct stat view = stat_of(at(f, "objects/a/b.txt")),
+		    version = stat_of(version_file(f, info.version));
 	char label[OBJECT_VERSION_MAX + 1] = "";
 
 	assert_int_equal(view.st_ino, version.st_ino);
@@ -263,7 +264,8 @@ static void test_foreign_copy_of_a_view__is_foreign(void **state)
 
 	/* as cp -a makes it: the label comes along */
 	write_file(at(f, "objects/b"), "same");
-	assert_int_equal(setxattr(at(f, "objects/b"), "user.massfs", ours.version, strlen(ours.version), 0), 0);
+	assert_int_equal(setxattr(at(f, "objects/b"), "user.massfs", ours.version, strlen(ours.version), 0),
+			 0);
 	assert_int_equal(object_head(f->s, NULL, NULL, "b", NULL, &info), 0);
 	assert_false(info.own);
 	assert_string_equal(info.version, "");
@@ -276,14 +278,16 @@ static void test_foreign_copy_of_a_view__is_foreign(void **state)
 
 static void test_labels_that_are_nonsense__are_foreign(void **state)
 {
-	static const char *const labels[] = { "", "x", "../../etc/passwd", "18ea0e43a6aecbc3-6e-5-1234-7/../x" };
+	static const char *const labels[] = { "", "x", "../../etc/passwd",
+					      "18ea0e43a6aecbc3-6e-5-1234-7/../x" };
 	struct fixture *f = *state;
 	struct object_info info;
 	char big[200];
 
 	write_file(at(f, "objects/k"), "text");
 	for (size_t i = 0; i < MFS_ARRAY_LEN(labels); i++) {
-		assert_int_equal(setxattr(at(f, "objects/k"), "user.massfs", labels[i], strlen(labels[i]), 0), 0);
+		assert_int_equal(setxattr(at(f, "objects/k"), "user.massfs", labels[i], strlen(labels[i]), 0),
+				 0);
 		assert_int_equal(object_head(f->s, NULL, NULL, "k", NULL, &info), 0);
 		assert_false(info.own);
 	}
@@ -302,8 +306,9 @@ static void test_what_is_no_file__blocks_the_view_and_stays(void **state)
 	assert_int_equal(mkfifo(at(f, "objects/fifo"), 0600), 0);
 	assert_int_equal(mkdir(at(f, "objects/folder"), 0755), 0);
 	write_file(at(f, "objects/folder/file"), "precious");
-	for (const char *const *key = (const char *const[]){ "link", "fifo", "folder", "folder/file/below", NULL }; *key;
-	     key++) {
+	for (const char *const *key =
+		     (const char *const[]){ "link", "fifo", "folder", "folder/file/below", NULL };
+	     *key; key++) {
 		struct stat before = { 0 }, after = { 0 };
 		char path[64];
 
@@ -427,7 +432,8 @@ static void test_sweep__finds_what_earlier_runs_left(void **state)
 	uint64_t n, bytes;
 
 	write_file(at(f, ".massfs/tmp/0123456789abcdef-3"), "unfinished");
-	assert_int_equal(link(at(f, ".massfs/tmp/0123456789abcdef-3"), at(f, ".massfs/tmp/0123456789abcdef-4")), 0);
+	assert_int_equal(
+		link(at(f, ".massfs/tmp/0123456789abcdef-3"), at(f, ".massfs/tmp/0123456789abcdef-4")), 0);
 	write_file(at(f, ".massfs/tmp/0123456789abcdef-5"), "unfinished");
 	assert_int_equal(mkdir(at(f, ".massfs/tmp/folder"), 0700), 0);
 	assert_int_equal(object_sweep(f->s, NULL, false, &n, &bytes), 0);
@@ -484,7 +490,8 @@ static void test_open__says_what_is_wrong(void **state)
 	struct fixture *f = *state;
 
 	assert_int_equal(try_open(at(f, "missing"), (struct localdir_options){ 0 }), -ENOENT);
-	assert_int_equal(try_open(at(f, "missing/too"), (struct localdir_options){ .create = true }), -ENOENT);
+	assert_int_equal(try_open(at(f, "missing/too"), (struct localdir_options){ .create = true }),
+			 -ENOENT);
 	assert_int_equal(try_open(at(f, "objects"), (struct localdir_options){ 0 }), -ENOENT); /* no volume */
 	write_file(at(f, "file"), "x");
 	assert_int_equal(try_open(at(f, "file"), (struct localdir_options){ .create = true }), -ENOTDIR);
@@ -577,7 +584,8 @@ static int do_all(struct fixture *f)
 		return 5;
 	if (object_head(f->s, NULL, NULL, "k", NULL, &a) < 0 || !a.own)
 		return 6;
-	if (object_put(f->s, NULL, NULL, "k", "two", 3, &meta, &a) < 0 || object_put_marker(f->s, NULL, NULL, "k") < 0)
+	if (object_put(f->s, NULL, NULL, "k", "two", 3, &meta, &a) < 0 ||
+	    object_put_marker(f->s, NULL, NULL, "k") < 0)
 		return 7;
 	object_store_free(f->s);
 	return 0;

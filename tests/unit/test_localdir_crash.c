@@ -7,6 +7,7 @@
  * of data and names that guards against it is told in backend/localdir.h).
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -19,7 +20,6 @@
 #include <sys/syscall.h>
 #include <sys/user.h>
 #include <sys/wait.h>
-#include <fcntl.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -30,7 +30,8 @@
 #include "common/log.h"
 #include "tests/lib/store_suite.h"
 
-#define N_OPS 16 /* content of the object made by op i: 1000 * i + 17 bytes of seed i; a copy of it has op 100 + i */
+#define N_OPS \
+	16 /* content of the object made by op i: 1000 * i + 17 bytes of seed i; a copy of it has op 100 + i */
 
 enum key { KEY_AB, KEY_AC, KEY_DE, KEY_F, N_KEYS };
 static const char *const keys[N_KEYS] = { "a/b", "a/c", "d/e", "f" };
@@ -106,7 +107,8 @@ static bool upload(struct object_store *s, struct acks *a, enum key key, unsigne
 	return acked(a, key, object_upload_complete(u, NULL, len, &meta, &info), &info);
 }
 
-static bool copy(struct object_store *s, struct acks *a, unsigned int from, enum key from_key, enum key to, unsigned int op)
+static bool copy(struct object_store *s, struct acks *a, unsigned int from, enum key from_key, enum key to,
+		 unsigned int op)
 {
 	struct object_meta meta = store_test_meta(100 + op);
 	struct object_ref ref = store_test_ref(keys[from_key], a->ids[from]);
@@ -120,7 +122,7 @@ static bool copy(struct object_store *s, struct acks *a, unsigned int from, enum
 	return acked(a, to, r, &info);
 }
 
-static void delete(struct object_store *s, struct acks *a, unsigned int i, enum key key)
+static void delete (struct object_store *s, struct acks *a, unsigned int i, enum key key)
 {
 	struct object_ref ref = store_test_ref(keys[key], a->ids[i]);
 	int top = a->top[key];
@@ -162,7 +164,7 @@ static void scenario(const char *dir, bool nosync, struct acks *a)
 	upload(s, a, KEY_AC, 4, false);
 	put(s, a, KEY_F, 5); /* over the foreign file */
 	if (copy(s, a, first, KEY_AB, KEY_DE, 1))
-		delete(s, a, a->n - 1, KEY_DE); /* the file gets its former label back */
+		delete (s, a, a->n - 1, KEY_DE); /* the file gets its former label back */
 	if (!copy(s, a, first, KEY_AB, KEY_AB, 1))
 		goto out;
 	if (object_head(s, NULL, NULL, keys[KEY_AB], NULL, &info) < 0)
@@ -171,7 +173,7 @@ static void scenario(const char *dir, bool nosync, struct acks *a)
 	put(s, a, KEY_AC, 6);
 	put(s, a, KEY_AC, 7);
 	if (a->top[KEY_AC] >= 0)
-		delete(s, a, (unsigned int)a->top[KEY_AC], KEY_AC);
+		delete (s, a, (unsigned int)a->top[KEY_AC], KEY_AC);
 out:
 	object_store_free(s);
 	a->finished = true;
@@ -182,10 +184,12 @@ out:
 /* File system calls that can fail for reasons of the disk. */
 static bool may_fail(long nr)
 {
-	static const long calls[] = { SYS_openat, SYS_openat2, SYS_linkat, SYS_unlinkat, SYS_renameat, SYS_mkdirat,
-		SYS_fsync, SYS_fdatasync, SYS_sync_file_range, SYS_pwrite64, SYS_pread64, SYS_fchmod, SYS_fchown,
-		SYS_utimensat, SYS_fsetxattr, SYS_fgetxattr, SYS_ftruncate, SYS_fallocate, SYS_copy_file_range,
-		SYS_getdents64, SYS_faccessat, SYS_fstat,
+	static const long calls[] = {
+		SYS_openat,	SYS_openat2,   SYS_linkat,    SYS_unlinkat,	   SYS_renameat,
+		SYS_mkdirat,	SYS_fsync,     SYS_fdatasync, SYS_sync_file_range, SYS_pwrite64,
+		SYS_pread64,	SYS_fchmod,    SYS_fchown,    SYS_utimensat,	   SYS_fsetxattr,
+		SYS_fgetxattr,	SYS_ftruncate, SYS_fallocate, SYS_copy_file_range, SYS_getdents64,
+		SYS_faccessat,	SYS_fstat,
 #ifdef SYS_newfstatat
 		SYS_newfstatat,
 #endif
@@ -228,7 +232,8 @@ static bool follow(pid_t pid, const struct trace *t)
 
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	assert_true(WIFSTOPPED(status));
-	assert_int_equal(ptrace(PTRACE_SETOPTIONS, pid, NULL, (void *)(PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL)), 0);
+	assert_int_equal(
+		ptrace(PTRACE_SETOPTIONS, pid, NULL, (void *)(PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL)), 0);
 	for (;;) {
 		status = next_stop(pid);
 		if (WIFEXITED(status)) {
@@ -237,7 +242,8 @@ static bool follow(pid_t pid, const struct trace *t)
 		}
 		assert_true(WIFSTOPPED(status) && WSTOPSIG(status) == (SIGTRAP | 0x80));
 		assert_true(ptrace(PTRACE_GET_SYSCALL_INFO, pid, (void *)sizeof(info), &info) > 0);
-		if (info.op != PTRACE_SYSCALL_INFO_ENTRY || (t->err && !may_fail((long)info.entry.nr)) || ++n != t->nth)
+		if (info.op != PTRACE_SYSCALL_INFO_ENTRY || (t->err && !may_fail((long)info.entry.nr)) ||
+		    ++n != t->nth)
 			continue;
 		if (!t->err) {
 			kill(pid, SIGKILL);
@@ -396,7 +402,8 @@ static void loop(bool nosync, int err)
 	bool met = true;
 
 	assert_ptr_not_equal(a, MAP_FAILED);
-	assert_int_equal(mfs_log_to_file("/dev/null"), 0); /* what it says about the foreign file is expected */
+	assert_int_equal(mfs_log_to_file("/dev/null"),
+			 0); /* what it says about the foreign file is expected */
 	for (; met; t.nth += step) {
 		char *dir = new_volume();
 

@@ -230,8 +230,8 @@ static bool mount_image(struct volume *v, const char *fs)
 	v->image = mfs_str_printf("%s.img", v->dir);
 	if (!v->image)
 		return false;
-	command = mfs_str_printf("truncate -s 8M %s && mkfs.%s -q -m 0 %s && mount -o loop %s %s", v->image, fs, v->image,
-				 v->image, v->dir);
+	command = mfs_str_printf("truncate -s 8M %s && mkfs.%s -q -m 0 %s && mount -o loop %s %s", v->image,
+				 fs, v->image, v->image, v->dir);
 	if (!command || system(command) != 0) /* NOLINT: a test, names of our own making */
 		return false;
 	v->mounted = true;

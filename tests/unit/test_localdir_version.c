@@ -33,8 +33,12 @@ static void test_ids__are_read_back(void **unused)
 {
 	(void)unused;
 	for (unsigned int i = 0; i < 100000; i++) {
-		struct localdir_version a = { .counter = any_number(), .folder = (uint8_t)roll(), .ino = any_number(),
-			.session = any_number(), .op = any_number() }, b;
+		struct localdir_version a = { .counter = any_number(),
+					      .folder = (uint8_t)roll(),
+					      .ino = any_number(),
+					      .session = any_number(),
+					      .op = any_number() },
+					b;
 		char path[LOCALDIR_PATH_MAX], again[LOCALDIR_PATH_MAX];
 
 		if (i % 16 == 0)
@@ -43,8 +47,8 @@ static void test_ids__are_read_back(void **unused)
 		assert_true(strlen(path + 3) <= OBJECT_VERSION_MAX);
 		assert_true(path[2] == '/' && !memcmp(path, path + 3 + 17, 2));
 		assert_int_equal(localdir_version_parse(path + 3, &b), 0);
-		assert_true(a.counter == b.counter && a.folder == b.folder && a.ino == b.ino && a.session == b.session &&
-			    a.op == b.op);
+		assert_true(a.counter == b.counter && a.folder == b.folder && a.ino == b.ino &&
+			    a.session == b.session && a.op == b.op);
 		assert_int_equal(localdir_ref_path(path + 3, again), 0);
 		assert_string_equal(path, again);
 	}
@@ -52,14 +56,33 @@ static void test_ids__are_read_back(void **unused)
 
 static void test_other_text__is_refused(void **unused)
 {
-	static const char *const bad[] = { "", "-", "----", "0", "18ea0e43a6aecbc3", "18ea0e43a6aecbc3-6e",
-		"18ea0e43a6aecbc3-6e-5-1234", "18ea0e43a6aecbc3-6e-5-1234-", "18ea0e43a6aecbc3-6e--1234-7",
-		"18ea0e43a6aecbc3-6e-5-1234-7-", "18ea0e43a6aecbc3-6e-5-1234-7/", "18ea0e43a6aecbc3-6e-5-1234-7 ",
-		" 18ea0e43a6aecbc3-6e-5-1234-7", "18EA0E43A6AECBC3-6e-5-1234-7", "18ea0e43a6aecbc3-6E-5-1234-7",
-		"18ea0e43a6aecbc3-6e-05-1234-7", "18ea0e43a6aecbc3-6e-00-1234-7", "18ea0e43a6aecbc3-6e-5-12345678901234567-7",
-		"8ea0e43a6aecbc3-6e-5-1234-7", "118ea0e43a6aecbc3-6e-5-1234-7", "18ea0e43a6aecbc3-e-5-1234-7",
-		"18ea0e43a6aecbc3-6e-5-1234-+7", "18ea0e43a6aecbc3-6e-5-0x12-7", "18ea0e43a6aecbc3-..-5-1234-7",
-		"18ea0e43a6aecbc3-6e-5-../../x-7", "18ea0e43a6aecbc3_6e_5_1234_7", "18ea0e43a6aecbc\xc3-6e-5-1234-7" };
+	static const char *const bad[] = { "",
+					   "-",
+					   "----",
+					   "0",
+					   "18ea0e43a6aecbc3",
+					   "18ea0e43a6aecbc3-6e",
+					   "18ea0e43a6aecbc3-6e-5-1234",
+					   "18ea0e43a6aecbc3-6e-5-1234-",
+					   "18ea0e43a6aecbc3-6e--1234-7",
+					   "18ea0e43a6aecbc3-6e-5-1234-7-",
+					   "18ea0e43a6aecbc3-6e-5-1234-7/",
+					   "18ea0e43a6aecbc3-6e-5-1234-7 ",
+					   " 18ea0e43a6aecbc3-6e-5-1234-7",
+					   "18EA0E43A6AECBC3-6e-5-1234-7",
+					   "18ea0e43a6aecbc3-6E-5-1234-7",
+					   "18ea0e43a6aecbc3-6e-05-1234-7",
+					   "18ea0e43a6aecbc3-6e-00-1234-7",
+					   "18ea0e43a6aecbc3-6e-5-12345678901234567-7",
+					   "8ea0e43a6aecbc3-6e-5-1234-7",
+					   "118ea0e43a6aecbc3-6e-5-1234-7",
+					   "18ea0e43a6aecbc3-e-5-1234-7",
+					   "18ea0e43a6aecbc3-6e-5-1234-+7",
+					   "18ea0e43a6aecbc3-6e-5-0x12-7",
+					   "18ea0e43a6aecbc3-..-5-1234-7",
+					   "18ea0e43a6aecbc3-6e-5-../../x-7",
+					   "18ea0e43a6aecbc3_6e_5_1234_7",
+					   "18ea0e43a6aecbc\xc3-6e-5-1234-7" };
 	struct localdir_version v = { .counter = 1 };
 
 	(void)unused;
@@ -91,7 +114,8 @@ static void test_random_text__never_becomes_another_path(void **unused)
 		size_t len = roll() % sizeof(text);
 
 		if (i % 2) { /* a good one with a few bytes changed */
-			struct localdir_version v = { any_number(), (uint8_t)roll(), any_number(), any_number(), any_number() };
+			struct localdir_version v = { any_number(), (uint8_t)roll(), any_number(),
+						      any_number(), any_number() };
 			char path[LOCALDIR_PATH_MAX];
 
 			localdir_version_path(&v, path);
@@ -126,7 +150,8 @@ static void test_next__rises_also_when_the_clock_stands_or_goes_back(void **unus
 	(void)unused;
 	assert_non_null(ld);
 	localdir_version_next(ld, &meta, &a);
-	atomic_store(&ld->last_counter, a.counter + UINT64_C(3600000000000)); /* as if it had been an hour later */
+	atomic_store(&ld->last_counter,
+		     a.counter + UINT64_C(3600000000000)); /* as if it had been an hour later */
 	for (unsigned int i = 0; i < 10000; i++) {
 		localdir_version_next(ld, &meta, &b);
 		assert_true(b.counter > a.counter);
