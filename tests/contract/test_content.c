@@ -314,13 +314,13 @@ struct thread_arg {
 	struct world *w;
 	struct content *c;
 	unsigned int id;
+	const char *err; /* what failed; NULL: nothing */
 };
 #define THREADS 4
 #define STRIPE	(OBJECT_PART_MIN / 2)
 
-static void *writer_main(void *p)
+static const char *write_stripe(struct thread_arg *a)
 {
-	struct thread_arg *a = p;
 	struct op_ctx op = { 0 };
 	unsigned char buf[4096], got[4096];
 	uint64_t seed = a->id + 99;
@@ -343,6 +343,14 @@ static void *writer_main(void *p)
 	return content_flush(a->c, &op, NULL, NULL) < 0 ? "flush" : NULL;
 }
 
+static void *writer_main(void *p)
+{
+	struct thread_arg *a = p;
+
+	a->err = write_stripe(a);
+	return NULL;
+}
+
 static void test_threads__write_one_file(void **state)
 {
 	unsigned char *want = malloc(THREADS * STRIPE);
@@ -357,16 +365,14 @@ static void test_threads__write_one_file(void **state)
 		world_open(&w, localdir, 0, UINT64_C(20) << 20);
 		c = open_writer(&w);
 		for (unsigned int i = 0; i < THREADS; i++) {
-			a[i] = (struct thread_arg){ &w, c, i };
+			a[i] = (struct thread_arg){ &w, c, i, NULL };
 			memset(want + i * STRIPE, 'A' + (int)i, STRIPE);
 			assert_int_equal(pthread_create(&t[i], NULL, writer_main, &a[i]), 0);
 		}
 		for (unsigned int i = 0; i < THREADS; i++) {
-			void *err;
-
-			pthread_join(t[i], &err);
-			if (err)
-				fail_msg("localdir %d thread %u: %s", localdir, i, (char *)err);
+			pthread_join(t[i], NULL);
+			if (a[i].err)
+				fail_msg("localdir %d thread %u: %s", localdir, i, a[i].err);
 		}
 		close_writer(c);
 		assert_stored(&w, want, THREADS * STRIPE);
