@@ -21,6 +21,7 @@
 
 #define PAGE	      1000
 #define RECHECKS      4
+#define PASSES_MAX    5
 #define RECHECK_NS    (250 * INT64_C(1000000))
 #define PROGRESS_EACH 256
 
@@ -72,7 +73,7 @@ struct fsck_dir *fsck_find_dir(struct fsck *f, mfs_ino_t ino)
 	return f->n_dirs ? bsearch(&key, f->dirs, f->n_dirs, sizeof(key), by_ino) : NULL;
 }
 
-static int add_dir(struct fsck *f, const struct node *n)
+int fsck_add_dir(struct fsck *f, const struct node *n)
 {
 	if (f->n_dirs == f->cap_dirs) {
 		size_t cap = f->cap_dirs ? f->cap_dirs * 2 : 1024;
@@ -112,7 +113,7 @@ static int each_record(struct fsck *f, bool trash, bool attr_only, int (*fn)(str
 
 static int gather_dir(struct fsck *f, const struct node *n)
 {
-	return attr_is_dir(&n->attr) ? add_dir(f, n) : 0;
+	return attr_is_dir(&n->attr) ? fsck_add_dir(f, n) : 0;
 }
 
 /* Does the chain of parents go round? Each directory is walked once: what leads to the root, or to one whose parent is
@@ -220,7 +221,7 @@ static int check_again(struct fsck *f, mfs_ino_t ino)
 		if (r <= 0)
 			return r;
 	}
-	return 0;
+	return 0; /* told */
 }
 
 static int visit(struct fsck *f, const struct node *n)
@@ -234,7 +235,9 @@ static int visit(struct fsck *f, const struct node *n)
 	else
 		f->res->others++;
 	r = fsck_record(f, n, f->opt->online);
-	return r > 0 ? check_again(f, n->attr.ino) : r;
+	if (r > 0 && f->opt->online)
+		return check_again(f, n->attr.ino);
+	return MFS_MIN(r, 0);
 }
 
 static int visit_trash(struct fsck *f, const struct node *n)
@@ -301,7 +304,8 @@ static int check_volume(struct fsck *f)
 	return r < 0 ? r : engine_jobs_count(f->v->engine, f->op, &f->res->jobs);
 }
 
-int fsck_run(struct volume *v, struct op_ctx *op, const struct fsck_options *opt, struct fsck_result *ret)
+static int run_once(struct volume *v, struct op_ctx *op, const struct fsck_options *opt, struct fsck_result *ret,
+		    bool *ret_changed)
 {
 	struct fsck f = { .v = v, .op = op, .opt = opt, .res = ret };
 	int r = engine_check(v->engine, op, engine_report, &f);
@@ -328,6 +332,30 @@ int fsck_run(struct volume *v, struct op_ctx *op, const struct fsck_options *opt
 		r = fsck_view(&f);
 	if (r == 0 && f.changed)
 		r = fsck_settle(&f);
+	*ret_changed = f.changed;
 	fsck_release(&f);
+	return r;
+}
+
+int fsck_run(struct volume *v, struct op_ctx *op, const struct fsck_options *opt, struct fsck_result *ret)
+{
+	struct fsck_result before = { 0 };
+	struct fsck_options again = *opt;
+	bool changed = false;
+	int r = run_once(v, op, opt, &before, &changed);
+
+	*ret = before;
+	ret->left = before.problems;
+	/* One repair can show, or mend, another fault: as often as something was done, then once more to see what is left. */
+	for (int i = 0; r == 0 && changed && i < PASSES_MAX; i++) {
+		struct fsck_result now = { 0 };
+
+		again.repair = i + 1 < PASSES_MAX;
+		r = run_once(v, op, &again, &now, &changed);
+		now.repaired += ret->repaired;
+		now.left = now.problems;
+		now.problems += ret->problems;
+		*ret = now;
+	}
 	return r;
 }

@@ -25,7 +25,8 @@ struct fsck_options {
 };
 struct fsck_result {
 	uint64_t files, directories, others, aliases, trash, versions, objects, keys, jobs;
-	uint64_t problems, repaired;
+	uint64_t problems, repaired; /* with repair: of all passes together */
+	uint64_t left; /* problems in the last pass */
 };
 /* 0 however much is wrong (see problems); -errno: could not look. */
 int fsck_run(struct volume *v, struct op_ctx *op, const struct fsck_options *opt, struct fsck_result *ret) MFS_NODISCARD;

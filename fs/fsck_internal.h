@@ -29,6 +29,7 @@ void fsck_problem(struct fsck *f, const char *what, mfs_ino_t ino, const char *w
 	MFS_PRINTF(6, 7);
 /* With --repair: apply; was it done? */
 bool fsck_repair(struct fsck *f, struct change *c);
+int fsck_add_dir(struct fsck *f, const struct node *n) MFS_NODISCARD;
 struct fsck_dir *fsck_find_dir(struct fsck *f, mfs_ino_t ino);
 void fsck_release(struct fsck *f);
 

@@ -50,6 +50,7 @@ static int lost_found(struct fsck *f)
 		r = namespace_make(f->v->ns, f->op, &m, &n);
 	if (r == 0) {
 		f->lost_found = n.attr.ino;
+		r = fsck_add_dir(f, &n); /* its number is the highest: the table stays sorted */
 		node_release(&n);
 	}
 	return r;
@@ -73,25 +74,31 @@ bool fsck_adopt(struct fsck *f, mfs_ino_t ino)
 		set.pos = ino;
 		job.kind = attr_is_dir(&n.attr) ? JOB_DIR : JOB_FILE;
 		change_write(&c, WRITE_RENAME, ino)->node = &set;
-		change_touch(&c, f->lost_found, mfs_now_ns(), 1, 0);
+		change_touch(&c, f->lost_found, mfs_now_ns(), 1, 0)->subdir_delta = attr_is_dir(&n.attr);
 		if (attr_is_dir(&n.attr) || attr_is_reg(&n.attr))
 			change_write(&c, WRITE_JOB_PUT, 0)->job = &job;
 	}
 	node_release(&n);
-	return r == 0 && fsck_repair(f, &c);
+	if (r < 0 || !fsck_repair(f, &c))
+		return false;
+	namespace_forget_dir(f->v->ns, ino);
+	return true;
 }
 
-static void check_place(struct look *l)
+/* Did it stay where it is? */
+static bool check_place(struct look *l)
 {
 	const struct node *n = l->n;
 	struct fsck_dir *parent = fsck_find_dir(l->f, n->parent);
 	struct mfs_name name;
+	bool moved = false;
 
 	if (n->attr.ino == MFS_ROOT_INO)
-		return;
+		return true;
 	if (n->parent == 0) {
-		TELL(l, "record without a name", fsck_adopt(l->f, n->attr.ino), "--repair moves it to /lost+found");
-		return;
+		moved = !l->quiet && fsck_adopt(l->f, n->attr.ino);
+		TELL(l, "record without a name", moved, "--repair moves it to /lost+found");
+		return !moved;
 	}
 	/* Online a parent may be newer than our table. */
 	if (!parent && (l->quiet || l->f->opt->online)) {
@@ -102,14 +109,17 @@ static void check_place(struct look *l)
 		if (r == 0)
 			node_release(&p);
 		if (ok)
-			return;
+			return true;
 	}
-	if (!parent)
-		TELL(l, "record without a parent", !l->quiet && fsck_adopt(l->f, n->attr.ino),
+	if (!parent) {
+		moved = !l->quiet && fsck_adopt(l->f, n->attr.ino);
+		TELL(l, "record without a parent", moved,
 		     "directory %" PRIu64 " is not there; --repair moves it to /lost+found", n->parent);
+	}
 	if (mfs_name_set(&name, n->name.bytes, n->name.len) < 0 ||
 	    (n->parent == MFS_ROOT_INO && strcmp(n->name.bytes, ".massfs") == 0))
 		TELL(l, "illegal name", false, "rename it");
+	return !moved;
 }
 
 /* The name leads to this record and no other. */
@@ -223,7 +233,8 @@ int fsck_record(struct fsck *f, const struct node *n, bool quiet)
 	uint64_t before = f->res->problems;
 	int r;
 
-	check_place(&l);
+	if (!check_place(&l))
+		return 1; /* all else is looked at where it is now */
 	check_fields(&l);
 	r = check_lookup(&l);
 	if (r == 0)

@@ -17,7 +17,7 @@
 #include "fs/reconcile_internal.h"
 
 #define TRIES_MAX      16
-#define PATH_BYTES_MAX (1u << 20)
+#define PATH_BYTES_MAX 16384 /* a longer path is no key (OBJECT_KEY_MAX), whatever it is in full */
 #define CHUNK_MIN      (UINT64_C(16) << 20)
 #define CHUNKS_MAX     5000
 #define SPARSE_MIN     (UINT64_C(64) << 20)
@@ -39,7 +39,7 @@ static bool has_content(const struct node *n)
 
 static bool is_gone(int r)
 {
-	return r == -ESTALE || r == -ENOENT || r == -ENOTDIR;
+	return r == -ESTALE || r == -ENOENT || r == -ENOTDIR || r == -ELOOP;
 }
 
 static int key_of_path(struct reconcile_ctx *rc, const char *path, mfs_ino_t ino, struct mfs_buf *ret)
@@ -48,12 +48,20 @@ static int key_of_path(struct reconcile_ctx *rc, const char *path, mfs_ino_t ino
 	return namespace_path_key(rc->v->ns, path, ino, ret);
 }
 
+static int nameless_key(mfs_ino_t ino, struct mfs_buf *ret)
+{
+	mfs_buf_clear(ret);
+	return mfs_buf_printf(ret, O_PREFIX "%" PRIu64, ino);
+}
+
 /* The key that stands for the record's own name. */
 static int own_key(struct reconcile_ctx *rc, mfs_ino_t ino, struct mfs_buf *ret)
 {
 	MFS_AUTOBUF struct mfs_buf path = MFS_BUF_INIT(PATH_BYTES_MAX);
 	int r = namespace_path(rc->v->ns, rc->op, ino, &path);
 
+	if (r == -EFBIG)
+		return nameless_key(ino, ret);
 	return r < 0 ? r : key_of_path(rc, mfs_buf_str(&path), ino, ret);
 }
 
@@ -62,12 +70,16 @@ static int alias_key(struct reconcile_ctx *rc, const struct alias *a, struct mfs
 	MFS_AUTOBUF struct mfs_buf path = MFS_BUF_INIT(PATH_BYTES_MAX);
 	int r = namespace_path(rc->v->ns, rc->op, a->parent, &path);
 
+	if (r == -EFBIG)
+		return nameless_key(a->target, ret);
 	if (r < 0)
 		return r;
 	if (path.len)
 		r = mfs_buf_putc(&path, '/');
 	if (r == 0)
 		r = mfs_buf_append(&path, a->name.bytes, a->name.len);
+	if (r == -EFBIG)
+		return nameless_key(a->target, ret);
 	return r < 0 ? r : key_of_path(rc, mfs_buf_str(&path), a->target, ret);
 }
 

@@ -174,7 +174,8 @@ static void fsck_print_json(FILE *f, const struct fsck_result *s)
 	json_number(f, &first, "jobs", s->jobs);
 	json_number(f, &first, "problems_found", s->problems);
 	json_number(f, &first, "repaired", s->repaired);
-	json_bool(f, &first, "clean", s->problems == s->repaired);
+	json_number(f, &first, "problems_left", s->left);
+	json_bool(f, &first, "clean", s->left == 0);
 	fputs("}\n", f);
 }
 
@@ -204,10 +205,10 @@ int verb_fsck(struct verb_call *call, const struct verb_args *args)
 			"%" PRIu64 " files, %" PRIu64 " directories, %" PRIu64 " others, %" PRIu64 " removed, %" PRIu64
 			" versions, %" PRIu64 " keys, %" PRIu64 " jobs waiting: %s\n",
 			res.files, res.directories, res.others, res.trash, res.versions, res.keys, res.jobs,
-			r < 0 ? "NOT ALL WAS CHECKED" : res.problems == 0 ? "clean" : res.problems == res.repaired ? "repaired" : "PROBLEMS");
+			r < 0 ? "NOT ALL WAS CHECKED" : res.problems == 0 ? "clean" : res.left == 0 ? "repaired" : "PROBLEMS");
 	if (r < 0)
 		return verb_fail(call, "could not check everything: %s", verb_strerror(r));
-	return res.problems == res.repaired ? VERB_OK : VERB_FAILED;
+	return res.left == 0 ? VERB_OK : VERB_FAILED;
 }
 
 /* --- settle --- */

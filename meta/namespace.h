@@ -40,6 +40,8 @@ struct namespace_options {
 int namespace_new(struct engine *e, const struct namespace_options *opt, struct namespace **ret) MFS_NODISCARD;
 void namespace_free(struct namespace *ns);
 struct engine *namespace_engine(struct namespace *ns);
+/* A directory's record was changed past this namespace (fsck): what is remembered of its place is not true any more. */
+void namespace_forget_dir(struct namespace *ns, mfs_ino_t ino);
 
 /* Reading. 1 round trip each. -ESTALE: no such inode; -ENOENT: no such name; -ENOTDIR. */
 int namespace_get(struct namespace *ns, struct op_ctx *op, mfs_ino_t ino, struct node *ret) MFS_NODISCARD;

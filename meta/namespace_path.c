@@ -105,6 +105,12 @@ void ns_dir_move_end(struct namespace *ns, mfs_ino_t a, mfs_ino_t b)
 	dir_forget_locked(ns, b);
 }
 
+void namespace_forget_dir(struct namespace *ns, mfs_ino_t ino)
+{
+	ns_dir_move_begin(ns, ino, 0);
+	ns_dir_move_end(ns, ino, 0);
+}
+
 struct ns_stamp ns_stamp_now(struct namespace *ns)
 {
 	MFS_GUARD(&ns->lock);
