@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "common/conf.h"
@@ -103,24 +104,36 @@ static int load_config(const struct mount_args *args, struct mfs_config *cfg)
 	return r == -EINVAL || r == -EACCES ? MOUNT_USAGE : MOUNT_FAILED;
 }
 
-/* What a killed daemon leaves: every access gives ENOTCONN. Takes it away. */
+/*
+ * Is the FUSE mount right there one whose daemon is gone? By statfs: for stat the kernel may still have attributes.
+ * -errno: it cannot be told. Nothing but a FUSE mount is asked, so that an automount is not set off.
+ */
+static int is_dead_mount(const struct mount_args *args, const char *dir)
+{
+	MFS_AUTOMOUNTINFO struct mountinfo mounts = { 0 };
+	const struct mountinfo_entry *top;
+	struct statfs fs;
+	int r = mountinfo_read(NULL, &mounts);
+
+	if (r < 0)
+		return r;
+	top = mountinfo_top(&mounts, dir);
+	if (!top || !mountinfo_is_fuse(top) || statfs(dir, &fs) == 0 || errno != ENOTCONN)
+		return 0;
+	if (args->verbose)
+		tool_error(args->program, "%s: unmounting what a dead daemon left (%s, %s)", dir, top->source, top->fstype);
+	return 1;
+}
+
+/* What a killed daemon leaves: every request gives ENOTCONN. Takes it away. */
 static int clean_dead_mount(const struct mount_args *args, const char *dir)
 {
-	struct stat st;
-	int r;
+	int r = 0;
 
-	for (int i = 0; i < MAX_DEAD_MOUNTS && stat(dir, &st) < 0 && errno == ENOTCONN; i++) {
-		MFS_AUTOMOUNTINFO struct mountinfo mounts = { 0 };
-		const struct mountinfo_entry *top;
-
-		if (mountinfo_read(NULL, &mounts) < 0)
-			return -ENOTCONN;
-		top = mountinfo_top(&mounts, dir);
-		if (!top || !mountinfo_is_fuse(top))
-			return -ENOTCONN;
-		if (args->verbose)
-			tool_error(args->program, "%s: unmounting what a dead daemon left (%s, %s)", dir,
-				   top->source, top->fstype);
+	for (int i = 0; i < MAX_DEAD_MOUNTS; i++) {
+		r = is_dead_mount(args, dir);
+		if (r <= 0)
+			return r;
 		r = umount2(dir, MNT_DETACH | UMOUNT_NOFOLLOW) < 0 ? -errno : 0;
 		if (r == -EPERM)
 			r = tool_fusermount(dir, true);
