@@ -461,10 +461,18 @@ ssize_t localdir_upload_read(struct object_upload *base, struct op_ctx *op, uint
 			     size_t len)
 {
 	struct localdir_upload *u = upload_of(base);
-	ssize_t n;
+	size_t done = 0;
 
-	do {
-		n = pread(u->temp.fd, buf, len, (off_t)off);
-	} while (n < 0 && errno == EINTR);
-	return n < 0 ? localdir_error(localdir_of(base->store), op, errno, "read", "upload of ", u->key) : n;
+	while (done < len) {
+		ssize_t n = pread(u->temp.fd, (char *)buf + done, len - done, (off_t)(off + done));
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return localdir_error(localdir_of(base->store), op, errno, "read", "upload of ", u->key);
+		if (!n)
+			break;
+		done += (size_t)n;
+	}
+	return (ssize_t)done;
 }

@@ -582,6 +582,31 @@ static void test_upload__leaves_zeros_in_gaps(void **state)
 	free(buf);
 }
 
+static void test_upload__is_read_back_before_it_completes(void **state)
+{
+	struct object_store *s = store_of(state);
+	struct object_upload *u = begin(s, KEY);
+	struct object_info info;
+	char buf[32];
+
+	if (!(object_store_caps(s) & OBJECT_CAP_UPLOAD_READ)) {
+		assert_int_equal(object_upload_read(u, NULL, 0, buf, sizeof(buf)), -ENOTSUP);
+		object_upload_abort(u, NULL);
+		return;
+	}
+	assert_int_equal(object_upload_read(u, NULL, 0, buf, sizeof(buf)), 0);
+	assert_int_equal(object_upload_part(u, NULL, 2, 6, "later", 5), 0);
+	assert_int_equal(object_upload_read(u, NULL, 0, buf, sizeof(buf)), 11);
+	assert_memory_equal(buf, "\0\0\0\0\0\0later", 11);
+	assert_int_equal(object_upload_part(u, NULL, 1, 0, "first", 5), 0);
+	assert_int_equal(object_upload_read(u, NULL, 3, buf, 5), 5);
+	assert_memory_equal(buf, "st\0la", 5);
+	assert_int_equal(object_upload_read(u, NULL, 11, buf, sizeof(buf)), 0);
+	assert_int_equal(object_upload_read(u, NULL, UINT64_MAX, buf, 2), -EFBIG);
+	assert_int_equal(complete(u, 11, &info), 0);
+	store_test_expect(s, KEY, info.version, "first\0later", 11);
+}
+
 static unsigned int count_versions(struct object_store *s)
 {
 	struct seen_keys *seen = calloc(1, sizeof(*seen));
@@ -947,6 +972,7 @@ int store_suite_run(const struct store_kind *kind)
 		T(test_list_versions__has_each_once),
 		T(test_upload__takes_parts_in_any_order_and_twice),
 		T(test_upload__leaves_zeros_in_gaps),
+		T(test_upload__is_read_back_before_it_completes),
 		T(test_upload__that_does_not_complete_leaves_nothing),
 		T(test_part_copy__takes_ranges_of_other_objects),
 		T(test_copy__is_a_new_version_of_its_own),
