@@ -80,7 +80,7 @@ int conn_error(struct sqlite_conn *c, int rc, const char *doing)
 {
 	int r = errno_of(c, rc);
 
-	mfs_log(MFS_LOG_META, MFS_LOG_ERR, c->op, "index=%s doing=%s sqlite=%d (%s) errno=%d: %s", c->path, doing, rc,
+	mfs_log(MFS_LOG_META, MFS_LOG_ERR, c->op, "index=%s doing=\"%.60s\" sqlite=%d (%s) errno=%d: %s", c->path, doing, rc,
 		c->db ? sqlite3_errmsg(c->db) : sqlite3_errstr(rc), -r, advice(rc));
 	return r;
 }
@@ -183,6 +183,16 @@ int conn_stmt(struct sqlite_conn *c, enum sql_id id, sqlite3_stmt **ret)
 	}
 	*ret = c->stmt[id];
 	return 0;
+}
+
+int conn_prepare(struct sqlite_conn *c, enum sql_id from, enum sql_id to)
+{
+	sqlite3_stmt *st;
+	int r = 0;
+
+	for (int id = (int)from; r == 0 && id < (int)to; id++)
+		r = conn_stmt(c, (enum sql_id)id, &st);
+	return r;
 }
 
 void conn_done(sqlite3_stmt **st)

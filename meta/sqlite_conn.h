@@ -21,7 +21,7 @@ struct sqlite_conn {
 	uint64_t random;    /* state of the generator of job tokens; 0: not seeded */
 	int64_t busy_since; /* of the busy handler */
 	bool opening;	    /* corrupt is -EUCLEAN and busy -EBUSY now; later -EIO, -ETIMEDOUT */
-	sqlite3_stmt *stmt[SQL_N]; /* prepared at their first use */
+	sqlite3_stmt *stmt[SQL_N]; /* prepared at their first use, or by conn_prepare() */
 };
 
 enum conn_flags {
@@ -41,6 +41,8 @@ void conn_close(struct sqlite_conn *c);
 /* The statement, ready to be bound. Let it go with conn_done(): until then it may hold a read transaction. */
 int conn_stmt(struct sqlite_conn *c, enum sql_id id, sqlite3_stmt **ret) MFS_NODISCARD;
 void conn_done(sqlite3_stmt **st);
+/* Prepare [from, to) now: the first call of each would take some 50 us more. */
+int conn_prepare(struct sqlite_conn *c, enum sql_id from, enum sql_id to) MFS_NODISCARD;
 #define CONN_STMT(name) MFS_CLEANUP(conn_done) sqlite3_stmt *name = NULL
 
 /* 1: a row; 0: done; -EEXIST: a unique index refused; else -errno, logged. */

@@ -83,6 +83,8 @@ static int reader_get(struct sqlite_engine *s, struct op_ctx *op, struct sqlite_
 	}
 	if (!c->db) {
 		r = conn_open(c, s->path, s->reader_vfs, s->reader_flags, s->reader_cache);
+		if (r == 0)
+			r = conn_prepare(c, SQL_GET, SQL_LIST + 1);
 		if (r == -EUCLEAN || r == -EBUSY)
 			r = -EIO; /* what is wrong with it now is not for the opener of the engine */
 	}
@@ -612,6 +614,8 @@ static int open_writing(struct sqlite_engine *s, const struct sqlite_options *op
 		r = conn_exec_text(&s->writer, "PRAGMA journal_mode=WAL");
 	if (r == 0)
 		r = conn_query_i64(&s->writer, "SELECT count(*) FROM sqlite_schema", &tables);
+	if (r == 0)
+		r = conn_prepare(&s->writer, 0, SQL_N);
 	if (r == 0)
 		r = wal_start(&s->wal, s->path, opt->nosync, cache / 8, &s->write_lock, &s->writer);
 	s->writer.opening = false;

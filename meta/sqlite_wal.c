@@ -67,6 +67,12 @@ static int checkpoint_by_writer(struct sqlite_wal *w, int mode, int *ret_log, in
 	return rc;
 }
 
+static int log_length(struct sqlite_wal *w)
+{
+	MFS_GUARD(&w->lock);
+	return w->frames;
+}
+
 /*
  * PASSIVE copies what it can beside readers and the writer, and does not make them wait. If it got to the end, the
  * next commit starts the log again. A writer without pause is always ahead of it: when the log has grown long, the
@@ -77,7 +83,8 @@ static void checkpoint(struct sqlite_wal *w)
 	int log = 0, done = 0;
 	int rc = sqlite3_wal_checkpoint_v2(w->conn.db, NULL, SQLITE_CHECKPOINT_PASSIVE, &log, &done);
 
-	if (rc == SQLITE_OK && log > done && log > (w->nosync ? CHECKPOINT_FRAMES : RESTART_FRAMES)) {
+	/* log is how long it was when SQLite looked; frames is how long it is. */
+	if (rc == SQLITE_OK && log > (w->nosync ? CHECKPOINT_FRAMES / 2 : RESTART_FRAMES) && log_length(w) > done) {
 		MFS_GUARD(w->write_lock);
 		rc = checkpoint_by_writer(w, SQLITE_CHECKPOINT_PASSIVE, &log, &done);
 	}
@@ -87,8 +94,8 @@ static void checkpoint(struct sqlite_wal *w)
 			sqlite3_errstr(rc));
 	{
 		MFS_GUARD(&w->lock);
-		/* What was copied is not copied again: wait for as much more. A restart lowers it (on_commit). */
-		w->trigger = log + CHECKPOINT_FRAMES;
+		/* What was copied is not copied again: wait for as much more; unless it has been started again. */
+		w->trigger = (w->frames < log ? 0 : log) + CHECKPOINT_FRAMES;
 	}
 }
 

@@ -5,10 +5,13 @@
 #include "meta/sqlite_write.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <string.h>
 
+#include "common/log.h"
 #include "meta/sqlite_row.h"
 
+#define DEPTH_MAX 100000 /* directories above one another; more is a cycle in a damaged index */
 #define EDIT_OF_ATTR                                                                                            \
 	((uint32_t)(EDIT_MODE | EDIT_UID | EDIT_GID | EDIT_SIZE | EDIT_ATIME | EDIT_MTIME | EDIT_CTIME |        \
 		    EDIT_SHARED | EDIT_BTIME | EDIT_BUMP_DATA | EDIT_BUMP_LAY | EDIT_NO_BUMP_VER))
@@ -334,9 +337,14 @@ static int touch_one(struct sqlite_conn *c, const struct touch *t)
 static int check_not_below(struct sqlite_conn *c, mfs_ino_t dir, mfs_ino_t target)
 {
 	int64_t v = 0;
-	int r;
+	int r, depth = 0;
 
 	for (mfs_ino_t at = target; dir; at = (mfs_ino_t)v) {
+		if (++depth > DEPTH_MAX) {
+			mfs_log(MFS_LOG_META, MFS_LOG_ERR, c->op, "index=%s ino=%" PRIu64 " lies below itself; run massfs fsck",
+				c->path, target);
+			return -EIO;
+		}
 		if (at == dir)
 			return -EINVAL;
 		if (at == MFS_ROOT_INO)

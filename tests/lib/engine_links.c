@@ -474,6 +474,56 @@ static void test_guard__not_below(void **state)
 	assert_int_equal(test_find(f->two, MFS_ROOT_INO, "moved"), a);
 }
 
+static void test_guard__not_below_of_both_in_an_exchange(void **state)
+{
+	struct engine_fixture *f = *state;
+	mfs_ino_t a = test_make(f->e, MFS_ROOT_INO, "a", DIR), b = test_make(f->e, MFS_ROOT_INO, "b", DIR);
+	mfs_ino_t in = test_make(f->e, b, "in", DIR);
+	struct node aside = NODE_INIT, to_a = NODE_INIT, to_b = NODE_INIT;
+	struct change c = { .not_below_dir = in, .not_below_target = MFS_ROOT_INO, .not_below_dir2 = b };
+
+	/* b and b/in: b would come to lie below itself. */
+	aside.parent = to_b.parent = MFS_ROOT_INO;
+	aside.name = test_name("aside");
+	to_b.name = test_name("b");
+	to_a.parent = c.not_below_target2 = b;
+	to_a.name = test_name("in");
+	change_write(&c, WRITE_RENAME, b)->node = &aside;
+	change_write(&c, WRITE_RENAME, in)->node = &to_b;
+	change_write(&c, WRITE_RENAME, b)->node = &to_a;
+	assert_int_equal(engine_apply(f->e, NULL, &c), -EINVAL);
+	assert_int_equal(test_find(f->e, MFS_ROOT_INO, "b"), b);
+	/* a and b/in: both may. */
+	c = (struct change){ .not_below_dir = in, .not_below_target = MFS_ROOT_INO };
+	c.not_below_dir2 = a;
+	c.not_below_target2 = b;
+	to_b.name = test_name("a");
+	change_write(&c, WRITE_RENAME, a)->node = &aside;
+	change_write(&c, WRITE_RENAME, in)->node = &to_b;
+	change_write(&c, WRITE_RENAME, a)->node = &to_a;
+	TEST_OK(engine_apply(f->e, NULL, &c));
+	assert_int_equal(test_find(f->two, MFS_ROOT_INO, "a"), in);
+	assert_int_equal(test_find(f->two, b, "in"), a);
+}
+
+static void test_touch__counts_subdirectories(void **state)
+{
+	struct engine_fixture *f = *state;
+	mfs_ino_t d = test_make(f->e, MFS_ROOT_INO, "d", DIR);
+	struct change c = { 0 };
+	struct touch *t = change_touch(&c, d, 1, 1, 0);
+
+	t->subdir_delta = 2;
+	TEST_OK(engine_apply(f->e, NULL, &c));
+	/* Exact, or not kept at all (rule M3). */
+	if (test_attr(f->two, d).nlink == 1)
+		return;
+	assert_int_equal(test_attr(f->two, d).nlink, 3);
+	t->subdir_delta = -5;
+	TEST_OK(engine_apply(f->e, NULL, &c));
+	assert_int_equal(test_attr(f->two, d).nlink, 1);
+}
+
 static void test_apply__refuses_a_malformed_change(void **state)
 {
 	struct engine_fixture *f = *state;
@@ -511,6 +561,8 @@ const struct engine_test engine_tests_links[] = {
 	ENGINE_TEST(test_touch__minds_absent_and_dying_directories),
 	ENGINE_TEST(test_guard__no_child),
 	ENGINE_TEST(test_guard__not_below),
+	ENGINE_TEST(test_guard__not_below_of_both_in_an_exchange),
+	ENGINE_TEST(test_touch__counts_subdirectories),
 	ENGINE_TEST(test_apply__refuses_a_malformed_change),
 	ENGINE_TESTS_END,
 };
