@@ -312,21 +312,6 @@ static void drain(struct massfs *fs)
 			strerror(-r));
 }
 
-/* Handles whose RELEASE did not come. */
-static void drop_handles(struct inode *i, void *arg)
-{
-	struct content *c;
-
-	(void)arg;
-	{
-		MFS_GUARD(&i->lock);
-
-		c = MFS_TAKE(i->content);
-		i->n_open = i->n_open_write = 0;
-	}
-	content_free(c);
-}
-
 static void stop(struct mount *m)
 {
 	struct massfs *fs = &m->fs;
@@ -343,8 +328,8 @@ static void stop(struct mount *m)
 	collector_stop(fs->collector);
 	reconciler_stop(fs->reconciler);
 	fs->reconciler = NULL; /* only now: its own thread queues jobs and wakes it */
-	if (fs->inodes)
-		inode_table_walk(fs->inodes, drop_handles, NULL);
+	if (fs->session)
+		session_drop_handles(fs->session);
 	atimes_stop(fs->atimes);
 	session_free(fs->session);
 	if (fs->uploaders) {

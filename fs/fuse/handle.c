@@ -11,13 +11,19 @@
 #include "fs/fuse/ops.h"
 #include "fs/fuse/session.h"
 
+static void close_opened(struct request *rq, struct opened *o)
+{
+	handle_close(rq, mfs_container_of(o, struct handle, opened));
+}
+
 int handle_new(struct request *rq, struct inode *i, int flags, struct handle **ret)
 {
 	struct handle *h = calloc(1, sizeof(*h));
 
-	(void)rq;
 	if (!h)
 		return -ENOMEM;
+	h->opened.close = close_opened;
+	opened_add(rq->fs, &h->opened);
 	h->inode = inode_ref(i);
 	h->writes = (flags & O_ACCMODE) != O_RDONLY;
 	MFS_GUARD(&i->lock);
@@ -140,6 +146,7 @@ void handle_close(struct request *rq, struct handle *h)
 	struct content *c = NULL;
 	bool trashed = false;
 
+	opened_remove(rq->fs, &h->opened);
 	if (h->counted)
 		flush_at_release(rq, h, content_of(i));
 	{

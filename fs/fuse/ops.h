@@ -63,8 +63,17 @@ void request_dir_changed(struct request *rq, fuse_ino_t dir);
 /* The file lost a name; attr is what it is now. */
 void request_unlinked(struct request *rq, struct mfs_attr *attr);
 
+/* What the kernel will RELEASE, but when a mount is ended by force: then session_drop_handles() does. */
+struct opened {
+	struct opened *next, **prevp; /* the session's list */
+	void (*close)(struct request *rq, struct opened *o);
+};
+void opened_add(struct massfs *fs, struct opened *o);
+void opened_remove(struct massfs *fs, struct opened *o);
+
 /* Open regular file. */
 struct handle {
+	struct opened opened;
 	struct inode *inode; /* a ref */
 	bool writes;	     /* opened for writing */
 	bool counted;	     /* content knows of this writer; inode.lock */

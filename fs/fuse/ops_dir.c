@@ -24,6 +24,7 @@ struct page {
 };
 
 struct dir_handle {
+	struct opened opened;
 	struct inode *inode; /* a ref */
 	mfs_ino_t parent;    /* for ".."; 0: not known yet */
 	struct mfs_mutex lock;
@@ -37,6 +38,7 @@ static struct dir_handle *dir_of(const struct fuse_file_info *fi)
 
 static void dir_close(struct request *rq, struct dir_handle *d)
 {
+	opened_remove(rq->fs, &d->opened);
 	{
 		MFS_GUARD(&d->inode->lock);
 
@@ -46,6 +48,11 @@ static void dir_close(struct request *rq, struct dir_handle *d)
 	node_list_release(&d->page.list);
 	pthread_mutex_destroy(&d->lock.m);
 	free(d);
+}
+
+static void close_opened(struct request *rq, struct opened *o)
+{
+	dir_close(rq, mfs_container_of(o, struct dir_handle, opened));
 }
 
 void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
@@ -69,6 +76,8 @@ void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 
 		d->inode->n_open++;
 	}
+	d->opened.close = close_opened;
+	opened_add(rq.fs, &d->opened);
 	fi->fh = (uintptr_t)d;
 	/* The kernel keeps the listing until a name changes (all do through it, or notify_inode() says so). One that moves
 	 * the access time must be seen here, as in open_file(). */

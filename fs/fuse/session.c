@@ -32,6 +32,7 @@ struct session {
 	pthread_cond_t changed;
 	bool inited, ended, exiting;
 	pthread_t main_thread; /* valid while the loop runs */
+	struct opened *opened;
 };
 
 static void op_init(void *arg, struct fuse_conn_info *conn)
@@ -239,6 +240,43 @@ void session_unmount(struct session *s)
 	if (s->fs->dev)
 		abort_connection(s->fs->dev);
 	s->mounted = false;
+}
+
+void opened_add(struct massfs *fs, struct opened *o)
+{
+	struct session *s = fs->session;
+	MFS_GUARD(&s->lock);
+
+	o->next = s->opened;
+	o->prevp = &s->opened;
+	if (o->next)
+		o->next->prevp = &o->next;
+	s->opened = o;
+}
+
+void opened_remove(struct massfs *fs, struct opened *o)
+{
+	MFS_GUARD(&fs->session->lock);
+
+	*o->prevp = o->next;
+	if (o->next)
+		o->next->prevp = o->prevp;
+}
+
+void session_drop_handles(struct session *s)
+{
+	struct request rq = { .fs = s->fs }; /* of nobody: only close functions see it */
+	struct opened *o;
+
+	do {
+		{
+			MFS_GUARD(&s->lock);
+
+			o = s->opened;
+		}
+		if (o)
+			o->close(&rq, o);
+	} while (o);
 }
 
 static void on_wake(int sig)

@@ -25,6 +25,9 @@ int session_loop(struct session *s) MFS_NODISCARD;
 /* Any thread: the loop ends after the requests in hand. */
 void session_exit(struct session *s);
 
+/* After the unmount: close what the kernel did not, while the volume is still open. */
+void session_drop_handles(struct session *s);
+
 /* Wait until the kernel's INIT was answered (true) or the loop has ended (false). */
 bool session_wait_init(struct session *s);
 /* Wait until the loop has ended, at most timeout_ms: true. */
