@@ -372,7 +372,9 @@ class Suite:
         self._leave(0)
 
     def repro(self):
-        args = [a for a in sys.argv[1:] if not a.startswith("--seed")]
+        given = sys.argv[1:]
+        args = [a for n, a in enumerate(given)
+                if not a.startswith("--seed") and (n == 0 or given[n - 1] != "--seed")]
         if "--build" not in " ".join(args):
             args += ["--build", self.build]
         if "--share" not in " ".join(args):
