@@ -58,7 +58,8 @@ def programs(build, labels, rounds, share):
         command = entry["command"]
         if build == "tsan":
             command = ["setarch", "-R", *command]  # gcc's TSan needs a fixed address space layout
-        env = {"MASSFS_SHARE": share, "MASSFS_ROUNDS": str(rounds),
+        env = {"MASSFS_SHARE": share, "MASSFS_RACE_ROUNDS": str(rounds),
+               **({"MASSFS_LONG": "1"} if share == "long" else {}),
                "ASAN_OPTIONS": "detect_leaks=1:strict_string_checks=1",
                "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1",
                "LSAN_OPTIONS": f"suppressions={ROOT}/tests/lib/lsan.supp:print_suppressions=0",
