@@ -14,6 +14,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/str.h"
+#include "common/workers.h"
 #include "fs/reconcile_internal.h"
 
 #define TRIES_MAX      16
@@ -440,6 +441,17 @@ static int key_once(struct reconcile_ctx *rc, const char *key)
 		r = hide(rc, key);
 		if (r < 0)
 			return r;
+		/* Another job may have shown a file here since we looked. */
+		r = reconcile_file_at(rc, key, &n);
+		if (r < 0)
+			return r;
+		if (r == 1) {
+			bool came = strcmp(n.ref.key, key) == 0;
+
+			node_release(&n);
+			if (came)
+				return 0;
+		}
 	}
 	return key_gate_unmoved(&rc->v->gate, key, mark);
 }
@@ -476,34 +488,73 @@ struct level {
 	uint64_t after;
 };
 
-/* The entries of one page: files are settled, directories pushed. */
-static int dir_page(struct reconcile_ctx *rc, const struct node_list *l, struct level **stack, size_t *n, size_t *cap)
+struct file_item {
+	struct reconcile_ctx rc;
+	mfs_ino_t ino;
+	int r;
+};
+
+static void settle_item(void *arg)
+{
+	struct file_item *x = arg;
+
+	x->r = settle(&x->rc, x->ino);
+}
+
+/* The regular files of a page, several at once. One that cannot be moved now must not hold up, or repeat, the walk. */
+static int settle_files(struct reconcile_ctx *rc, struct file_item *v, size_t n)
 {
 	int r = 0;
 
+	for (size_t i = 0; i < n; i++)
+		if (!rc->files || workers_submit(rc->files, settle_item, &v[i]) < 0)
+			settle_item(&v[i]);
+	if (rc->files)
+		workers_drain(rc->files);
+	for (size_t i = 0; i < n && r == 0; i++) {
+		if (v[i].r == -ECANCELED || v[i].r == -ENOMEM)
+			r = v[i].r;
+		else if (v[i].r < 0)
+			r = queue_file(&v[i].rc, v[i].ino);
+	}
+	return r;
+}
+
+static int push(struct level **stack, size_t *n, size_t *cap, mfs_ino_t dir)
+{
+	if (*n == *cap) {
+		size_t more = *cap * 2;
+		struct level *p = realloc(*stack, more * sizeof(**stack));
+
+		if (!p)
+			return -ENOMEM;
+		*stack = p;
+		*cap = more;
+	}
+	(*stack)[(*n)++] = (struct level){ .dir = dir };
+	return 0;
+}
+
+/* The entries of one page: files are settled, directories pushed. */
+static int dir_page(struct reconcile_ctx *rc, const struct node_list *l, struct level **stack, size_t *n, size_t *cap)
+{
+	MFS_AUTOFREE struct file_item *files = calloc(l->n, sizeof(*files));
+	size_t n_files = 0;
+	int r = 0;
+
+	if (!files)
+		return -ENOMEM;
 	for (size_t i = 0; i < l->n && r == 0; i++) {
 		const struct mfs_attr *a = &l->v[i].attr;
 
-		if (attr_is_dir(a)) {
-			if (*n == *cap) {
-				size_t more = *cap ? *cap * 2 : 16;
-				struct level *p = realloc(*stack, more * sizeof(**stack));
-
-				if (!p)
-					return -ENOMEM;
-				*stack = p;
-				*cap = more;
-			}
-			(*stack)[(*n)++] = (struct level){ .dir = a->ino };
-		} else if (attr_is_reg(a)) {
-			rc->again_at = 0;
-			r = settle(rc, a->ino);
-			/* One file that cannot be moved now must not hold up, or repeat, the walk. */
-			if (r < 0 && r != -ECANCELED && r != -ENOMEM)
-				r = queue_file(rc, a->ino);
-		}
+		if (attr_is_dir(a))
+			r = push(stack, n, cap, a->ino);
+		else if (attr_is_reg(a))
+			files[n_files++] = (struct file_item){ .rc = *rc, .ino = a->ino };
 	}
-	return r;
+	for (size_t i = 0; i < n_files; i++)
+		files[i].rc.again_at = 0;
+	return r < 0 ? r : settle_files(rc, files, n_files);
 }
 
 static int do_dir(struct reconcile_ctx *rc, mfs_ino_t dir)
@@ -540,7 +591,6 @@ int reconcile_job(struct reconcile_ctx *rc, const struct job_record *job)
 	int r = 0;
 
 	rc->again_at = 0;
-	key_gate_lease(&rc->v->gate);
 	switch (job->kind) {
 	case JOB_KEY:
 		r = do_key(rc, job->key);
@@ -555,7 +605,6 @@ int reconcile_job(struct reconcile_ctx *rc, const struct job_record *job)
 		r = reconcile_view(rc, job->ino);
 		break;
 	}
-	key_gate_release(&rc->v->gate);
 	return r;
 }
 
@@ -591,8 +640,15 @@ int reconcile_state(struct volume *v, struct op_ctx *op, const struct node *n, e
 static int one(struct volume *v, struct op_ctx *op, const struct job_record *job)
 {
 	struct reconcile_ctx rc = { .v = v, .op = op, .force = true };
+	int r = job->kind == JOB_DIR ? workers_new("reconcile-file", RECONCILE_THREADS, PAGE, &rc.files) : 0;
 
-	return reconcile_job(&rc, job);
+	if (r < 0)
+		return r;
+	key_gate_lease(&v->gate);
+	r = reconcile_job(&rc, job);
+	key_gate_release(&v->gate);
+	workers_free(rc.files);
+	return r;
 }
 
 int reconcile_key(struct volume *v, struct op_ctx *op, const char *key)

@@ -7,9 +7,12 @@
 
 #define RECONCILE_TEMPORARY_NS (30 * INT64_C(1000000000)) /* how long a temporary name may keep the final name's key */
 
+#define RECONCILE_THREADS 16 /* they wait for the disk, mostly, and the more of them wait for one flush the better */
+
 struct reconcile_ctx {
 	struct volume *v;
 	struct op_ctx *op;
+	struct workers *files; /* for the files of a directory; NULL: one after the other */
 	bool force;	   /* whatever is due later is done now (drain, settle --wait) */
 	int64_t again_at;  /* out, with -EAGAIN: look again at this wall time, no failure; 0: by the usual backoff */
 };
@@ -19,7 +22,10 @@ int reconcile_file_at(struct reconcile_ctx *rc, const char *key, struct node *re
 /* After a crash: keys whose top was made by that session and is not what the index names are queued. */
 int reconcile_view(struct reconcile_ctx *rc, uint64_t session) MFS_NODISCARD;
 
-/* One job, under the volume's lease. */
+/*
+ * One job. The caller has the volume's lease. Several jobs at once are allowed, also about one key or file: whoever
+ * changes what a key shows looks again before it calls its job done, and until then the job is in the queue.
+ */
 int reconcile_job(struct reconcile_ctx *rc, const struct job_record *job) MFS_NODISCARD;
 
 #endif

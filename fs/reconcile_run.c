@@ -16,9 +16,11 @@
 
 #include "common/clock.h"
 #include "common/log.h"
+#include "common/workers.h"
 #include "fs/reconcile_internal.h"
 
 #define PAGE	       256
+#define CHUNK	       64 /* jobs worked at once */
 #define BLOCKED_MAX    1024
 #define PASSES_MAX     64
 #define FAILED_IN_A_ROW 32
@@ -27,7 +29,8 @@
 #define NICE	       10
 
 struct run {
-	struct reconcile_ctx rc;
+	struct reconcile_ctx rc; /* again_at is of no use here: each job has a copy */
+	struct workers *jobs;	 /* made when there is more than one job */
 	bool all; /* whatever its due time */
 	int64_t due_before;
 	struct job_list blocked; /* of this pass: not possible yet, still queued */
@@ -140,34 +143,86 @@ static int keep(struct job_list *l, const struct job_record *j)
 	return r;
 }
 
-static int work_one(struct run *run, const struct job_record *j)
+struct job_item {
+	struct reconcile_ctx rc;
+	const struct job_record *job;
+	int r;
+};
+
+static void work_item(void *arg)
 {
-	int r = reconcile_job(&run->rc, j);
+	struct job_item *x = arg;
+
+	x->r = atomic_load(&x->rc.op->cancelled) ? -ECANCELED : reconcile_job(&x->rc, x->job);
+}
+
+/* What came of a job. */
+static int settle_account(struct run *run, const struct job_item *x)
+{
+	int r = x->r;
 
 	if (r == -ECANCELED && atomic_load(&run->rc.op->cancelled))
 		return r;
 	if (r == 0) {
 		run->n_done++;
 		run->failed_in_a_row = 0;
-		return keep(&run->done, j);
+		return keep(&run->done, x->job);
 	}
 	if (r == -EAGAIN) {
-		if (run->rc.again_at == 0 && run->blocked.n < BLOCKED_MAX)
-			return keep(&run->blocked, j);
-		return put_off(run, j, run->rc.again_at, r);
+		if (x->rc.again_at == 0 && run->blocked.n < BLOCKED_MAX)
+			return keep(&run->blocked, x->job);
+		return put_off(run, x->job, x->rc.again_at, r);
 	}
 	run->err = r;
 	run->failed_in_a_row++;
-	r = put_off(run, j, 0, r);
+	r = put_off(run, x->job, 0, r);
 	/* The store or the index is down: what is queued waits; no use in asking for each. */
 	return r < 0 ? r : run->failed_in_a_row >= FAILED_IN_A_ROW ? run->err : 0;
+}
+
+static int need_workers(struct run *run)
+{
+	int r = 0;
+
+	if (!run->jobs)
+		r = workers_new("reconcile", RECONCILE_THREADS, CHUNK, &run->jobs);
+	if (r == 0 && !run->rc.files)
+		r = workers_new("reconcile-file", RECONCILE_THREADS, CHUNK, &run->rc.files);
+	return r;
+}
+
+/* Some jobs at once. What was done is deleted in few changes. */
+static int chunk(struct run *run, struct job_item *v, size_t n)
+{
+	int r = 0, err;
+
+	if (n == 1 && v[0].job->kind != JOB_DIR) {
+		v[0].rc = run->rc;
+		work_item(&v[0]);
+	} else {
+		r = need_workers(run);
+		if (r < 0)
+			return r;
+		for (size_t i = 0; i < n; i++) {
+			v[i].rc = run->rc;
+			if (workers_submit(run->jobs, work_item, &v[i]) < 0)
+				work_item(&v[i]);
+		}
+		workers_drain(run->jobs);
+	}
+	for (size_t i = 0; i < n && r == 0; i++)
+		r = settle_account(run, &v[i]);
+	err = delete_done(run);
+	return r < 0 ? r : err;
 }
 
 /* All that is due and was not tried in this pass. *ret_n: how many were tried. */
 static int page(struct run *run, size_t *ret_n)
 {
 	struct job_list l = { 0 };
+	struct job_item items[CHUNK];
 	int64_t bound = run->all ? INT64_MAX : MFS_MIN(run->due_before, mfs_now_ns());
+	size_t n = 0;
 	int r = engine_jobs(run->rc.v->engine, run->rc.op, bound, PAGE + run->n_put_off + run->blocked.n, &l);
 
 	*ret_n = 0;
@@ -176,28 +231,25 @@ static int page(struct run *run, size_t *ret_n)
 	if (r == 0 && l.n)
 		r = engine_sync(run->rc.v->engine, run->rc.op);
 	for (size_t i = 0; i < l.n && r == 0; i++) {
-		if (atomic_load(&run->rc.op->cancelled))
-			r = -ECANCELED;
-		else if (!is_put_off(run, &l.v[i])) {
-			r = work_one(run, &l.v[i]);
+		if (!is_put_off(run, &l.v[i])) {
+			items[n++] = (struct job_item){ .job = &l.v[i] };
 			++*ret_n;
 		}
-		if (run->done.n >= CHANGE_MAX_WRITES && r == 0)
-			r = delete_done(run);
-	}
-	if (run->done.n) {
-		int err = delete_done(run);
-
-		r = r < 0 ? r : err;
+		if (n == CHUNK || (n && i + 1 == l.n)) {
+			r = chunk(run, items, n);
+			n = 0;
+		}
 	}
 	job_list_release(&l);
-	if (run->report && *ret_n) {
-		uint64_t left = 0;
-
-		if (engine_jobs_count(run->rc.v->engine, run->rc.op, &left) == 0)
-			run->report(run->arg, run->n_done, left);
-	}
 	return r;
+}
+
+static void tell(struct run *run)
+{
+	uint64_t left = 0;
+
+	if (run->report && engine_jobs_count(run->rc.v->engine, run->rc.op, &left) == 0)
+		run->report(run->arg, run->n_done, left);
 }
 
 static int pass(struct run *run, bool *ret_again)
@@ -209,7 +261,11 @@ static int pass(struct run *run, bool *ret_again)
 	job_list_release(&run->blocked);
 	run->blocked = (struct job_list){ 0 };
 	do {
+		/* From the reading of jobs to their deletion: nobody else has them in hand. */
+		key_gate_lease(&run->rc.v->gate);
 		r = page(run, &n);
+		key_gate_release(&run->rc.v->gate);
+		tell(run);
 	} while (r == 0 && n);
 	*ret_again = run->blocked.n && run->n_done > before;
 	return r;
@@ -227,6 +283,8 @@ static int work(struct run *run, uint64_t *ret_left)
 	err = ret_left ? engine_jobs_count(run->rc.v->engine, run->rc.op, ret_left) : 0;
 	job_list_release(&run->blocked);
 	free(run->put_off);
+	workers_free(run->jobs);
+	workers_free(run->rc.files);
 	return r < 0 ? r : err;
 }
 

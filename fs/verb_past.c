@@ -1,9 +1,9 @@
 /*
  * versions: what was at a path, newest first. restore: bring one of them back, as a new version of what is there now.
  *
- * A version is called by the time its content was last modified, 20261121T091500Z; where two share that second, with
- * its data counter behind it (20261121T091500Z-7), and its inode if need be (20261121T091500Z-7.1042). restore takes
- * the long forms of every version, and the bare data counter.
+ * A version is called by the time its content was last modified, 20261121T091500Z; where two share that second (what
+ * is there now counts too: it will be a version), with its data counter behind it (20261121T091500Z-7), and its inode
+ * if need be (20261121T091500Z-7.1042). restore takes the long forms of every version, and the bare data counter.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -38,11 +38,16 @@ static void version_name(const struct past *p, enum name_form form, char *buf, s
 		snprintf(buf, size, "%s-%" PRIu64 ".%" PRIu64, time, p->data, p->ino);
 }
 
-static bool is_unique(const struct past_list *l, size_t which, enum name_form form)
+static bool is_unique(const struct past_list *l, const struct past *now, size_t which, enum name_form form)
 {
 	char mine[NAME_BYTES], other[NAME_BYTES];
 
 	version_name(&l->v[which], form, mine, sizeof(mine));
+	if (now) {
+		version_name(now, form, other, sizeof(other));
+		if (strcmp(mine, other) == 0)
+			return false;
+	}
 	for (size_t i = 0; i < l->n; i++) {
 		version_name(&l->v[i], form, other, sizeof(other));
 		if (i != which && strcmp(mine, other) == 0)
@@ -52,25 +57,32 @@ static bool is_unique(const struct past_list *l, size_t which, enum name_form fo
 }
 
 /* The shortest that names it alone. (A version and a removal of one inode may share all: the newer is meant.) */
-static void unique_name(const struct past_list *l, size_t which, char *buf, size_t size)
+static void unique_name(const struct past_list *l, const struct past *now, size_t which, char *buf, size_t size)
 {
 	enum name_form form = BY_TIME;
 
-	while (form < BY_INO && !is_unique(l, which, form))
+	while (form < BY_INO && !is_unique(l, now, which, form))
 		form++;
 	version_name(&l->v[which], form, buf, size);
 }
 
-static const struct past *find_version(const struct past_list *l, const char *name)
+/* *ret_several: the name is that of more than one; NULL is returned then. */
+static const struct past *find_version(const struct past_list *l, const char *name, bool *ret_several)
 {
+	const struct past *found = NULL;
 	char buf[NAME_BYTES];
 	uint64_t data;
 
+	*ret_several = false;
 	for (size_t i = 0; i < l->n; i++) {
-		unique_name(l, i, buf, sizeof(buf));
-		if (strcmp(buf, name) == 0)
-			return &l->v[i];
+		version_name(&l->v[i], BY_TIME, buf, sizeof(buf));
+		if (strcmp(buf, name) != 0)
+			continue;
+		*ret_several = found;
+		found = &l->v[i];
 	}
+	if (found)
+		return *ret_several ? NULL : found;
 	for (enum name_form form = BY_DATA; form < N_FORMS; form++) {
 		for (size_t i = 0; i < l->n; i++) {
 			version_name(&l->v[i], form, buf, sizeof(buf));
@@ -130,7 +142,22 @@ static struct past of_node(const struct node *n)
 			      .mtime = n->attr.mtime, .mode = n->attr.mode, .uid = n->attr.uid, .gid = n->attr.gid };
 }
 
-static void print_list(struct verb_call *call, const struct past_list *l, const struct node *now, bool json)
+/* What is there now is no version yet: it is shown by the name that it will have. */
+static void now_name(const struct past_list *l, const struct past *now, char *buf, size_t size)
+{
+	char other[NAME_BYTES];
+
+	version_name(now, BY_TIME, buf, size);
+	for (size_t i = 0; i < l->n; i++) {
+		version_name(&l->v[i], BY_TIME, other, sizeof(other));
+		if (strcmp(buf, other) == 0) {
+			version_name(now, BY_DATA, buf, size);
+			return;
+		}
+	}
+}
+
+static void print_list(struct verb_call *call, const struct past_list *l, const struct past *now, bool json)
 {
 	char name[NAME_BYTES];
 
@@ -139,13 +166,11 @@ static void print_list(struct verb_call *call, const struct past_list *l, const 
 	else
 		fprintf(call->out, "%-28s %10s  %-12s %-9s %s\n", "VERSION", "SIZE", "OWNER", "WHY", "KEPT UNTIL");
 	if (now) {
-		struct past p = of_node(now);
-
-		version_name(&p, BY_TIME, name, sizeof(name));
-		(json ? print_past_json : print_past)(call, &p, name, NULL);
+		now_name(l, now, name, sizeof(name));
+		(json ? print_past_json : print_past)(call, now, name, NULL);
 	}
 	for (size_t i = 0; i < l->n; i++) {
-		unique_name(l, i, name, sizeof(name));
+		unique_name(l, now, i, name, sizeof(name));
 		if (json && (i || now))
 			fputs(",\n ", call->out);
 		(json ? print_past_json : print_past)(call, &l->v[i], name, l->v[i].is_trash ? "removed" : "replaced");
@@ -175,6 +200,7 @@ int verb_versions(struct verb_call *call, const struct verb_args *args)
 	const char *as = verb_shown(call, args->operand, &shown);
 	struct past_list l = { 0 };
 	struct entry e = { 0 };
+	struct past now = { 0 };
 	bool is_there;
 	int r = verb_path(call, args->operand, &path);
 
@@ -185,10 +211,12 @@ int verb_versions(struct verb_call *call, const struct verb_args *args)
 	if (r < 0)
 		return verb_fail(call, "%s: %s", as, verb_strerror(r));
 	is_there = namespace_resolve(call->vol->ns, call->op, mfs_buf_str(&path), path.len, &e) == 0;
+	if (is_there)
+		now = of_node(&e.node);
 	if (!is_there && l.n == 0)
 		r = verb_fail(call, "%s: nothing is or was at this path", as);
 	else
-		print_list(call, &l, is_there && attr_is_reg(&e.node.attr) ? &e.node : NULL, args->flags & FLAG_JSON);
+		print_list(call, &l, is_there && attr_is_reg(&e.node.attr) ? &now : NULL, args->flags & FLAG_JSON);
 	if (is_there)
 		entry_release(&e);
 	past_list_release(&l);
@@ -413,9 +441,12 @@ static int print_version(struct restore *x)
 static int do_restore(struct restore *x, const struct past_list *l, const char *version, unsigned int flags)
 {
 	struct entry now;
+	bool several;
 	int r;
 
-	x->p = find_version(l, version);
+	x->p = find_version(l, version, &several);
+	if (several)
+		return verb_fail(x->call, "%s has several versions of %s; massfs versions tells them apart", x->as, version);
 	if (!x->p)
 		return verb_fail(x->call, "%s has no version %s; massfs versions lists them", x->as, version);
 	if ((x->p->mode & S_IFMT) && !S_ISREG(x->p->mode))

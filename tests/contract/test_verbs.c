@@ -30,6 +30,14 @@ static void chmod_path(struct world *w, const char *path, uint32_t mode, uint32_
 	assert_int_equal(namespace_setattr(w->v->ns, &w->op, world_ino(w, path), &sa, &attr), 0);
 }
 
+static void set_mtime(struct world *w, const char *path, int64_t ns)
+{
+	struct set_attr sa = { .mask = EDIT_MTIME, .mtime = ns };
+	struct mfs_attr attr;
+
+	assert_int_equal(namespace_setattr(w->v->ns, &w->op, world_ino(w, path), &sa, &attr), 0);
+}
+
 /* The nth version (0: the newest of the past) as `versions` names it. In a static buffer. */
 static const char *nth_version(struct world *w, const char *path, int nth)
 {
@@ -137,11 +145,17 @@ static void test_versions__newest_first_with_unique_names(void **state)
 	char first[64], second[64];
 
 	world_write(w, "a", "one");
+	set_mtime(w, "a", MFS_NSEC_PER_SEC);
 	world_write(w, "a", "two");
+	set_mtime(w, "a", MFS_NSEC_PER_SEC + 5);
 	world_write(w, "a", "three");
 	strcpy(first, nth_version(w, "a", 0));
 	strcpy(second, nth_version(w, "a", 1));
 	assert_string_not_equal(first, second);
+	/* Both of one second: the short name is nobody's. */
+	*strchr(first, '-') = '\0';
+	assert_int_equal(restore(w, 0, "a", first), 1);
+	assert_non_null(strstr(w->err, "several versions"));
 	assert_int_equal(restore(w, 0, "a", second), 0);
 	assert_content(w, "a", "one");
 	assert_ok(w, "versions", "--json", "a");
