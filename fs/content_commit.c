@@ -11,6 +11,7 @@
 
 #include "fs/content_internal.h"
 #include "fs/key_gate.h"
+#include "fs/reconcile.h"
 
 #define TRIES_MAX 32
 
@@ -333,6 +334,9 @@ static void gave_up(struct content *c, struct op_ctx *op, struct round *rd, int 
 
 		memcpy(ref.version, rd->info.version, sizeof(ref.version));
 		r = object_delete_version(c->env->vol->store, op, &ref);
+		/* The key shows nothing now, or still this: what the index has there belongs on it. */
+		if (r == 0)
+			r = reconcile_queue_key(c->env->vol, op, rd->key.data);
 		if (r < 0)
 			mfs_log(MFS_LOG_FS, MFS_LOG_WARN, op,
 				"inode %" PRIu64 ": the object of a failed commit stays (%s); massfs gc will find it", c->ino,
