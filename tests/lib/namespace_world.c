@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <ftw.h>
 #include <inttypes.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -73,22 +74,24 @@ static int open_mount(struct ns_world *w, unsigned int i, ns_wrap_fn wrap, void 
 		.hooks = { .arg = w, .is_open = is_open, .key_is_legal = key_is_legal, .jobs_queued = jobs_queued },
 	};
 	struct volume_record v = { .schema = MFS_SCHEMA, .uuid = "test", .created = 1 };
-	int r = 0;
+	int r;
 
+	/* One daemon only: it also has only one namespace, which remembers directories. */
 	if (i > 0 && w->kind->mounts < 2) {
 		w->e[i] = w->e[0];
-	} else {
-		r = w->kind->open(w, i, &w->e[i]);
-		if (r == 0)
-			w->e[i]->session = 100 + i;
-		if (r == 0 && i == 0)
-			r = engine_volume_put(w->e[0], &w->op, &v);
-		if (i == 0)
-			w->bare = w->e[0];
-		if (r == 0 && i == 0 && wrap) {
+		w->ns[i] = w->ns[0];
+		return 0;
+	}
+	r = w->kind->open(w, i, &w->e[i]);
+	if (r < 0)
+		return r;
+	w->e[i]->session = 100 + i;
+	if (i == 0) {
+		w->bare = w->e[0];
+		r = engine_volume_put(w->e[0], &w->op, &v);
+		if (r == 0 && wrap)
 			r = wrap(w->e[0], arg, &w->e[0]);
-			w->e[0]->session = 100;
-		}
+		w->e[0]->session = 100;
 	}
 	return r < 0 ? r : namespace_new(w->e[i], &opt, &w->ns[i]);
 }
@@ -110,6 +113,33 @@ int ns_world_new(const struct ns_kind *kind, ns_wrap_fn wrap, void *arg, struct 
 	return 0;
 }
 
+/* The ops that were paused; one kind at a time. */
+static const struct engine_ops *unpaused;
+
+static int paused_apply(struct engine *e, struct op_ctx *op, struct change *c)
+{
+	static _Thread_local unsigned int seed;
+	unsigned int pick;
+
+	if (!seed)
+		seed = (unsigned int)mfs_mono_ns() | 1;
+	pick = (unsigned int)rand_r(&seed) % 8;
+	if (pick < 2)
+		sched_yield();
+	else if (pick < 6)
+		usleep(pick * 20);
+	return unpaused->apply(e, op, c);
+}
+
+void ns_world_pause(struct ns_world *w)
+{
+	unpaused = w->e[0]->ops;
+	w->paused = *unpaused;
+	w->paused.apply = paused_apply;
+	for (unsigned int i = 0; i < NS_MOUNTS; i++)
+		w->e[i]->ops = &w->paused;
+}
+
 static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
 {
 	(void)st;
@@ -122,8 +152,9 @@ void ns_world_free(struct ns_world *w)
 {
 	if (!w)
 		return;
-	for (unsigned int i = 0; i < NS_MOUNTS; i++)
-		namespace_free(w->ns[i]);
+	if (w->ns[1] != w->ns[0])
+		namespace_free(w->ns[1]);
+	namespace_free(w->ns[0]);
 	if (w->e[1] != w->e[0])
 		engine_free(w->e[1]);
 	engine_free(w->e[0]);

@@ -43,12 +43,16 @@ struct ns_world {
 	_Atomic uint64_t open_ino; /* the is_open hook says yes to this one */
 	atomic_uint wakes;	   /* of the reconciler */
 	atomic_uint versions;	   /* for refs */
+	struct engine_ops paused;  /* by ns_world_pause() */
 };
 
 /* wrap (may be NULL): puts a layer over the first mount's engine. 0 or -errno; owned by the caller. */
 typedef int (*ns_wrap_fn)(struct engine *inner, void *arg, struct engine **ret);
 int ns_world_new(const struct ns_kind *kind, ns_wrap_fn wrap, void *arg, struct ns_world **ret) MFS_NODISCARD;
 void ns_world_free(struct ns_world *w);
+/* From now on each change is held up for a random moment before it is applied, so that what was read for it has time
+ * to change: without that, two threads on two processors seldom meet. */
+void ns_world_pause(struct ns_world *w);
 MFS_DEFINE_AUTO(ns_world, struct ns_world, ns_world_free);
 
 /*
