@@ -187,7 +187,8 @@ static int link_version(struct localdir *ld, struct op_ctx *op, int fd, const st
 	}
 }
 
-static int sync_copy(struct localdir *ld, struct op_ctx *op, int fd, const struct view_ticket *ticket,
+/* folder: in which the version that is shown has its name. */
+static int sync_copy(struct localdir *ld, struct op_ctx *op, int fd, uint8_t folder, const char *key,
 		     struct view_shown *shown)
 {
 	int r;
@@ -195,9 +196,9 @@ static int sync_copy(struct localdir *ld, struct op_ctx *op, int fd, const struc
 	if (ld->nosync)
 		return 0;
 	if (fsync(fd) < 0)
-		return localdir_error(ld, op, errno, "fsync", "copy to ", ticket->key);
-	r = localdir_sync_version_folder(ld, op, ticket->version.folder);
-	return r < 0 ? r : localdir_view_sync(ld, op, ticket->key, shown);
+		return localdir_error(ld, op, errno, "fsync", "copy to ", key);
+	r = localdir_sync_version_folder(ld, op, folder);
+	return r < 0 ? r : localdir_view_sync(ld, op, key, shown);
 }
 
 /*
@@ -258,7 +259,7 @@ static int copy_link(struct localdir *ld, struct op_ctx *op, int fd, struct stat
 		if (!r)
 			r = localdir_view_show(ld, op, &ticket, &ticket.version, st, &shown);
 		if (!r)
-			r = sync_copy(ld, op, fd, &ticket, &shown);
+			r = sync_copy(ld, op, fd, ticket.version.folder, key, &shown);
 		if (r < 0) {
 			localdir_view_take_back(ld, &ticket, &ticket.version, &shown);
 			if (unlink_version(ld, op, fd, path) < 0) {
@@ -309,7 +310,7 @@ static int show_again(struct localdir *ld, struct op_ctx *op, int fd, const stru
 	if (!r)
 		r = localdir_view_show(ld, op, &ticket, &v, st, &shown);
 	if (!r)
-		r = sync_copy(ld, op, fd, &ticket, &shown);
+		r = sync_copy(ld, op, fd, v.folder, key, &shown);
 	if (r < 0)
 		localdir_view_take_back(ld, &ticket, &v, &shown);
 	localdir_ticket_end(ld, &ticket);
