@@ -15,6 +15,7 @@
 struct gc_result {
 	uint64_t unnamed, unnamed_bytes;   /* objects that no commit named, of ended sessions */
 	uint64_t in_flight;		   /* the same, but of a live session: not garbage yet */
+	uint64_t waiting;		   /* dropped, but less than a minute ago */
 	uint64_t dropped, dropped_bytes;
 	uint64_t expired_versions, expired_trash;
 	uint64_t temp_files, temp_bytes;   /* unfinished uploads */

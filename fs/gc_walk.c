@@ -129,13 +129,15 @@ static int judge(struct walk *w, char *key, const struct object_info *info)
 {
 	int r;
 
-	if (is_dropped(w, info->version))
-		return 0; /* counted, and deleted, as dropped */
 	r = gc_is_named(w->v, w->op, info->ino, info->version);
 	if (r < 0)
 		return r;
 	if (r == 1) {
 		w->res->referenced++;
+		return 0;
+	}
+	if (is_dropped(w, info->version)) {
+		w->res->waiting++; /* what was due is counted, and deleted, already */
 		return 0;
 	}
 	if (is_live(w, info->session)) {
@@ -223,6 +225,9 @@ int gc_run(struct volume *v, struct op_ctx *op, const struct gc_options *opt, st
 		r = object_list_versions(v->store, op, NULL, seen, w);
 	if (r == 0)
 		r = judge_batch(w);
+	/* Looking only, those that are due are still there and were counted once. */
+	if (!opt->delete_it)
+		ret->waiting -= MFS_MIN(ret->waiting, ret->dropped);
 	clear_batch(w);
 	session_list_release(&w->sessions);
 	job_list_release(&w->jobs);

@@ -16,8 +16,8 @@
 #include "fs/reconcile.h"
 #include "fs/verbs_internal.h"
 
-#define WAIT_NS	      (100 * INT64_C(1000000))
-#define IDLE_RUNS_MAX 50 /* of settle --wait, without one job done */
+#define WAIT_NS	      (500 * INT64_C(1000000))
+#define IDLE_RUNS_MAX 10 /* of settle --wait, without one job done */
 
 /* False: the caller went away. */
 static bool wait_a_while(struct verb_call *call)
@@ -54,6 +54,7 @@ static void gc_print_json(FILE *f, const struct gc_result *g, bool deleted)
 	json_number(f, &first, "in_flight", g->in_flight);
 	json_number(f, &first, "unnamed", g->unnamed);
 	json_number(f, &first, "unnamed_bytes", g->unnamed_bytes);
+	json_number(f, &first, "waiting", g->waiting);
 	json_number(f, &first, "dropped", g->dropped);
 	json_number(f, &first, "dropped_bytes", g->dropped_bytes);
 	json_number(f, &first, "expired_versions", g->expired_versions);
@@ -73,6 +74,8 @@ static void gc_print(FILE *f, const struct gc_result *g, bool deleted)
 	char a[24], b[24], c[24];
 
 	fprintf(f, "objects:          %" PRIu64 ", %" PRIu64 " of them named by the index\n", g->objects, g->referenced);
+	if (g->waiting)
+		fprintf(f, "dropped just now: %" PRIu64 ", garbage in a minute\n", g->waiting);
 	if (g->in_flight)
 		fprintf(f, "not yet named:    %" PRIu64 ", of sessions that live\n", g->in_flight);
 	fprintf(f, "never named:      %" PRIu64 ", %s\n", g->unnamed, mfs_str_put_size(a, sizeof(a), g->unnamed_bytes));
@@ -261,7 +264,7 @@ static int settle_all(struct verb_call *call)
 	if (r < 0)
 		return verb_fail(call, "%s", verb_strerror(r));
 	if (left)
-		return verb_fail(call, "%" PRIu64 " jobs could not be done yet (something foreign among the objects may be in their way); they stay queued",
+		return verb_fail(call, "%" PRIu64 " jobs could not be done yet (a foreign file among the objects in their way, or what the log says); they stay queued",
 				 left);
 	return VERB_OK;
 }

@@ -93,7 +93,6 @@ struct world *world_new(enum world_kind kind)
 	w->kind = kind;
 	mfs_config_init(&w->cfg);
 	w->cfg.retention_ns = WORLD_RETENTION;
-	w->cfg.nosync = true;
 	if (kind == WORLD_MEM) {
 		assert_int_equal(mem_shared_new(&w->shared), 0);
 		open_mem(w, NULL);
