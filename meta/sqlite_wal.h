@@ -28,6 +28,7 @@ struct sqlite_wal {
 	bool stop, started;
 	pthread_t thread;
 	struct sqlite_conn conn;    /* the thread's own */
+	struct sqlite_conn guard;   /* and its second, see checkpoint_passive() */
 	struct mfs_mutex *write_lock; /* of the engine's writer, for the rare full checkpoint */
 	struct sqlite_conn *writer;
 };
