@@ -528,6 +528,66 @@ static void chmod_against_setxattr(void **state)
 	run(&t, begin_same, both_set);
 }
 
+/* Two attributes of one file, one of them an ACL's mask by chmod: they are kept in one place, and neither is lost. */
+static int set_one_of_two(struct race *t, unsigned int i)
+{
+	struct op_ctx op = { .id = 1 };
+	struct set_attr sa = { .mask = EDIT_MODE, .mode = 0600 | (t->round % 8) << 3 };
+	const char *name = i ? "user.b" : "user.a", *value = fmt("%u", t->round);
+	struct mfs_attr a;
+
+	if (i && t->flags)
+		return namespace_setattr(t->w->ns[i], &op, t->f, &sa, &a);
+	return namespace_setxattr(t->w->ns[i], &op, t->f, name, value, strlen(value), 0, false, &a);
+}
+
+static void begin_two(struct race *t)
+{
+	/* u::rw- u:5:r-- g::--- m::rwx o::--- */
+	static const unsigned char acl[] = { 2, 0, 0, 0, 1, 0, 6, 0, 255, 255, 255, 255, 2, 0, 4, 0, 5, 0, 0, 0, 4, 0, 0, 0,
+					     255, 255, 255, 255, 16, 0, 7, 0, 255, 255, 255, 255, 32, 0, 0, 0, 255, 255,
+					     255, 255 };
+	struct mfs_attr a;
+
+	begin_same(t);
+	if (t->round == 0)
+		assert_int_equal(namespace_setxattr(t->w->ns[0], &t->w->op, t->f, "system.posix_acl_access", acl, sizeof(acl),
+						    0, false, &a),
+				 0);
+}
+
+static void both_of_two(struct race *t)
+{
+	unsigned char value[64] = "";
+
+	assert_int_equal(t->r[0], 0);
+	assert_int_equal(t->r[1], 0);
+	assert_true(namespace_getxattr(t->w->ns[0], &t->w->op, t->f, "user.a", value, 15) > 0);
+	assert_int_equal(atoi((char *)value), t->round);
+	if (t->flags) {
+		assert_int_equal(namespace_getxattr(t->w->ns[0], &t->w->op, t->f, "system.posix_acl_access", value, 64), 44);
+		assert_int_equal(value[4 + 3 * 8 + 2], t->round % 8);
+	} else {
+		memset(value, 0, sizeof(value));
+		assert_true(namespace_getxattr(t->w->ns[0], &t->w->op, t->f, "user.b", value, 15) > 0);
+		assert_int_equal(atoi((char *)value), t->round);
+	}
+}
+
+static void setxattr_against_setxattr(void **state)
+{
+	struct race t = { .w = *state, .fn = { set_one_of_two, set_one_of_two } };
+
+	run(&t, begin_same, both_of_two);
+}
+
+static void chmod_of_an_acl_against_setxattr(void **state)
+{
+	struct race t = { .w = *state, .fn = { set_one_of_two, set_one_of_two }, .flags = 1 };
+
+	run(&t, begin_two, both_of_two);
+}
+
 /* Two commits that began from the same layout: one is told to look again. */
 static int commit_same_lay(struct race *t, unsigned int i)
 {
@@ -721,6 +781,8 @@ static const struct ns_test tests[] = {
 	NS_TEST(link_against_unlink_of_the_first),
 	NS_TEST(unlink_against_unlink),
 	NS_TEST(chmod_against_setxattr),
+	NS_TEST(setxattr_against_setxattr),
+	NS_TEST(chmod_of_an_acl_against_setxattr),
 	NS_TEST(commit_against_commit),
 	NS_TEST(commit_against_rename),
 	NS_TEST(storm),
