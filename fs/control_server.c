@@ -42,7 +42,7 @@ struct control_server {
 
 	struct mfs_mutex lock;
 	pthread_cond_t idle; /* `lock`; predicate: !first */
-	struct call *first;  /* guarded by lock, as are n_calls and stopping */
+	struct call *first; /* guarded by lock, as are n_calls and stopping */
 	unsigned int n_calls;
 	bool stopping;
 };
@@ -228,7 +228,10 @@ static int run(struct call *c, struct control_request *req)
 	struct verb_call v = {
 		.vol = fs->vol,
 		.fs = fs,
-		.cred = { .uid = c->peer.uid, .gid = c->peer.gid, .groups = c->groups, .n_groups = c->n_groups },
+		.cred = { .uid = c->peer.uid,
+			  .gid = c->peer.gid,
+			  .groups = c->groups,
+			  .n_groups = c->n_groups },
 		.op = &c->op,
 		.argc = req->argc,
 		.argv = req->argv,
@@ -264,7 +267,8 @@ static void serve(struct call *c)
 	if (r == 0)
 		r = read_request(c, &req);
 	if (r == -EBADMSG || r == -EFBIG) {
-		say(c, "massfs: the daemon does not understand this request; are command and daemon of one version?\n");
+		say(c,
+		    "massfs: the daemon does not understand this request; are command and daemon of one version?\n");
 	} else if (r == -ETIMEDOUT) {
 		say(c, "massfs: the request did not come within 10 s\n");
 	} else if (r == 0) {
@@ -383,7 +387,8 @@ static void *listen_main(void *arg)
 
 	pthread_setname_np(pthread_self(), "control");
 	for (;;) {
-		struct pollfd p[2] = { { .fd = s->listen_fd, .events = POLLIN }, { .fd = s->stop_fd, .events = POLLIN } };
+		struct pollfd p[2] = { { .fd = s->listen_fd, .events = POLLIN },
+				       { .fd = s->stop_fd, .events = POLLIN } };
 
 		if (poll(p, 2, -1) < 0 && errno != EINTR)
 			return NULL;

@@ -134,7 +134,8 @@ void control_frame_put(char type, uint32_t len, unsigned char header[static CONT
 	put_u32(header + 1, len);
 }
 
-int control_frame_get(const unsigned char header[static CONTROL_FRAME_HEADER], char *ret_type, uint32_t *ret_len)
+int control_frame_get(const unsigned char header[static CONTROL_FRAME_HEADER], char *ret_type,
+		      uint32_t *ret_len)
 {
 	char type = (char)header[0];
 	uint32_t len = get_u32(header + 1);

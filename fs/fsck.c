@@ -25,10 +25,13 @@
 #define RECHECK_NS    (250 * INT64_C(1000000))
 #define PROGRESS_EACH 256
 
-void fsck_problem(struct fsck *f, const char *what, mfs_ino_t ino, const char *where, bool repaired, const char *fmt, ...)
+void fsck_problem(struct fsck *f, const char *what, mfs_ino_t ino, const char *where, bool repaired,
+		  const char *fmt, ...)
 {
 	char detail[512];
-	struct fsck_problem p = { .what = what, .ino = ino, .where = where ? where : "", .detail = detail, .repaired = repaired };
+	struct fsck_problem p = {
+		.what = what, .ino = ino, .where = where ? where : "", .detail = detail, .repaired = repaired
+	};
 	va_list ap;
 
 	va_start(ap, fmt);
@@ -85,12 +88,14 @@ int fsck_add_dir(struct fsck *f, const struct node *n)
 		f->cap_dirs = cap;
 	}
 	/* Records come in order of id, so the table is sorted. */
-	f->dirs[f->n_dirs++] = (struct fsck_dir){ .ino = n->attr.ino, .parent = n->parent, .hint = n->attr.children };
+	f->dirs[f->n_dirs++] =
+		(struct fsck_dir){ .ino = n->attr.ino, .parent = n->parent, .hint = n->attr.children };
 	return 0;
 }
 
 /* Every record in files, whole. fn < 0 ends the walk. */
-static int each_record(struct fsck *f, bool trash, bool attr_only, int (*fn)(struct fsck *f, const struct node *n))
+static int each_record(struct fsck *f, bool trash, bool attr_only,
+		       int (*fn)(struct fsck *f, const struct node *n))
 {
 	struct query q = { .limit = PAGE, .trash = trash, .attr_only = attr_only };
 	size_t n;
@@ -190,11 +195,12 @@ static int check_child_counts(struct fsck *f)
 		if (r < 0)
 			return r;
 		if ((n.attr.children != count || n.attr.nlink != 1 + dirs) && !f->opt->online) {
-			change_touch(&c, d->ino, n.attr.mtime, (int32_t)((int64_t)count - (int64_t)n.attr.children), 0)
+			change_touch(&c, d->ino, n.attr.mtime,
+				     (int32_t)((int64_t)count - (int64_t)n.attr.children), 0)
 				->subdir_delta = (int32_t)((int64_t)dirs + 1 - (int64_t)n.attr.nlink);
 			fsck_problem(f, "child count", d->ino, n.name.bytes, fsck_repair(f, &c),
-				     "says %u and %u directories, has %" PRIu64 " and %" PRIu64, n.attr.children,
-				     n.attr.nlink - 1, count, dirs);
+				     "says %u and %u directories, has %" PRIu64 " and %" PRIu64,
+				     n.attr.children, n.attr.nlink - 1, count, dirs);
 		}
 		node_release(&n);
 		tick(f);
@@ -272,10 +278,11 @@ static int check_versions(struct fsck *f)
 			f->res->versions++;
 			tick(f);
 			if (v->obj_len > v->size)
-				fsck_problem(f, "version longer than its file", ino, v->path, false, "object %" PRIu64 ", file %" PRIu64,
-					     v->obj_len, v->size);
-			r = atomic_load(&f->op->cancelled) ? -ECANCELED :
-							     fsck_object(f, ino, v->path, &v->ref, v->obj_len, "a version");
+				fsck_problem(f, "version longer than its file", ino, v->path, false,
+					     "object %" PRIu64 ", file %" PRIu64, v->obj_len, v->size);
+			r = atomic_load(&f->op->cancelled)
+				    ? -ECANCELED
+				    : fsck_object(f, ino, v->path, &v->ref, v->obj_len, "a version");
 		}
 		version_list_release(&l);
 	} while (r == 0 && n == PAGE);
@@ -299,13 +306,14 @@ static int check_volume(struct fsck *f)
 		return -EUCLEAN;
 	}
 	if (r == 0 && (!attr_is_dir(&root.attr) || root.parent))
-		fsck_problem(f, "damaged root", MFS_ROOT_INO, "", false, "it is no directory, or has a parent");
+		fsck_problem(f, "damaged root", MFS_ROOT_INO, "", false,
+			     "it is no directory, or has a parent");
 	node_release(&root);
 	return r < 0 ? r : engine_jobs_count(f->v->engine, f->op, &f->res->jobs);
 }
 
-static int run_once(struct volume *v, struct op_ctx *op, const struct fsck_options *opt, struct fsck_result *ret,
-		    bool *ret_changed)
+static int run_once(struct volume *v, struct op_ctx *op, const struct fsck_options *opt,
+		    struct fsck_result *ret, bool *ret_changed)
 {
 	struct fsck f = { .v = v, .op = op, .opt = opt, .res = ret };
 	int r = engine_check(v->engine, op, engine_report, &f);

@@ -23,16 +23,20 @@ struct look {
 	unsigned int found;
 };
 
-#define TELL(l, what, repaired, ...)                                                                              \
-	do {                                                                                                      \
-		(l)->found++;                                                                                     \
-		if (!(l)->quiet)                                                                                  \
-			fsck_problem((l)->f, (what), (l)->n->attr.ino, (l)->n->name.bytes, (repaired), __VA_ARGS__); \
+#define TELL(l, what, repaired, ...)                                                                   \
+	do {                                                                                           \
+		(l)->found++;                                                                          \
+		if (!(l)->quiet)                                                                       \
+			fsck_problem((l)->f, (what), (l)->n->attr.ino, (l)->n->name.bytes, (repaired), \
+				     __VA_ARGS__);                                                     \
 	} while (0)
 
 static int lost_found(struct fsck *f)
 {
-	struct make m = { .parent = MFS_ROOT_INO, .name = LOST_FOUND, .name_len = strlen(LOST_FOUND), .mode = S_IFDIR | 0700 };
+	struct make m = { .parent = MFS_ROOT_INO,
+			  .name = LOST_FOUND,
+			  .name_len = strlen(LOST_FOUND),
+			  .mode = S_IFDIR | 0700 };
 	struct node n = NODE_INIT;
 	struct entry e;
 	int r;
@@ -133,7 +137,8 @@ static int check_lookup(struct look *l)
 		return 0;
 	r = engine_lookup(l->f->v->engine, l->f->op, n->parent, &n->name, &e);
 	if (r == -ENOENT) {
-		TELL(l, "name does not lead to its record", false, "the index's own order is damaged; see massfs fsck's first lines");
+		TELL(l, "name does not lead to its record", false,
+		     "the index's own order is damaged; see massfs fsck's first lines");
 		return 0;
 	}
 	if (r < 0)
@@ -163,12 +168,14 @@ static int check_links(struct look *l)
 	if ((uint64_t)n->attr.nlink != (uint64_t)count + 1) {
 		w = change_write(&c, WRITE_EDIT, n->attr.ino);
 		w->nlink_delta = (int32_t)((int64_t)count + 1 - (int64_t)n->attr.nlink);
-		TELL(l, "link count", !l->quiet && fsck_repair(l->f, &c), "says %u, has %d", n->attr.nlink, count + 1);
+		TELL(l, "link count", !l->quiet && fsck_repair(l->f, &c), "says %u, has %d", n->attr.nlink,
+		     count + 1);
 	}
 	for (int i = 0; i < MFS_MIN(count, (int)MFS_ARRAY_LEN(a)); i++)
 		if (!fsck_find_dir(l->f, a[i].parent) && !l->f->opt->online)
-			TELL(l, "hard link without a parent", false, "its name %s is in directory %" PRIu64 ", which is not there",
-			     a[i].name.bytes, a[i].parent);
+			TELL(l, "hard link without a parent", false,
+			     "its name %s is in directory %" PRIu64 ", which is not there", a[i].name.bytes,
+			     a[i].parent);
 	return 0;
 }
 
@@ -201,7 +208,8 @@ static void check_fields(struct look *l)
 	if (a->size > (uint64_t)MFS_FILE_SIZE_MAX)
 		TELL(l, "file too large", false, "%" PRIu64 " bytes", a->size);
 	if (a->obj_len > a->size)
-		TELL(l, "object longer than its file", false, "object %" PRIu64 ", file %" PRIu64, a->obj_len, a->size);
+		TELL(l, "object longer than its file", false, "object %" PRIu64 ", file %" PRIu64, a->obj_len,
+		     a->size);
 	if (object_ref_is_empty(&n->ref) && a->obj_len)
 		TELL(l, "content without an object", false, "%" PRIu64 " bytes are missing", a->obj_len);
 }
@@ -223,7 +231,8 @@ static int check_settled(struct look *l)
 		return r;
 	change_write(&c, WRITE_JOB_PUT, 0)->job = &job;
 	TELL(l, "file not at its key", !l->quiet && fsck_repair(l->f, &c),
-	     "its object is at key %s or that shows something else, and nothing is queued; --repair queues it", l->n->ref.key);
+	     "its object is at key %s or that shows something else, and nothing is queued; --repair queues it",
+	     l->n->ref.key);
 	return 0;
 }
 

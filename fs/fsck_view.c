@@ -19,8 +19,8 @@ void fsck_release(struct fsck *f)
 	free(f->dirs);
 }
 
-int fsck_object(struct fsck *f, mfs_ino_t ino, const char *where, const struct object_ref *ref, uint64_t obj_len,
-		const char *whose)
+int fsck_object(struct fsck *f, mfs_ino_t ino, const char *where, const struct object_ref *ref,
+		uint64_t obj_len, const char *whose)
 {
 	struct object_info info;
 	int r;
@@ -39,9 +39,10 @@ int fsck_object(struct fsck *f, mfs_ino_t ino, const char *where, const struct o
 			return 0;
 	}
 	if (r == -ENOENT) {
-		fsck_problem(f, "missing object", ino, where, false,
-			     "version %s of key %s, content of %s, is not in the store; restore an earlier version, or remove it",
-			     ref->version, ref->key, whose);
+		fsck_problem(
+			f, "missing object", ino, where, false,
+			"version %s of key %s, content of %s, is not in the store; restore an earlier version, or remove it",
+			ref->version, ref->key, whose);
 		return 0;
 	}
 	if (r == -EUCLEAN || r == -EIO || (r == 0 && info.size < obj_len)) {
@@ -53,8 +54,8 @@ int fsck_object(struct fsck *f, mfs_ino_t ino, const char *where, const struct o
 	}
 	if (r == 0 && info.own && info.ino != ino)
 		fsck_problem(f, "object of another file", ino, where, false,
-			     "version %s was made for inode %" PRIu64 "; copy the file and remove this one", ref->version,
-			     info.ino);
+			     "version %s was made for inode %" PRIu64 "; copy the file and remove this one",
+			     ref->version, info.ino);
 	return r;
 }
 
@@ -108,7 +109,8 @@ static bool is_temporary_holder(struct fsck *f, const char *key, const char *ver
 
 	if (engine_query(f->v->engine, f->op, &q, &l) == 0)
 		for (size_t i = 0; i < l.n && !found; i++)
-			found = strcmp(l.v[i].ref.version, version) == 0 && fsck_has_job(f, key, l.v[i].attr.ino);
+			found = strcmp(l.v[i].ref.version, version) == 0 &&
+				fsck_has_job(f, key, l.v[i].attr.ino);
 	node_list_release(&l);
 	return found;
 }
@@ -146,9 +148,10 @@ static int check_key(void *arg, const char *key, const struct object_info *info)
 		return 0;
 	change_write(&c, WRITE_JOB_PUT, 0)->job = &job;
 	if (r == 0)
-		fsck_problem(f, info->own ? "key without a file" : "foreign file among the objects", info->ino, key,
-			     fsck_repair(f, &c),
-			     "the index has no file at this path; --repair hides the key (its bytes are kept as a version)");
+		fsck_problem(
+			f, info->own ? "key without a file" : "foreign file among the objects", info->ino,
+			key, fsck_repair(f, &c),
+			"the index has no file at this path; --repair hides the key (its bytes are kept as a version)");
 	return 0;
 }
 

@@ -66,7 +66,8 @@ static int expire_version(struct volume *v, struct op_ctx *op, const struct vers
 	return engine_apply(v->engine, op, &c);
 }
 
-static int expire_versions(struct volume *v, struct op_ctx *op, const struct gc_options *opt, struct gc_result *ret)
+static int expire_versions(struct volume *v, struct op_ctx *op, const struct gc_options *opt,
+			   struct gc_result *ret)
 {
 	/* Looking only, one call must see them all: there is no cursor, and nothing goes away between pages. */
 	size_t limit = opt->delete_it ? PAGE : SIZE_MAX / 2, n;
@@ -119,7 +120,8 @@ static int purge(struct volume *v, struct op_ctx *op, const struct node *n, int6
 	return r == -EAGAIN || r == -ESTALE ? 0 : r;
 }
 
-static int expire_trash(struct volume *v, struct op_ctx *op, const struct gc_options *opt, struct gc_result *ret)
+static int expire_trash(struct volume *v, struct op_ctx *op, const struct gc_options *opt,
+			struct gc_result *ret)
 {
 	int64_t keep = MFS_MAX(v->cfg ? v->cfg->retention_ns : 0, MIN_AGE_NS), before;
 	struct session_list sessions = { 0 };
@@ -182,8 +184,9 @@ static int collect_dropped(struct volume *v, struct op_ctx *op, const struct gc_
 	r = object_delete_version(v->store, op, &d->ref);
 	if (r < 0) {
 		ret->failed++;
-		mfs_log(MFS_LOG_FS, MFS_LOG_WARN, op, "gc key=%s version=%s not deleted: %s; tried again later", d->ref.key,
-			d->ref.version, strerror(-r));
+		mfs_log(MFS_LOG_FS, MFS_LOG_WARN, op,
+			"gc key=%s version=%s not deleted: %s; tried again later", d->ref.key, d->ref.version,
+			strerror(-r));
 		return 0;
 	}
 	ret->deleted++;
@@ -191,7 +194,8 @@ static int collect_dropped(struct volume *v, struct op_ctx *op, const struct gc_
 	return forget_dropped(v, op, d);
 }
 
-static int expire_dropped(struct volume *v, struct op_ctx *op, const struct gc_options *opt, struct gc_result *ret)
+static int expire_dropped(struct volume *v, struct op_ctx *op, const struct gc_options *opt,
+			  struct gc_result *ret)
 {
 	int64_t before;
 	uint64_t after = 0;
@@ -235,7 +239,7 @@ struct collector {
 	struct op_ctx op; /* cancelled: the thread ends */
 	struct mfs_mutex lock;
 	pthread_cond_t wake; /* `lock`; predicate: stopping */
-	bool stopping;	     /* guarded by lock */
+	bool stopping; /* guarded by lock */
 };
 
 static bool sleep_a_while(struct collector *c)
@@ -256,16 +260,19 @@ static void *collector_main(void *arg)
 
 	pthread_setname_np(pthread_self(), "collector");
 	while (sleep_a_while(c)) {
-		struct gc_options opt = { .delete_it = true, .now = mfs_now_ns(), .dropped_age_ns = GC_DROPPED_AGE_NS };
+		struct gc_options opt = { .delete_it = true,
+					  .now = mfs_now_ns(),
+					  .dropped_age_ns = GC_DROPPED_AGE_NS };
 		struct gc_result res = { 0 };
 		int r = gc_expire(c->v, &c->op, &opt, &res);
 
 		if (r < 0 && r != -ECANCELED && r != last)
-			mfs_log(MFS_LOG_FS, MFS_LOG_WARN, NULL, "gc of what has expired: %s; tried again every 10 s",
-				strerror(-r));
+			mfs_log(MFS_LOG_FS, MFS_LOG_WARN, NULL,
+				"gc of what has expired: %s; tried again every 10 s", strerror(-r));
 		last = r;
 		if (res.deleted)
-			mfs_debug(MFS_LOG_FS, NULL, "gc deleted=%" PRIu64 " bytes=%" PRIu64, res.deleted, res.deleted_bytes);
+			mfs_debug(MFS_LOG_FS, NULL, "gc deleted=%" PRIu64 " bytes=%" PRIu64, res.deleted,
+				  res.deleted_bytes);
 	}
 	return NULL;
 }

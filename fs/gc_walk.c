@@ -15,8 +15,8 @@
 #include "common/log.h"
 #include "fs/gc_internal.h"
 
-#define BATCH 512
-#define PAGE  1000
+#define BATCH	 512
+#define PAGE	 1000
 #define JOBS_MAX 100000
 
 struct walk {
@@ -31,7 +31,8 @@ struct walk {
 		char *key; /* NULL: the store does not know it */
 	} batch[BATCH];
 	size_t n_batch;
-	uint64_t *dropped; /* hashes of the versions in `dropped`: a collision keeps one piece of garbage, no more */
+	uint64_t *
+		dropped; /* hashes of the versions in `dropped`: a collision keeps one piece of garbage, no more */
 	size_t n_dropped, cap_dropped;
 	uint64_t dropped_after;
 };
@@ -117,7 +118,8 @@ static int delete_unnamed(struct walk *w, char *key, const struct object_info *i
 	r = object_delete_version(w->v->store, w->op, &ref);
 	if (r < 0) {
 		w->res->failed++;
-		mfs_log(MFS_LOG_FS, MFS_LOG_WARN, w->op, "gc version=%s not deleted: %s", info->version, strerror(-r));
+		mfs_log(MFS_LOG_FS, MFS_LOG_WARN, w->op, "gc version=%s not deleted: %s", info->version,
+			strerror(-r));
 		return 0;
 	}
 	w->res->deleted++;
@@ -164,7 +166,8 @@ static int judge_batch(struct walk *w)
 	if (r == 0 && w->opt->delete_it)
 		r = engine_sync(w->v->engine, w->op);
 	for (size_t i = 0; r == 0 && i < w->n_batch; i++)
-		r = atomic_load(&w->op->cancelled) ? -ECANCELED : judge(w, w->batch[i].key, &w->batch[i].info);
+		r = atomic_load(&w->op->cancelled) ? -ECANCELED
+						   : judge(w, w->batch[i].key, &w->batch[i].info);
 	clear_batch(w);
 	if (r == 0 && w->opt->progress)
 		w->opt->progress(w->opt->arg, w->res->objects);

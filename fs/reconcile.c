@@ -24,7 +24,6 @@
 #define SPARSE_MIN     (UINT64_C(64) << 20)
 #define SOON_NS	       (20 * INT64_C(1000000))
 #define O_PREFIX       ".massfs/o/"
-#define PAGE	       512
 
 /* Not now, but look again soon: not a failure. */
 static int later(struct reconcile_ctx *rc, int64_t delay_ns)
@@ -36,11 +35,6 @@ static int later(struct reconcile_ctx *rc, int64_t delay_ns)
 static bool has_content(const struct node *n)
 {
 	return attr_is_reg(&n->attr) && !(n->attr.flags & ATTR_IN_TRASH) && !object_ref_is_empty(&n->ref);
-}
-
-static bool is_gone(int r)
-{
-	return r == -ESTALE || r == -ENOENT || r == -ENOTDIR || r == -ELOOP;
 }
 
 static int key_of_path(struct reconcile_ctx *rc, const char *path, mfs_ino_t ino, struct mfs_buf *ret)
@@ -108,7 +102,7 @@ static int is_at_a_name(struct reconcile_ctx *rc, const struct node *n, struct m
 	count = MFS_MIN(r, count);
 	for (int i = 0; i < count && !*ret; i++) {
 		r = alias_key(rc, &aliases[i], &key);
-		if (is_gone(r))
+		if (reconcile_is_gone(r))
 			continue;
 		if (r < 0)
 			return r;
@@ -126,12 +120,13 @@ static bool stays_sparse(struct volume *v, const struct node *n)
 {
 	uint64_t hole = n->attr.size - n->attr.obj_len;
 
-	return !(object_store_caps(v->store) & OBJECT_CAP_SPARSE) && hole > SPARSE_MIN && hole > n->attr.size / 4;
+	return !(object_store_caps(v->store) & OBJECT_CAP_SPARSE) && hole > SPARSE_MIN &&
+	       hole > n->attr.size / 4;
 }
 
 /* [at, at + len) of the file, where it is not a mere copy of the object. */
-static int put_mixed(struct reconcile_ctx *rc, struct object_upload *u, const struct node *n, unsigned int number,
-		     uint64_t at, uint64_t len)
+static int put_mixed(struct reconcile_ctx *rc, struct object_upload *u, const struct node *n,
+		     unsigned int number, uint64_t at, uint64_t len)
 {
 	MFS_AUTOFREE unsigned char *buf = calloc(1, (size_t)len);
 	uint64_t from_object = at < n->attr.obj_len ? MFS_MIN(len, n->attr.obj_len - at) : 0;
@@ -149,8 +144,8 @@ static int put_mixed(struct reconcile_ctx *rc, struct object_upload *u, const st
 }
 
 /* A new object at `key`: the first obj_len bytes of the old one and zeros up to the file's size. */
-static int compose(struct reconcile_ctx *rc, const struct node *n, const char *key, const struct object_meta *meta,
-		   struct object_info *ret)
+static int compose(struct reconcile_ctx *rc, const struct node *n, const char *key,
+		   const struct object_meta *meta, struct object_info *ret)
 {
 	bool sparse = object_store_caps(rc->v->store) & OBJECT_CAP_SPARSE;
 	uint64_t chunk = MFS_MAX(CHUNK_MIN, n->attr.size / CHUNKS_MAX / MFS_MIB * MFS_MIB + MFS_MIB);
@@ -187,8 +182,8 @@ static void delete_lost(struct reconcile_ctx *rc, const struct object_ref *ref, 
 	r = object_delete_version(rc->v->store, rc->op, ref);
 	if (r < 0)
 		mfs_log(MFS_LOG_FS, MFS_LOG_WARN, rc->op,
-			"key=%s version=%s a copy that lost its race stays (%s); massfs gc will find it", ref->key,
-			ref->version, strerror(-r));
+			"key=%s version=%s a copy that lost its race stays (%s); massfs gc will find it",
+			ref->key, ref->version, strerror(-r));
 }
 
 /* The file's bytes become an object at `key`, and the record names it. -EAGAIN: the record moved meanwhile. */
@@ -217,7 +212,7 @@ static int move_to(struct reconcile_ctx *rc, const struct node *n, bool exact, c
 	c.queue_key = info.not_shown;
 	r = namespace_commit(rc->v->ns, rc->op, &c, &attr);
 	/* Any other failure may have an unknown outcome: then the copy is left for gc, which reads the record again. */
-	if (r == -EAGAIN || is_gone(r))
+	if (r == -EAGAIN || reconcile_is_gone(r))
 		delete_lost(rc, &c.ref, n);
 	return r;
 }
@@ -227,7 +222,8 @@ static int missing(struct reconcile_ctx *rc, const struct node *n, int r)
 	if (r != -ENOENT)
 		return r;
 	mfs_log(MFS_LOG_FS, MFS_LOG_ERR, rc->op,
-		"inode=%" PRIu64 " key=%s version=%s the object that the index names is missing; run massfs fsck",
+		"inode=%" PRIu64
+		" key=%s version=%s the object that the index names is missing; run massfs fsck",
 		n->attr.ino, n->ref.key, n->ref.version);
 	return -EIO;
 }
@@ -252,15 +248,20 @@ static int put_on_top(struct reconcile_ctx *rc, const struct node *n)
 	if (strcmp(info.version, n->ref.version) != 0) {
 		/* A store where a copy onto itself is a new version: the record has to name that one. */
 		MFS_AUTOFREE char *key = strdup(n->ref.key);
-		struct commit c = { .ino = n->attr.ino, .lay = n->attr.lay, .ref = { .key = key }, .obj_len = n->attr.size,
-				    .size = n->attr.size, .alloc = info.alloc, .settle = true };
+		struct commit c = { .ino = n->attr.ino,
+				    .lay = n->attr.lay,
+				    .ref = { .key = key },
+				    .obj_len = n->attr.size,
+				    .size = n->attr.size,
+				    .alloc = info.alloc,
+				    .settle = true };
 		struct mfs_attr attr;
 
 		if (!key)
 			return -ENOMEM;
 		memcpy(c.ref.version, info.version, sizeof(c.ref.version));
 		r = namespace_commit(rc->v->ns, rc->op, &c, &attr);
-		if (r == -EAGAIN || is_gone(r)) {
+		if (r == -EAGAIN || reconcile_is_gone(r)) {
 			delete_lost(rc, &c.ref, n);
 			r = 0;
 		}
@@ -297,7 +298,7 @@ static int settle_once(struct reconcile_ctx *rc, const struct node *n)
 	int r = is_at_a_name(rc, n, &own, &at_a_name);
 
 	if (r < 0)
-		return is_gone(r) ? 1 : r;
+		return reconcile_is_gone(r) ? 1 : r;
 	if (!at_a_name && keeps_final_key(rc, n, &rc->again_at))
 		return -EAGAIN;
 	key = at_a_name ? n->ref.key : mfs_buf_str(&own);
@@ -316,10 +317,10 @@ static int settle_once(struct reconcile_ctx *rc, const struct node *n)
 		return r == 1 ? key_gate_unmoved(gate, key, mark) : r;
 	}
 	r = move_to(rc, n, exact, key);
-	return r == -EAGAIN || is_gone(r) ? 0 : r;
+	return r == -EAGAIN || reconcile_is_gone(r) ? 0 : r;
 }
 
-static int settle(struct reconcile_ctx *rc, mfs_ino_t ino)
+int reconcile_settle(struct reconcile_ctx *rc, mfs_ino_t ino)
 {
 	for (int tries = 0; tries < TRIES_MAX; tries++) {
 		struct node n = NODE_INIT;
@@ -329,7 +330,7 @@ static int settle(struct reconcile_ctx *rc, mfs_ino_t ino)
 			return -ECANCELED;
 		r = namespace_get(rc->v->ns, rc->op, ino, &n);
 		if (r < 0)
-			return is_gone(r) ? 0 : r;
+			return reconcile_is_gone(r) ? 0 : r;
 		r = has_content(&n) ? settle_once(rc, &n) : 1;
 		node_release(&n);
 		if (r != 0)
@@ -343,7 +344,8 @@ static mfs_ino_t ino_of_key(const char *key)
 {
 	uint64_t ino;
 
-	if (!mfs_str_starts(key, O_PREFIX) || mfs_str_uint(key + strlen(O_PREFIX), 10, 1, UINT64_MAX, &ino) < 0)
+	if (!mfs_str_starts(key, O_PREFIX) ||
+	    mfs_str_uint(key + strlen(O_PREFIX), 10, 1, UINT64_MAX, &ino) < 0)
 		return 0;
 	return ino;
 }
@@ -367,7 +369,7 @@ int reconcile_file_at(struct reconcile_ctx *rc, const char *key, struct node *re
 		entry_release(&e);
 	}
 	if (r < 0)
-		return is_gone(r) || r == -ENAMETOOLONG || r == -EINVAL || r == -ELOOP ? 0 : r;
+		return reconcile_is_gone(r) || r == -ENAMETOOLONG || r == -EINVAL || r == -ELOOP ? 0 : r;
 	if (has_content(ret))
 		return 1;
 	node_release(ret);
@@ -387,7 +389,7 @@ static int move_temporary_holder(struct reconcile_ctx *rc, const char *key)
 			rc->again_at = until;
 			kept = 1;
 		} else {
-			r = settle(rc, l.v[i].attr.ino);
+			r = reconcile_settle(rc, l.v[i].attr.ino);
 		}
 	}
 	node_list_release(&l);
@@ -420,7 +422,7 @@ static int key_once(struct reconcile_ctx *rc, const char *key)
 		mfs_ino_t ino = n.attr.ino;
 
 		node_release(&n);
-		r = settle(rc, ino);
+		r = reconcile_settle(rc, ino);
 		if (r == 0)
 			r = reconcile_file_at(rc, key, &n);
 		if (r == 1) {
@@ -473,119 +475,6 @@ static int do_key(struct reconcile_ctx *rc, const char *key)
 	return later(rc, SOON_NS);
 }
 
-static int queue_file(struct reconcile_ctx *rc, mfs_ino_t ino)
-{
-	/* Now: if another key is in its way, this run may yet come to it. */
-	struct job_record job = { .kind = JOB_FILE, .ino = ino, .due = rc->again_at ? rc->again_at : mfs_now_ns() };
-	struct change c = { 0 };
-
-	change_write(&c, WRITE_JOB_PUT, 0)->job = &job;
-	return engine_apply(rc->v->engine, rc->op, &c);
-}
-
-struct level {
-	mfs_ino_t dir;
-	uint64_t after;
-};
-
-struct file_item {
-	struct reconcile_ctx rc;
-	mfs_ino_t ino;
-	int r;
-};
-
-static void settle_item(void *arg)
-{
-	struct file_item *x = arg;
-
-	x->r = settle(&x->rc, x->ino);
-}
-
-/* The regular files of a page, several at once. One that cannot be moved now must not hold up, or repeat, the walk. */
-static int settle_files(struct reconcile_ctx *rc, struct file_item *v, size_t n)
-{
-	int r = 0;
-
-	for (size_t i = 0; i < n; i++)
-		if (!rc->files || workers_submit(rc->files, settle_item, &v[i]) < 0)
-			settle_item(&v[i]);
-	if (rc->files)
-		workers_drain(rc->files);
-	for (size_t i = 0; i < n && r == 0; i++) {
-		if (v[i].r == -ECANCELED || v[i].r == -ENOMEM)
-			r = v[i].r;
-		else if (v[i].r < 0)
-			r = queue_file(&v[i].rc, v[i].ino);
-	}
-	return r;
-}
-
-static int push(struct level **stack, size_t *n, size_t *cap, mfs_ino_t dir)
-{
-	if (*n == *cap) {
-		size_t more = *cap * 2;
-		struct level *p = realloc(*stack, more * sizeof(**stack));
-
-		if (!p)
-			return -ENOMEM;
-		*stack = p;
-		*cap = more;
-	}
-	(*stack)[(*n)++] = (struct level){ .dir = dir };
-	return 0;
-}
-
-/* The entries of one page: files are settled, directories pushed. */
-static int dir_page(struct reconcile_ctx *rc, const struct node_list *l, struct level **stack, size_t *n, size_t *cap)
-{
-	MFS_AUTOFREE struct file_item *files = calloc(l->n, sizeof(*files));
-	size_t n_files = 0;
-	int r = 0;
-
-	if (!files)
-		return -ENOMEM;
-	for (size_t i = 0; i < l->n && r == 0; i++) {
-		const struct mfs_attr *a = &l->v[i].attr;
-
-		if (attr_is_dir(a))
-			r = push(stack, n, cap, a->ino);
-		else if (attr_is_reg(a))
-			files[n_files++] = (struct file_item){ .rc = *rc, .ino = a->ino };
-	}
-	for (size_t i = 0; i < n_files; i++)
-		files[i].rc.again_at = 0;
-	return r < 0 ? r : settle_files(rc, files, n_files);
-}
-
-static int do_dir(struct reconcile_ctx *rc, mfs_ino_t dir)
-{
-	MFS_AUTOFREE struct level *stack = malloc(sizeof(*stack));
-	size_t n = 1, cap = 1;
-	int r = 0;
-
-	if (!stack)
-		return -ENOMEM;
-	stack[0] = (struct level){ .dir = dir };
-	while (n && r == 0) {
-		struct level *top = &stack[n - 1];
-		struct node_list l = NODE_LIST_INIT;
-
-		r = namespace_list(rc->v->ns, rc->op, top->dir, top->after, PAGE, &l);
-		if (is_gone(r)) {
-			n--;
-			r = 0;
-		} else if (r == 0 && l.n == 0) {
-			n--;
-		} else if (r == 0) {
-			top->after = l.v[l.n - 1].pos;
-			r = dir_page(rc, &l, &stack, &n, &cap);
-		}
-		node_list_release(&l);
-	}
-	rc->again_at = 0;
-	return r;
-}
-
 int reconcile_job(struct reconcile_ctx *rc, const struct job_record *job)
 {
 	int r = 0;
@@ -596,10 +485,10 @@ int reconcile_job(struct reconcile_ctx *rc, const struct job_record *job)
 		r = do_key(rc, job->key);
 		break;
 	case JOB_DIR:
-		r = do_dir(rc, job->ino);
+		r = reconcile_tree(rc, job->ino);
 		break;
 	case JOB_FILE:
-		r = settle(rc, job->ino);
+		r = reconcile_settle(rc, job->ino);
 		break;
 	case JOB_VIEW:
 		r = reconcile_view(rc, job->ino);
@@ -627,7 +516,7 @@ int reconcile_state(struct volume *v, struct op_ctx *op, const struct node *n, e
 		return -EUCLEAN;
 	*ret = n->attr.obj_len < n->attr.size ? FILE_SPARSE : FILE_PENDING;
 	r = is_at_a_name(&rc, n, &own, &at_a_name);
-	if (r < 0 && !is_gone(r))
+	if (r < 0 && !reconcile_is_gone(r))
 		return r;
 	if (*ret == FILE_SPARSE || !at_a_name || exact.size != n->attr.size)
 		return 0;
@@ -640,7 +529,9 @@ int reconcile_state(struct volume *v, struct op_ctx *op, const struct node *n, e
 static int one(struct volume *v, struct op_ctx *op, const struct job_record *job)
 {
 	struct reconcile_ctx rc = { .v = v, .op = op, .force = true };
-	int r = job->kind == JOB_DIR ? workers_new("reconcile-file", RECONCILE_THREADS, PAGE, &rc.files) : 0;
+	int r = job->kind == JOB_DIR
+			? workers_new("reconcile-file", RECONCILE_THREADS, 4 * RECONCILE_THREADS, &rc.files)
+			: 0;
 
 	if (r < 0)
 		return r;

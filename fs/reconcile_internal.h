@@ -2,6 +2,8 @@
 #ifndef MASSFS_FS_RECONCILE_INTERNAL_H
 #define MASSFS_FS_RECONCILE_INTERNAL_H
 
+#include <errno.h>
+
 #include "common/op_ctx.h"
 #include "fs/reconcile.h"
 
@@ -16,6 +18,17 @@ struct reconcile_ctx {
 	bool force;	   /* whatever is due later is done now (drain, settle --wait) */
 	int64_t again_at;  /* out, with -EAGAIN: look again at this wall time, no failure; 0: by the usual backoff */
 };
+
+/* The file's object becomes one whole native object at its place, on top of its key. */
+int reconcile_settle(struct reconcile_ctx *rc, mfs_ino_t ino) MFS_NODISCARD;
+/* Every file below a directory. */
+int reconcile_tree(struct reconcile_ctx *rc, mfs_ino_t dir) MFS_NODISCARD;
+
+/* No such record or name any more: nothing is to be done about it. (-ELOOP: in no tree at all.) */
+static inline bool reconcile_is_gone(int r)
+{
+	return r == -ESTALE || r == -ENOENT || r == -ENOTDIR || r == -ELOOP;
+}
 
 /* The file that the index has at the key's path. 1: there is one, with content; 0: none. */
 int reconcile_file_at(struct reconcile_ctx *rc, const char *key, struct node *ret) MFS_NODISCARD;

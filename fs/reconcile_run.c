@@ -19,23 +19,23 @@
 #include "common/workers.h"
 #include "fs/reconcile_internal.h"
 
-#define PAGE	       256
-#define CHUNK	       64 /* jobs worked at once */
-#define BLOCKED_MAX    1024
-#define PASSES_MAX     64
+#define PAGE		256
+#define CHUNK		64 /* jobs worked at once */
+#define BLOCKED_MAX	1024
+#define PASSES_MAX	64
 #define FAILED_IN_A_ROW 32
-#define BACKOFF_MAX_NS (60 * MFS_NSEC_PER_SEC)
-#define IDLE_MAX_NS    (60 * MFS_NSEC_PER_SEC)
-#define NICE	       10
+#define BACKOFF_MAX_NS	(60 * MFS_NSEC_PER_SEC)
+#define IDLE_MAX_NS	(60 * MFS_NSEC_PER_SEC)
+#define NICE		10
 
 struct run {
 	struct reconcile_ctx rc; /* again_at is of no use here: each job has a copy */
-	struct workers *jobs;	 /* made when there is more than one job */
+	struct workers *jobs; /* made when there is more than one job */
 	bool all; /* whatever its due time */
 	int64_t due_before;
 	struct job_list blocked; /* of this pass: not possible yet, still queued */
-	struct job_list done;	 /* to be deleted in one change */
-	uint64_t *put_off;	 /* identities of jobs put off in this run (with `all` they would come again) */
+	struct job_list done; /* to be deleted in one change */
+	uint64_t *put_off; /* identities of jobs put off in this run (with `all` they would come again) */
 	size_t n_put_off, cap_put_off;
 	uint64_t n_done;
 	unsigned int failed_in_a_row;
@@ -102,7 +102,10 @@ static int64_t backoff(uint32_t tries)
 
 static const char *kind_name(enum job_kind kind)
 {
-	return kind == JOB_KEY ? "key" : kind == JOB_DIR ? "directory" : kind == JOB_VIEW ? "session" : "file";
+	return kind == JOB_KEY	  ? "key"
+	       : kind == JOB_DIR  ? "directory"
+	       : kind == JOB_VIEW ? "session"
+				  : "file";
 }
 
 /* Again later: at `at`, or (0) by the backoff of a failure. The delete takes nothing that was queued meanwhile. */
@@ -122,8 +125,10 @@ static int put_off(struct run *run, const struct job_record *j, int64_t at, int 
 			kind_name(j->kind), j->key ? j->key : "", j->ino, strerror(-err));
 	else if (err == -EAGAIN && again.tries == 5 && j->tries == 4)
 		mfs_log(MFS_LOG_FS, MFS_LOG_WARN, run->rc.op,
-			"reconcile %s=%s inode=%" PRIu64 ": its place among the objects is still blocked; tried again "
-			"every minute", kind_name(j->kind), j->key ? j->key : "", j->ino);
+			"reconcile %s=%s inode=%" PRIu64
+			": its place among the objects is still blocked; tried again "
+			"every minute",
+			kind_name(j->kind), j->key ? j->key : "", j->ino);
 	change_write(&c, WRITE_JOB_DELETE, 0)->job = j;
 	change_write(&c, WRITE_JOB_PUT, 0)->job = &again;
 	err = engine_apply(run->rc.v->engine, run->rc.op, &c);
@@ -367,7 +372,8 @@ static void *reconciler_main(void *arg)
 		int err = reconcile_run(r->v, &r->op, INT64_MAX - 1, NULL, NULL, NULL);
 
 		if (err < 0 && err != -ECANCELED) {
-			mfs_log(MFS_LOG_FS, MFS_LOG_WARN, NULL, "reconciler: %s; goes on in 5 s", strerror(-err));
+			mfs_log(MFS_LOG_FS, MFS_LOG_WARN, NULL, "reconciler: %s; goes on in 5 s",
+				strerror(-err));
 			at = mfs_now_ns() + 5 * MFS_NSEC_PER_SEC;
 			/* Being woken does not shorten this. */
 			while (wait_until(r, at) && mfs_now_ns() < at)

@@ -73,13 +73,16 @@ static void gc_print(FILE *f, const struct gc_result *g, bool deleted)
 {
 	char a[24], b[24], c[24];
 
-	fprintf(f, "objects:          %" PRIu64 ", %" PRIu64 " of them named by the index\n", g->objects, g->referenced);
+	fprintf(f, "objects:          %" PRIu64 ", %" PRIu64 " of them named by the index\n", g->objects,
+		g->referenced);
 	if (g->waiting)
 		fprintf(f, "dropped just now: %" PRIu64 ", garbage in a minute\n", g->waiting);
 	if (g->in_flight)
 		fprintf(f, "not yet named:    %" PRIu64 ", of sessions that live\n", g->in_flight);
-	fprintf(f, "never named:      %" PRIu64 ", %s\n", g->unnamed, mfs_str_put_size(a, sizeof(a), g->unnamed_bytes));
-	fprintf(f, "dropped:          %" PRIu64 ", %s\n", g->dropped, mfs_str_put_size(b, sizeof(b), g->dropped_bytes));
+	fprintf(f, "never named:      %" PRIu64 ", %s\n", g->unnamed,
+		mfs_str_put_size(a, sizeof(a), g->unnamed_bytes));
+	fprintf(f, "dropped:          %" PRIu64 ", %s\n", g->dropped,
+		mfs_str_put_size(b, sizeof(b), g->dropped_bytes));
 	fprintf(f, "retention ended:  %" PRIu64 " versions, %" PRIu64 " removed files\n", g->expired_versions,
 		g->expired_trash);
 	fprintf(f, "unfinished:       %" PRIu64 " uploads, %s\n", g->temp_files,
@@ -116,7 +119,8 @@ int verb_gc(struct verb_call *call, const struct verb_args *args)
 		r = gc_run(call->vol, call->op, &opt, &res);
 	verb_progress_end(&progress);
 	if (r < 0)
-		return verb_fail(call, "given up after %" PRIu64 " objects: %s", res.objects, verb_strerror(r));
+		return verb_fail(call, "given up after %" PRIu64 " objects: %s", res.objects,
+				 verb_strerror(r));
 	if (args->flags & FLAG_JSON)
 		gc_print_json(call->out, &res, opt.delete_it);
 	else
@@ -184,7 +188,9 @@ static void fsck_print_json(FILE *f, const struct fsck_result *s)
 
 int verb_fsck(struct verb_call *call, const struct verb_args *args)
 {
-	struct fsck_print x = { .progress = { .call = call, .what = "checked" }, .json = args->flags & FLAG_JSON, .first = true };
+	struct fsck_print x = { .progress = { .call = call, .what = "checked" },
+				.json = args->flags & FLAG_JSON,
+				.first = true };
 	struct fsck_options opt = {
 		.repair = args->flags & FLAG_REPAIR,
 		.online = call->fs != NULL,
@@ -205,10 +211,13 @@ int verb_fsck(struct verb_call *call, const struct verb_args *args)
 		fsck_print_json(call->out, &res);
 	else
 		fprintf(call->out,
-			"%" PRIu64 " files, %" PRIu64 " directories, %" PRIu64 " others, %" PRIu64 " removed, %" PRIu64
-			" versions, %" PRIu64 " keys, %" PRIu64 " jobs waiting: %s\n",
+			"%" PRIu64 " files, %" PRIu64 " directories, %" PRIu64 " others, %" PRIu64
+			" removed, %" PRIu64 " versions, %" PRIu64 " keys, %" PRIu64 " jobs waiting: %s\n",
 			res.files, res.directories, res.others, res.trash, res.versions, res.keys, res.jobs,
-			r < 0 ? "NOT ALL WAS CHECKED" : res.problems == 0 ? "clean" : res.left == 0 ? "repaired" : "PROBLEMS");
+			r < 0		    ? "NOT ALL WAS CHECKED"
+			: res.problems == 0 ? "clean"
+			: res.left == 0	    ? "repaired"
+					    : "PROBLEMS");
 	if (r < 0)
 		return verb_fail(call, "could not check everything: %s", verb_strerror(r));
 	return res.left == 0 ? VERB_OK : VERB_FAILED;
@@ -238,12 +247,16 @@ static int settle_path(struct verb_call *call, const struct verb_args *args)
 	ino = e.node.attr.ino;
 	entry_release(&e);
 	for (int i = 0;; i++) {
-		r = is_dir ? reconcile_dir(call->vol, call->op, ino) : reconcile_file(call->vol, call->op, ino);
+		r = is_dir ? reconcile_dir(call->vol, call->op, ino)
+			   : reconcile_file(call->vol, call->op, ino);
 		if (r != -EAGAIN || !(args->flags & FLAG_WAIT) || i == IDLE_RUNS_MAX || !wait_a_while(call))
 			break;
 	}
 	if (r == -EAGAIN)
-		return verb_fail(call, "%s: not possible at the moment (its place is taken, or it is being written); it stays queued", as);
+		return verb_fail(
+			call,
+			"%s: not possible at the moment (its place is taken, or it is being written); it stays queued",
+			as);
 	if (r < 0)
 		return verb_fail(call, "%s: %s", as, verb_strerror(r));
 	return VERB_OK;
@@ -264,8 +277,11 @@ static int settle_all(struct verb_call *call)
 	if (r < 0)
 		return verb_fail(call, "%s", verb_strerror(r));
 	if (left)
-		return verb_fail(call, "%" PRIu64 " jobs could not be done yet (a foreign file among the objects in their way, or what the log says); they stay queued",
-				 left);
+		return verb_fail(
+			call,
+			"%" PRIu64
+			" jobs could not be done yet (a foreign file among the objects in their way, or what the log says); they stay queued",
+			left);
 	return VERB_OK;
 }
 

@@ -97,8 +97,9 @@ static void print_info(FILE *f, const struct info *x)
 	char size[24], time[40], user[40];
 
 	fprintf(f, "path:      %s\n", x->shown);
-	fprintf(f, "inode:     %" PRIu64 "  (%s, mode %04o, owner %s, links %u)\n", a->ino, verb_type_name(a->mode),
-		a->mode & 07777u, verb_user_name(a->uid, user, sizeof(user)), a->nlink);
+	fprintf(f, "inode:     %" PRIu64 "  (%s, mode %04o, owner %s, links %u)\n", a->ino,
+		verb_type_name(a->mode), a->mode & 07777u, verb_user_name(a->uid, user, sizeof(user)),
+		a->nlink);
 	fprintf(f, "size:      %" PRIu64 "  (%s)\n", a->size, mfs_str_put_size(size, sizeof(size), a->size));
 	fprintf(f, "modified:  %s\n", mfs_str_put_time(time, sizeof(time), a->mtime));
 	if (x->state) {
@@ -111,7 +112,8 @@ static void print_info(FILE *f, const struct info *x)
 	}
 	if (n->symlink)
 		fprintf(f, "target:    %s\n", n->symlink);
-	fprintf(f, "counters:  ver %" PRIu64 ", data %" PRIu64 ", lay %" PRIu64 "\n", a->ver, a->data, a->lay);
+	fprintf(f, "counters:  ver %" PRIu64 ", data %" PRIu64 ", lay %" PRIu64 "\n", a->ver, a->data,
+		a->lay);
 	fprintf(f, "versions:  %zu\n", x->n_versions);
 	fprintf(f, "xattrs:    %zu\n", n->n_xattrs);
 }
@@ -126,7 +128,8 @@ int verb_info(struct verb_call *call, const struct verb_args *args)
 	int r = verb_path(call, args->operand, &path);
 
 	if (r == 0)
-		r = namespace_resolve_as(call->vol->ns, call->op, &call->cred, mfs_buf_str(&path), path.len, 0, &e);
+		r = namespace_resolve_as(call->vol->ns, call->op, &call->cred, mfs_buf_str(&path), path.len,
+					 0, &e);
 	if (r < 0)
 		return verb_fail(call, "%s: %s", x.shown, verb_strerror(r));
 	x.n = &e.node;
@@ -206,8 +209,9 @@ static void print_status(struct verb_call *call, const struct status *s)
 	if (fs) {
 		int64_t up = (mfs_mono_ns() - call->started_ns) / MFS_NSEC_PER_SEC;
 
-		fprintf(f, "mounted:    on %s by process %ld, for %" PRId64 "d %02d:%02d:%02d\n", call->mountpoint,
-			(long)getpid(), up / 86400, (int)(up / 3600 % 24), (int)(up / 60 % 60), (int)(up % 60));
+		fprintf(f, "mounted:    on %s by process %ld, for %" PRId64 "d %02d:%02d:%02d\n",
+			call->mountpoint, (long)getpid(), up / 86400, (int)(up / 3600 % 24),
+			(int)(up / 60 % 60), (int)(up % 60));
 	} else {
 		fprintf(f, "mounted:    no\n");
 	}
@@ -220,7 +224,8 @@ static void print_status(struct verb_call *call, const struct status *s)
 	if (!fs)
 		return;
 	fprintf(f, "memory:     %s of %s for file data, %" PRIu64 " inodes known\n",
-		mfs_str_put_size(a, sizeof(a), s->memory_used), mfs_str_put_size(b, sizeof(b), s->memory_max), s->n_open);
+		mfs_str_put_size(a, sizeof(a), s->memory_used), mfs_str_put_size(b, sizeof(b), s->memory_max),
+		s->n_open);
 	fprintf(f, "operations: %" PRIu64 ", %" PRIu64 " errors; read %s, ", atomic_load(&fs->n_ops),
 		atomic_load(&fs->n_errors), mfs_str_put_size(a, sizeof(a), atomic_load(&fs->bytes_read)));
 	fprintf(f, "written %s\n", mfs_str_put_size(b, sizeof(b), atomic_load(&fs->bytes_written)));

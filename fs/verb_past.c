@@ -57,7 +57,8 @@ static bool is_unique(const struct past_list *l, const struct past *now, size_t 
 }
 
 /* The shortest that names it alone. (A version and a removal of one inode may share all: the newer is meant.) */
-static void unique_name(const struct past_list *l, const struct past *now, size_t which, char *buf, size_t size)
+static void unique_name(const struct past_list *l, const struct past *now, size_t which, char *buf,
+			size_t size)
 {
 	enum name_form form = BY_TIME;
 
@@ -132,14 +133,21 @@ static void print_past(struct verb_call *call, const struct past *p, const char 
 
 	fprintf(call->out, "%-28s %10s  %-12s %-9s %s\n", name, mfs_str_put_size(size, sizeof(size), p->size),
 		verb_user_name(p->uid, user, sizeof(user)), why ? why : "current",
-		!why ? "-" : p->until == INT64_MAX ? "for ever" : mfs_str_put_time_short(until, sizeof(until), p->until));
+		!why			? "-"
+		: p->until == INT64_MAX ? "for ever"
+					: mfs_str_put_time_short(until, sizeof(until), p->until));
 }
 
 /* What is there now, as an entry of the list. */
 static struct past of_node(const struct node *n)
 {
-	return (struct past){ .ino = n->attr.ino,   .data = n->attr.data, .size = n->attr.size,
-			      .mtime = n->attr.mtime, .mode = n->attr.mode, .uid = n->attr.uid, .gid = n->attr.gid };
+	return (struct past){ .ino = n->attr.ino,
+			      .data = n->attr.data,
+			      .size = n->attr.size,
+			      .mtime = n->attr.mtime,
+			      .mode = n->attr.mode,
+			      .uid = n->attr.uid,
+			      .gid = n->attr.gid };
 }
 
 /* What is there now is no version yet: it is shown by the name that it will have. */
@@ -164,7 +172,8 @@ static void print_list(struct verb_call *call, const struct past_list *l, const 
 	if (json)
 		fputc('[', call->out);
 	else
-		fprintf(call->out, "%-28s %10s  %-12s %-9s %s\n", "VERSION", "SIZE", "OWNER", "WHY", "KEPT UNTIL");
+		fprintf(call->out, "%-28s %10s  %-12s %-9s %s\n", "VERSION", "SIZE", "OWNER", "WHY",
+			"KEPT UNTIL");
 	if (now) {
 		now_name(l, now, name, sizeof(name));
 		(json ? print_past_json : print_past)(call, now, name, NULL);
@@ -173,7 +182,8 @@ static void print_list(struct verb_call *call, const struct past_list *l, const 
 		unique_name(l, now, i, name, sizeof(name));
 		if (json && (i || now))
 			fputs(",\n ", call->out);
-		(json ? print_past_json : print_past)(call, &l->v[i], name, l->v[i].is_trash ? "removed" : "replaced");
+		(json ? print_past_json : print_past)(call, &l->v[i], name,
+						      l->v[i].is_trash ? "removed" : "replaced");
 	}
 	if (json)
 		fputs("]\n", call->out);
@@ -216,7 +226,8 @@ int verb_versions(struct verb_call *call, const struct verb_args *args)
 	if (!is_there && l.n == 0)
 		r = verb_fail(call, "%s: nothing is or was at this path", as);
 	else
-		print_list(call, &l, is_there && attr_is_reg(&e.node.attr) ? &now : NULL, args->flags & FLAG_JSON);
+		print_list(call, &l, is_there && attr_is_reg(&e.node.attr) ? &now : NULL,
+			   args->flags & FLAG_JSON);
 	if (is_there)
 		entry_release(&e);
 	past_list_release(&l);
@@ -228,7 +239,7 @@ int verb_versions(struct verb_call *call, const struct verb_args *args)
 struct restore {
 	struct verb_call *call;
 	const char *path, *as; /* below the volume's root; as the user knows it */
-	const char *name;      /* last component of path */
+	const char *name; /* last component of path */
 	const struct past *p;
 };
 
@@ -345,7 +356,9 @@ static int restore_into(struct restore *x, mfs_ino_t ino)
 static int make_file(struct restore *x, mfs_ino_t parent, mfs_ino_t *ret)
 {
 	struct verb_call *call = x->call;
-	struct make m = { .parent = parent, .name = x->name, .name_len = strlen(x->name),
+	struct make m = { .parent = parent,
+			  .name = x->name,
+			  .name_len = strlen(x->name),
 			  .mode = S_IFREG | (x->p->mode & 0777u) };
 	struct node n = NODE_INIT;
 	int r = namespace_make(call->vol->ns, call->op, &m, &n);
@@ -355,8 +368,10 @@ static int make_file(struct restore *x, mfs_ino_t parent, mfs_ino_t *ret)
 	*ret = n.attr.ino;
 	node_release(&n);
 	if (call->cred.uid == 0) {
-		struct set_attr sa = { .mask = EDIT_MODE | EDIT_UID | EDIT_GID, .mode = x->p->mode & 07777u,
-				       .uid = x->p->uid, .gid = x->p->gid };
+		struct set_attr sa = { .mask = EDIT_MODE | EDIT_UID | EDIT_GID,
+				       .mode = x->p->mode & 07777u,
+				       .uid = x->p->uid,
+				       .gid = x->p->gid };
 		struct mfs_attr attr;
 
 		r = namespace_setattr(call->vol->ns, call->op, *ret, &sa, &attr);
@@ -446,7 +461,8 @@ static int do_restore(struct restore *x, const struct past_list *l, const char *
 
 	x->p = find_version(l, version, &several);
 	if (several)
-		return verb_fail(x->call, "%s has several versions of %s; massfs versions tells them apart", x->as, version);
+		return verb_fail(x->call, "%s has several versions of %s; massfs versions tells them apart",
+				 x->as, version);
 	if (!x->p)
 		return verb_fail(x->call, "%s has no version %s; massfs versions lists them", x->as, version);
 	if ((x->p->mode & S_IFMT) && !S_ISREG(x->p->mode))
@@ -467,7 +483,8 @@ static int do_restore(struct restore *x, const struct past_list *l, const char *
 	}
 	if (r < 0)
 		return verb_fail(x->call, "%s@%s: %s", x->as, version,
-				 r == -ENOENT ? "the folder it was in is gone; make it first" : verb_strerror(r));
+				 r == -ENOENT ? "the folder it was in is gone; make it first"
+					      : verb_strerror(r));
 	if (!(flags & FLAG_STDOUT))
 		fprintf(x->call->out, "%s is what it was as %s\n", x->as, version);
 	return VERB_OK;

@@ -36,7 +36,10 @@ static int make_parents(struct verb_call *call, const char *path)
 			r = verb_parent(call, part, W_OK, &dir, &name);
 			if (r < 0)
 				return r;
-			m = (struct make){ .parent = dir.node.attr.ino, .name = name, .name_len = strlen(name), .mode = S_IFDIR | 0755 };
+			m = (struct make){ .parent = dir.node.attr.ino,
+					   .name = name,
+					   .name_len = strlen(name),
+					   .mode = S_IFDIR | 0755 };
 			r = namespace_make(call->vol->ns, call->op, &m, &n);
 			node_release(&n);
 			verb_changed(call, 0, m.parent, name);
@@ -155,7 +158,8 @@ static int walk_trash(struct below *b, void (*fn)(struct below *b, const struct 
 static int may_list(struct verb_call *call, const char *path)
 {
 	struct entry e;
-	int r = namespace_resolve_as(call->vol->ns, call->op, &call->cred, path, strlen(path), R_OK | X_OK, &e);
+	int r = namespace_resolve_as(call->vol->ns, call->op, &call->cred, path, strlen(path), R_OK | X_OK,
+				     &e);
 
 	if (r == 0)
 		entry_release(&e);
@@ -174,7 +178,9 @@ int verb_undelete(struct verb_call *call, const struct verb_args *args)
 	if (r == 0 && (args->flags & (FLAG_LIST | FLAG_RECURSIVE))) {
 		r = may_list(call, b.dir);
 		if (r == -EPERM)
-			return verb_fail(call, "%s: only root may look through all that was removed below a folder", as);
+			return verb_fail(call,
+					 "%s: only root may look through all that was removed below a folder",
+					 as);
 		if (r == 0 && b.json && (args->flags & FLAG_LIST))
 			fputc('[', call->out);
 		if (r == 0)
@@ -191,8 +197,10 @@ int verb_undelete(struct verb_call *call, const struct verb_args *args)
 	if (r == -ENOENT)
 		return verb_fail(call, "%s: nothing was removed at this path (or it is gone for good)", as);
 	if (r == -EEXIST)
-		return verb_fail(call, "%s: something is there now; `massfs versions` lists what was, `massfs restore` brings it back",
-				 as);
+		return verb_fail(
+			call,
+			"%s: something is there now; `massfs versions` lists what was, `massfs restore` brings it back",
+			as);
 	if (r < 0)
 		return verb_fail(call, "%s: %s", as, verb_strerror(r));
 	return b.failed ? VERB_FAILED : VERB_OK;

@@ -33,11 +33,13 @@ static const struct verb {
 	{ "restore", verb_restore, OPERAND_PATH, false, false, FLAG_STDOUT, "restore [--stdout] FILE@VERSION",
 	  "bring a version back (or print it); what is there now becomes a version" },
 	{ "undelete", verb_undelete, OPERAND_PATH, false, false, FLAG_LIST | FLAG_RECURSIVE | FLAG_JSON,
-	  "undelete [--recursive | --list [--json]] PATH", "bring back what was removed at this path (--list: only show it)" },
-	{ "gc", verb_gc, OPERAND_NONE, true, false, FLAG_DELETE | FLAG_JSON | FLAG_VERBOSE, "gc [--delete] [--verbose] [--json] [MOUNT]",
+	  "undelete [--recursive | --list [--json]] PATH",
+	  "bring back what was removed at this path (--list: only show it)" },
+	{ "gc", verb_gc, OPERAND_NONE, true, false, FLAG_DELETE | FLAG_JSON | FLAG_VERBOSE,
+	  "gc [--delete] [--verbose] [--json] [MOUNT]",
 	  "find garbage among the objects (--delete: delete it)" },
-	{ "fsck", verb_fsck, OPERAND_NONE, true, false, FLAG_REPAIR | FLAG_JSON, "fsck [--repair] [--json] [VOLUME]",
-	  "check index, objects and what their keys show" },
+	{ "fsck", verb_fsck, OPERAND_NONE, true, false, FLAG_REPAIR | FLAG_JSON,
+	  "fsck [--repair] [--json] [VOLUME]", "check index, objects and what their keys show" },
 	{ "settle", verb_settle, OPERAND_MAYBE_PATH, true, false, FLAG_WAIT, "settle [--wait] [PATH]",
 	  "make the objects follow the index now" },
 	{ "drain", verb_drain, OPERAND_NONE, true, true, 0, "drain", "commit everything (umount does this)" },
@@ -48,10 +50,11 @@ static const struct {
 	const char *text;
 	enum verb_flag flag;
 } flags[] = {
-	{ "--json", FLAG_JSON },      { "--wait", FLAG_WAIT },	     { "--delete", FLAG_DELETE },
-	{ "--repair", FLAG_REPAIR },  { "--list", FLAG_LIST },	     { "--stdout", FLAG_STDOUT },
-	{ "--recursive", FLAG_RECURSIVE }, { "-r", FLAG_RECURSIVE }, { "--verbose", FLAG_VERBOSE },
-	{ "-v", FLAG_VERBOSE },
+	{ "--json", FLAG_JSON },	   { "--wait", FLAG_WAIT },
+	{ "--delete", FLAG_DELETE },	   { "--repair", FLAG_REPAIR },
+	{ "--list", FLAG_LIST },	   { "--stdout", FLAG_STDOUT },
+	{ "--recursive", FLAG_RECURSIVE }, { "-r", FLAG_RECURSIVE },
+	{ "--verbose", FLAG_VERBOSE },	   { "-v", FLAG_VERBOSE },
 };
 
 static const struct verb *find_verb(const char *name)
@@ -188,7 +191,8 @@ const char *verb_shown(struct verb_call *call, const char *operand, struct mfs_b
 {
 	mfs_buf_clear(buf);
 	if (call->mountpoint && call->mountpoint[0])
-		(void)mfs_buf_printf(buf, "%s%s", call->mountpoint, operand[0] && operand[0] != '/' ? "/" : "");
+		(void)mfs_buf_printf(buf, "%s%s", call->mountpoint,
+				     operand[0] && operand[0] != '/' ? "/" : "");
 	(void)mfs_buf_puts(buf, operand);
 	return buf->len ? mfs_buf_str(buf) : "/";
 }
@@ -207,8 +211,8 @@ int verb_parent(struct verb_call *call, const char *path, int mask, struct entry
 	if (!path[0])
 		return -EINVAL;
 	*ret_name = slash ? slash + 1 : path;
-	r = namespace_resolve_as(call->vol->ns, call->op, &call->cred, path, slash ? (size_t)(slash - path) : 0,
-				 mask | X_OK, &e);
+	r = namespace_resolve_as(call->vol->ns, call->op, &call->cred, path,
+				 slash ? (size_t)(slash - path) : 0, mask | X_OK, &e);
 	if (r < 0)
 		return r;
 	if (!attr_is_dir(&e.node.attr)) {

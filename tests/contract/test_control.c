@@ -57,11 +57,11 @@ static int teardown(void **state)
 	return 0;
 }
 
-#define DAEMON(d)                           \
-	struct daemon *d = *state;          \
-	do {                                \
-		if (!d)                     \
-			skip();             \
+#define DAEMON(d)                  \
+	struct daemon *d = *state; \
+	do {                       \
+		if (!d)            \
+			skip();    \
 	} while (0)
 
 struct answer {
@@ -82,13 +82,14 @@ static struct answer call(struct daemon *d, int argc, const char *const *argv)
 	struct answer a = { 0 };
 	FILE *out = open_memstream(&a.out, &a.out_len), *err = open_memstream(&a.err, &a.err_len);
 
-	a.status = control_call((dev_t)d->fs.dev, argc, (char *const *)(uintptr_t)argv, false, out, err, &a.pid);
+	a.status =
+		control_call((dev_t)d->fs.dev, argc, (char *const *)(uintptr_t)argv, false, out, err, &a.pid);
 	fclose(out);
 	fclose(err);
 	return a;
 }
-#define CALL(d, ...)                                                                  \
-	call((d), (int)(sizeof((const char *[]){ __VA_ARGS__ }) / sizeof(char *)),     \
+#define CALL(d, ...)                                                               \
+	call((d), (int)(sizeof((const char *[]){ __VA_ARGS__ }) / sizeof(char *)), \
 	     (const char *[]){ __VA_ARGS__ })
 
 static void test_pid__is_ours(void **state)
@@ -154,7 +155,8 @@ static void test_caller__is_who_the_kernel_says(void **state)
 	child = fork();
 	assert_true(child >= 0);
 	if (child == 0) {
-		char *gc[] = { (char[]){ "gc" }, NULL }, *info[] = { (char[]){ "info" }, (char[]){ "a" }, NULL };
+		char *gc[] = { (char[]){ "gc" }, NULL },
+		     *info[] = { (char[]){ "info" }, (char[]){ "a" }, NULL };
 		FILE *null = fopen("/dev/null", "w");
 		int r1, r2;
 
@@ -221,7 +223,8 @@ static void test_silent_callers__hold_nothing_up(void **state)
 static void test_caller_that_does_not_read__holds_not_up_the_end(void **state)
 {
 	DAEMON(d);
-	static const char request[] = "mfs1\4\0\0\0\10\0\0\0undelete\6\0\0\0--list\6\0\0\0--json\0\0\0\0\0\0\0";
+	static const char request[] =
+		"mfs1\4\0\0\0\10\0\0\0undelete\6\0\0\0--list\6\0\0\0--json\0\0\0\0\0\0\0";
 	char path[32];
 	int64_t began;
 	int fd;

@@ -14,7 +14,9 @@
 
 static struct gc_result run(struct world *w, bool delete_it, int64_t later)
 {
-	struct gc_options opt = { .delete_it = delete_it, .now = mfs_now_ns() + later, .dropped_age_ns = MINUTE };
+	struct gc_options opt = { .delete_it = delete_it,
+				  .now = mfs_now_ns() + later,
+				  .dropped_age_ns = MINUTE };
 	struct gc_result r = { 0 };
 
 	assert_int_equal(gc_run(w->v, &w->op, &opt, &r), 0);
@@ -254,8 +256,9 @@ static void test_failures__lose_nothing(void **state)
 	unsigned int nth, hits = 1;
 
 	for (nth = 1; hits && nth < 100; nth++) {
-		struct gc_options opt = { .delete_it = true, 
-					  .now = mfs_now_ns() + nth * 2 * WORLD_RETENTION, .dropped_age_ns = MINUTE };
+		struct gc_options opt = { .delete_it = true,
+					  .now = mfs_now_ns() + nth * 2 * WORLD_RETENTION,
+					  .dropped_age_ns = MINUTE };
 
 		world_write(w, "a", "one");
 		world_write(w, "a", "two");

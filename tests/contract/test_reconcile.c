@@ -16,7 +16,7 @@
 		assert_non_null(v_);                     \
 		assert_string_equal(v_, (text));         \
 	} while (0)
-#define assert_hidden(w, key) assert_null(world_view((w), (key)))
+#define assert_hidden(w, key)	      assert_null(world_view((w), (key)))
 #define assert_content(w, path, text) assert_string_equal(world_read((w), (path)), (text))
 
 static char *key_of(struct world *w, const char *path)
@@ -28,11 +28,11 @@ static char *key_of(struct world *w, const char *path)
 	return key;
 }
 
-#define assert_key(w, path, want)                    \
-	do {                                         \
-		char *k_ = key_of((w), (path));      \
-		assert_string_equal(k_, (want));     \
-		free(k_);                            \
+#define assert_key(w, path, want)                \
+	do {                                     \
+		char *k_ = key_of((w), (path));  \
+		assert_string_equal(k_, (want)); \
+		free(k_);                        \
 	} while (0)
 
 static void test_new_file__needs_nothing(void **state)
@@ -453,8 +453,13 @@ static void *write_and_rename(void *arg)
 		snprintf(text, sizeof(text), "%u.%d", x->seed, i);
 		key_gate_enter(&v->gate, key);
 		assert_int_equal(object_put(v->store, &op, NULL, key, text, strlen(text), &meta, &info), 0);
-		c = (struct commit){ .ino = e.node.attr.ino, .lay = e.node.attr.lay, .ref = { .key = key }, .size = info.size,
-				     .obj_len = info.size, .mtime = 1, .queue_key = info.not_shown };
+		c = (struct commit){ .ino = e.node.attr.ino,
+				     .lay = e.node.attr.lay,
+				     .ref = { .key = key },
+				     .size = info.size,
+				     .obj_len = info.size,
+				     .mtime = 1,
+				     .queue_key = info.not_shown };
 		memcpy(c.ref.version, info.version, sizeof(c.ref.version));
 		r = namespace_commit(v->ns, &op, &c, &attr);
 		if (r < 0) {

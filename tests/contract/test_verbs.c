@@ -24,7 +24,9 @@
 
 static void chmod_path(struct world *w, const char *path, uint32_t mode, uint32_t uid)
 {
-	struct set_attr sa = { .mask = EDIT_MODE | EDIT_UID | EDIT_GID, .mode = mode, .uid = uid, .gid = uid };
+	struct set_attr sa = {
+		.mask = EDIT_MODE | EDIT_UID | EDIT_GID, .mode = mode, .uid = uid, .gid = uid
+	};
 	struct mfs_attr attr;
 
 	assert_int_equal(namespace_setattr(w->v->ns, &w->op, world_ino(w, path), &sa, &attr), 0);

@@ -35,13 +35,17 @@ static void jobs_queued(void *arg)
 
 static struct namespace_hooks hooks_of(struct world *w)
 {
-	return (struct namespace_hooks){ .arg = w, .is_open = is_open, .key_is_legal = key_is_legal, .jobs_queued = jobs_queued };
+	return (struct namespace_hooks){
+		.arg = w, .is_open = is_open, .key_is_legal = key_is_legal, .jobs_queued = jobs_queued
+	};
 }
 
 static void session(struct world *w, int64_t closed)
 {
 	char host[] = "test", dir[] = "";
-	struct session_record s = { .id = w->v->session, .host = host, .mountpoint = dir, .started = 1, .closed = closed };
+	struct session_record s = {
+		.id = w->v->session, .host = host, .mountpoint = dir, .started = 1, .closed = closed
+	};
 	struct change c = { 0 };
 
 	change_write(&c, WRITE_SESSION_PUT, s.id)->session = &s;
@@ -189,7 +193,8 @@ static mfs_ino_t parent_of(struct world *w, const char *path, const char **ret_n
 	mfs_ino_t ino;
 
 	*ret_name = slash ? slash + 1 : path;
-	assert_int_equal(namespace_resolve(w->v->ns, &w->op, path, slash ? (size_t)(slash - path) : 0, &e), 0);
+	assert_int_equal(namespace_resolve(w->v->ns, &w->op, path, slash ? (size_t)(slash - path) : 0, &e),
+			 0);
 	ino = e.node.attr.ino;
 	entry_release(&e);
 	return ino;
@@ -245,7 +250,8 @@ void world_put(struct world *w, mfs_ino_t ino, const char *key, const char *text
 	assert_int_equal(object_put(w->v->store, &w->op, NULL, key, text, strlen(text), &meta, ret), 0);
 }
 
-int world_commit(struct world *w, mfs_ino_t ino, const char *key, const struct object_info *info, bool keep_version)
+int world_commit(struct world *w, mfs_ino_t ino, const char *key, const struct object_info *info,
+		 bool keep_version)
 {
 	struct node n = world_node(w, ino);
 	char *copy = strdup(key);
@@ -289,9 +295,17 @@ mfs_ino_t world_write(struct world *w, const char *path, const char *text)
 	n = world_node(w, ino);
 	had_content = !object_ref_is_empty(&n.ref);
 	copy = strdup(key.data);
-	c = (struct commit){ .ino = ino, .lay = n.attr.lay, .ref = { .key = copy }, .obj_len = info.size, .size = info.size,
-			     .alloc = info.alloc, .mtime = mfs_now_ns(), .keep_version = had_content,
-			     .queue_key = info.not_shown, .temporary = temporary, .durable = true };
+	c = (struct commit){ .ino = ino,
+			     .lay = n.attr.lay,
+			     .ref = { .key = copy },
+			     .obj_len = info.size,
+			     .size = info.size,
+			     .alloc = info.alloc,
+			     .mtime = mfs_now_ns(),
+			     .keep_version = had_content,
+			     .queue_key = info.not_shown,
+			     .temporary = temporary,
+			     .durable = true };
 	memcpy(c.ref.version, info.version, sizeof(c.ref.version));
 	assert_int_equal(namespace_commit(w->v->ns, &w->op, &c, &attr), 0);
 	free(copy);
@@ -305,7 +319,8 @@ void world_rename(struct world *w, const char *from, const char *to)
 	mfs_ino_t from_dir = parent_of(w, from, &a), to_dir = parent_of(w, to, &b);
 	struct rename_result res;
 
-	assert_int_equal(namespace_rename(w->v->ns, &w->op, from_dir, a, strlen(a), to_dir, b, strlen(b), 0, &res), 0);
+	assert_int_equal(
+		namespace_rename(w->v->ns, &w->op, from_dir, a, strlen(a), to_dir, b, strlen(b), 0, &res), 0);
 }
 
 void world_link(struct world *w, const char *from, const char *to)
@@ -314,7 +329,8 @@ void world_link(struct world *w, const char *from, const char *to)
 	mfs_ino_t dir = parent_of(w, to, &name);
 	struct mfs_attr attr;
 
-	assert_int_equal(namespace_link(w->v->ns, &w->op, world_ino(w, from), dir, name, strlen(name), &attr), 0);
+	assert_int_equal(namespace_link(w->v->ns, &w->op, world_ino(w, from), dir, name, strlen(name), &attr),
+			 0);
 }
 
 void world_unlink(struct world *w, const char *path)
@@ -331,7 +347,8 @@ void world_truncate(struct world *w, const char *path, uint64_t size)
 	struct node n = world_node(w, world_ino(w, path));
 	struct mfs_attr attr;
 
-	assert_int_equal(namespace_truncate(w->v->ns, &w->op, n.attr.ino, n.attr.lay, size, true, false, &attr), 0);
+	assert_int_equal(
+		namespace_truncate(w->v->ns, &w->op, n.attr.ino, n.attr.lay, size, true, false, &attr), 0);
 	node_release(&n);
 }
 

@@ -73,7 +73,8 @@ static void test_request__damaged_is_refused(void **state)
 	static const unsigned char no_args[] = { 'm', 'f', 's', '1', 0, 0, 0, 0, 0, 0, 0, 0 };
 	static const unsigned char many[] = { 'm', 'f', 's', '1', 65, 0, 0, 0 };
 	static const unsigned char long_arg[] = { 'm', 'f', 's', '1', 1, 0, 0, 0, 0xff, 0xff, 0xff, 0xff };
-	static const unsigned char with_nul[] = { 'm', 'f', 's', '1', 1, 0, 0, 0, 2, 0, 0, 0, 'a', 0, 0, 0, 0, 0 };
+	static const unsigned char with_nul[] = { 'm', 'f', 's', '1', 1, 0, 0, 0, 2,
+						  0,   0,   0,	 'a', 0, 0, 0, 0, 0 };
 	static const unsigned char flags[] = { 'm', 'f', 's', '1', 1, 0, 0, 0, 1, 0, 0, 0, 'a', 2, 0, 0, 0 };
 
 	(void)state;
