@@ -187,8 +187,8 @@ static bool in_group(uint32_t id, gid_t gid, const gid_t *groups, size_t n_group
 	return false;
 }
 
-bool acl_permits(const struct acl *a, uint32_t owner, uint32_t group, uid_t uid, gid_t gid, const gid_t *groups,
-		 size_t n_groups, unsigned int want)
+bool acl_permits(const struct acl *a, uint32_t owner, uint32_t group, uid_t uid, gid_t gid,
+		 const gid_t *groups, size_t n_groups, unsigned int want)
 {
 	const struct acl_entry *mask = find(a, ACL_MASK);
 	unsigned int limit = mask ? mask->perm : 7u;

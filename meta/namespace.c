@@ -211,8 +211,8 @@ bool ns_again(struct op_ctx *op, const char *what, mfs_ino_t ino, unsigned int a
 		return false;
 	if (attempt >= TRIES_MAX) {
 		mfs_log(MFS_LOG_META, MFS_LOG_ERR, op,
-			"what=%s ino=%" PRIu64 " lost %u races for the same records; the answer is EIO", what, ino,
-			attempt);
+			"what=%s ino=%" PRIu64 " lost %u races for the same records; the answer is EIO", what,
+			ino, attempt);
 		*r = -EIO;
 		return false;
 	}

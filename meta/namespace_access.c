@@ -26,7 +26,8 @@ static bool mode_permits(const struct mfs_attr *a, const struct mfs_cred *cred, 
 	return (bits & want) == want;
 }
 
-static int acl_check(const struct node *n, const struct node_xattr *x, const struct mfs_cred *cred, unsigned int want)
+static int acl_check(const struct node *n, const struct node_xattr *x, const struct mfs_cred *cred,
+		     unsigned int want)
 {
 	struct acl a = ACL_INIT;
 	bool ok;
@@ -34,8 +35,9 @@ static int acl_check(const struct node *n, const struct node_xattr *x, const str
 
 	if (r < 0)
 		return r == -ENOMEM ? r : -EACCES;
-	ok = a.n ? acl_permits(&a, n->attr.uid, n->attr.gid, cred->uid, cred->gid, cred->groups, cred->n_groups, want) :
-		   mode_permits(&n->attr, cred, want);
+	ok = a.n ? acl_permits(&a, n->attr.uid, n->attr.gid, cred->uid, cred->gid, cred->groups,
+			       cred->n_groups, want)
+		 : mode_permits(&n->attr, cred, want);
 	acl_release(&a);
 	return ok ? 0 : -EACCES;
 }

@@ -53,7 +53,8 @@ static int check_content(struct namespace *ns, struct op_ctx *op, const struct n
 		return -EINVAL;
 	if (node_blob_has_u64(&n->fenced, ns->e->session)) {
 		mfs_log(MFS_LOG_META, MFS_LOG_ERR, op,
-			"ino=%" PRIu64 " this mount was fenced (taken for dead) and must not write the file any more; the answer is EIO",
+			"ino=%" PRIu64
+			" this mount was fenced (taken for dead) and must not write the file any more; the answer is EIO",
 			n->attr.ino);
 		return -EIO;
 	}
@@ -61,7 +62,8 @@ static int check_content(struct namespace *ns, struct op_ctx *op, const struct n
 }
 
 /* The state that is replaced, as a version. It borrows from n and p. */
-static void fill_version(const struct ns_op *x, const struct node *n, const struct place *p, struct version_record *v)
+static void fill_version(const struct ns_op *x, const struct node *n, const struct place *p,
+			 struct version_record *v)
 {
 	const struct mfs_attr *a = &n->attr;
 
@@ -103,7 +105,8 @@ static int key_of_other_name(struct ns_op *x, const struct node *n, const char *
 }
 
 /* The reconciler's work after a commit: the key that was left, the one that is not the file's, the one not shown. */
-static int queue_commit_jobs(struct ns_op *x, const struct node *n, const struct commit *c, const struct place *p)
+static int queue_commit_jobs(struct ns_op *x, const struct node *n, const struct commit *c,
+			     const struct place *p)
 {
 	MFS_AUTOBUF struct mfs_buf want = MFS_BUF_INIT(NS_PATH_MAX);
 	const char *key = c->ref.key;
@@ -157,8 +160,9 @@ static struct write *write_commit(struct ns_op *x, struct node *n, const struct 
 }
 
 /* What becomes of the content that is replaced: a version, or free to be collected. */
-static void write_replaced(struct ns_op *x, const struct node *n, const struct commit *c, const struct place *p,
-			   struct version_record *version, struct dropped_record *dropped)
+static void write_replaced(struct ns_op *x, const struct node *n, const struct commit *c,
+			   const struct place *p, struct version_record *version,
+			   struct dropped_record *dropped)
 {
 	bool has_object = !object_ref_is_empty(&n->ref);
 
@@ -179,7 +183,8 @@ static void recheck(struct namespace *ns, struct op_ctx *op, const struct place 
 
 	if (r < 0)
 		mfs_log(MFS_LOG_META, MFS_LOG_WARN, op,
-			"ino=%" PRIu64 " committed while a directory above it moved, and queueing it failed (%s): its object may be at an old key until it is settled again",
+			"ino=%" PRIu64
+			" committed while a directory above it moved, and queueing it failed (%s): its object may be at an old key until it is settled again",
 			ino, strerror(-r));
 }
 
@@ -210,8 +215,8 @@ static int commit_node(struct namespace *ns, struct op_ctx *op, const struct com
 	return r;
 }
 
-static int commit_once(struct namespace *ns, struct op_ctx *op, const struct commit *c, struct place *p, bool *mine,
-		       struct mfs_attr *ret)
+static int commit_once(struct namespace *ns, struct op_ctx *op, const struct commit *c, struct place *p,
+		       bool *mine, struct mfs_attr *ret)
 {
 	struct node n = NODE_INIT;
 	int r = engine_get(ns->e, op, c->ino, &n);

@@ -74,7 +74,8 @@ static int set_creator(struct namespace *ns, const struct op_ctx *op, struct nod
 	return ns_user_name(ns, op->uid, &n->creator_user);
 }
 
-static int fill_node(struct namespace *ns, struct op_ctx *op, const struct make *m, int64_t now, struct node *n)
+static int fill_node(struct namespace *ns, struct op_ctx *op, const struct make *m, int64_t now,
+		     struct node *n)
 {
 	struct node parent = NODE_INIT;
 	struct mfs_attr *a = &n->attr;
@@ -101,12 +102,12 @@ static int fill_node(struct namespace *ns, struct op_ctx *op, const struct make 
 
 static bool type_is_known(uint32_t mode)
 {
-	return S_ISREG(mode) || S_ISDIR(mode) || S_ISLNK(mode) || S_ISFIFO(mode) || S_ISSOCK(mode) || S_ISCHR(mode) ||
-	       S_ISBLK(mode);
+	return S_ISREG(mode) || S_ISDIR(mode) || S_ISLNK(mode) || S_ISFIFO(mode) || S_ISSOCK(mode) ||
+	       S_ISCHR(mode) || S_ISBLK(mode);
 }
 
-static int make_once(struct namespace *ns, struct op_ctx *op, const struct make *m, const struct mfs_name *name,
-		     struct node *ret)
+static int make_once(struct namespace *ns, struct op_ctx *op, const struct make *m,
+		     const struct mfs_name *name, struct node *ret)
 {
 	struct mfs_attr done;
 	struct node n = NODE_INIT;
@@ -165,7 +166,8 @@ static int check_linkable(const struct node *n)
 	return n->attr.nlink >= MFS_LINK_MAX ? -EMLINK : 0;
 }
 
-static int link_once(struct namespace *ns, struct op_ctx *op, mfs_ino_t ino, struct alias *a, struct mfs_attr *ret)
+static int link_once(struct namespace *ns, struct op_ctx *op, mfs_ino_t ino, struct alias *a,
+		     struct mfs_attr *ret)
 {
 	struct node n = NODE_INIT, dir = NODE_INIT, set = NODE_INIT;
 	struct mfs_attr done;

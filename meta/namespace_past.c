@@ -118,7 +118,8 @@ int namespace_past(struct namespace *ns, struct op_ctx *op, const char *path, st
 }
 
 /* Its key shows that the file was removed (or something newer): it has to be made again even if it is the right one. */
-static int queue_undeleted(struct ns_op *x, const struct node *n, mfs_ino_t parent, const struct mfs_name *name)
+static int queue_undeleted(struct ns_op *x, const struct node *n, mfs_ino_t parent,
+			   const struct mfs_name *name)
 {
 	MFS_AUTOBUF struct mfs_buf key = MFS_BUF_INIT(NS_PATH_MAX);
 	int r;
@@ -167,8 +168,8 @@ static int undelete_once(struct namespace *ns, struct op_ctx *op, mfs_ino_t ino,
 	return r;
 }
 
-int namespace_undelete(struct namespace *ns, struct op_ctx *op, mfs_ino_t ino, mfs_ino_t parent, const char *name,
-		       size_t len, struct mfs_attr *ret)
+int namespace_undelete(struct namespace *ns, struct op_ctx *op, mfs_ino_t ino, mfs_ino_t parent,
+		       const char *name, size_t len, struct mfs_attr *ret)
 {
 	struct mfs_name n;
 	int r = ns_new_name(parent, name, len, &n);

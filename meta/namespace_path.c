@@ -8,11 +8,11 @@
 #include "meta/namespace_dirs.h"
 #include "meta/namespace_internal.h"
 
-#define DIR_SLOTS     65536u
-#define DEPTH_MAX     1000000u /* a longer chain is a damaged index, not a path */
-#define REREADS_MAX   8u
-#define TEMP_SUFFIX   ".part"
-#define TEMP_RANDOM   6u
+#define DIR_SLOTS   65536u
+#define DEPTH_MAX   1000000u /* a longer chain is a damaged index, not a path */
+#define REREADS_MAX 8u
+#define TEMP_SUFFIX ".part"
+#define TEMP_RANDOM 6u
 
 /* The table of directories. */
 
@@ -69,7 +69,9 @@ static void dir_remember(struct namespace *ns, const struct node *n, struct ns_s
 	}
 	s = slot_of(ns, n->attr.ino);
 	free(s->name);
-	*s = (struct ns_dir_slot){ .ino = n->attr.ino, .parent = n->parent, .name = name, .len = n->name.len };
+	*s = (struct ns_dir_slot){
+		.ino = n->attr.ino, .parent = n->parent, .name = name, .len = n->name.len
+	};
 }
 
 static void dir_forget_locked(struct namespace *ns, mfs_ino_t ino) MFS_REQUIRES(ns->lock)
@@ -128,7 +130,8 @@ bool ns_paths_moved(struct namespace *ns, struct ns_stamp since)
 /* Paths. */
 
 /* Where directory `ino` is. -ENOENT: nowhere, -ENOTDIR. */
-static int dir_place(struct namespace *ns, struct op_ctx *op, mfs_ino_t ino, mfs_ino_t *parent, struct mfs_name *name)
+static int dir_place(struct namespace *ns, struct op_ctx *op, mfs_ino_t ino, mfs_ino_t *parent,
+		     struct mfs_name *name)
 {
 	struct ns_stamp stamp = ns_stamp_now(ns);
 	struct node n = NODE_INIT;
@@ -198,7 +201,8 @@ static int path_once(struct namespace *ns, struct op_ctx *op, mfs_ino_t dir, con
 }
 
 /* A path that was put together while a directory moved may never have been: it is read again. */
-int ns_path(struct namespace *ns, struct op_ctx *op, mfs_ino_t dir, const struct mfs_name *name, struct mfs_buf *ret)
+int ns_path(struct namespace *ns, struct op_ctx *op, mfs_ino_t dir, const struct mfs_name *name,
+	    struct mfs_buf *ret)
 {
 	for (unsigned int i = 0;; i++) {
 		struct ns_stamp stamp = ns_stamp_now(ns);
@@ -236,8 +240,8 @@ static int get_root(struct namespace *ns, struct op_ctx *op, struct entry *ret)
 }
 
 /* cred NULL: no permission is asked for. */
-static int resolve(struct namespace *ns, struct op_ctx *op, const struct mfs_cred *cred, const char *path, size_t len,
-		   struct entry *ret)
+static int resolve(struct namespace *ns, struct op_ctx *op, const struct mfs_cred *cred, const char *path,
+		   size_t len, struct entry *ret)
 {
 	const char *end = path + len;
 	struct entry at, next;
@@ -266,13 +270,14 @@ static int resolve(struct namespace *ns, struct op_ctx *op, const struct mfs_cre
 	return 0;
 }
 
-int namespace_resolve(struct namespace *ns, struct op_ctx *op, const char *path, size_t len, struct entry *ret)
+int namespace_resolve(struct namespace *ns, struct op_ctx *op, const char *path, size_t len,
+		      struct entry *ret)
 {
 	return resolve(ns, op, NULL, path, len, ret);
 }
 
-int namespace_resolve_as(struct namespace *ns, struct op_ctx *op, const struct mfs_cred *cred, const char *path,
-			 size_t len, int mask, struct entry *ret)
+int namespace_resolve_as(struct namespace *ns, struct op_ctx *op, const struct mfs_cred *cred,
+			 const char *path, size_t len, int mask, struct entry *ret)
 {
 	struct entry e;
 	int r = resolve(ns, op, cred, path, len, &e);
@@ -311,8 +316,8 @@ int ns_path_to_key(struct namespace *ns, mfs_ino_t ino, struct mfs_buf *path)
 	return key_is_legal(ns, path->data) ? 0 : nameless_key(ino, path);
 }
 
-int ns_name_key(struct namespace *ns, struct op_ctx *op, mfs_ino_t dir, const struct mfs_name *name, mfs_ino_t ino,
-		struct mfs_buf *ret)
+int ns_name_key(struct namespace *ns, struct op_ctx *op, mfs_ino_t dir, const struct mfs_name *name,
+		mfs_ino_t ino, struct mfs_buf *ret)
 {
 	int r = ns_path(ns, op, dir, name, ret);
 
@@ -389,7 +394,8 @@ static int key_of_node(struct namespace *ns, struct op_ctx *op, const struct nod
 	return r < 0 ? r : 0;
 }
 
-int namespace_key(struct namespace *ns, struct op_ctx *op, mfs_ino_t ino, struct mfs_buf *ret, bool *ret_temporary)
+int namespace_key(struct namespace *ns, struct op_ctx *op, mfs_ino_t ino, struct mfs_buf *ret,
+		  bool *ret_temporary)
 {
 	struct node n = NODE_INIT;
 	int r = engine_get(ns->e, op, ino, &n);

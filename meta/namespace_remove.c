@@ -20,7 +20,8 @@ static int take_path(struct ns_op *x, const struct entry *e, struct ns_removal *
 	int r = ns_path(x->ns, x->op, e->parent, &e->name, &path);
 
 	if (r < 0)
-		return r == -ENOENT ? -EAGAIN : r; /* a directory above was moved while we looked, or is gone */
+		return r == -ENOENT ? -EAGAIN
+				    : r; /* a directory above was moved while we looked, or is gone */
 	room->path = mfs_buf_take(&path);
 	return room->path ? 0 : -ENOMEM;
 }
@@ -36,8 +37,8 @@ static int queue_left_key(struct ns_op *x, const struct entry *e)
 	return r < 0 ? r : ns_job_file(x, e->node.attr.ino, x->now);
 }
 
-static struct write *edit_of(struct ns_op *x, enum write_kind kind, const struct entry *e, struct ns_removal *room,
-			     struct mfs_attr *ret)
+static struct write *edit_of(struct ns_op *x, enum write_kind kind, const struct entry *e,
+			     struct ns_removal *room, struct mfs_attr *ret)
 {
 	struct write *w = change_write(&x->c, kind, e->node.attr.ino);
 
@@ -60,7 +61,8 @@ static int remove_alias(struct ns_op *x, const struct entry *e, struct ns_remova
 /* The expectation on ver holds for the aliases too: whatever changes one of them writes the main record. */
 static int promote_heir(struct ns_op *x, const struct entry *e, struct ns_removal *room, struct mfs_attr *ret)
 {
-	ns_expect_name(change_write(&x->c, WRITE_ALIAS_DELETE, room->heir.id), room->heir.parent, &room->heir.name);
+	ns_expect_name(change_write(&x->c, WRITE_ALIAS_DELETE, room->heir.id), room->heir.parent,
+		       &room->heir.name);
 	room->set.parent = room->heir.parent;
 	room->set.name = room->heir.name;
 	room->set.pos = room->heir.id;

@@ -34,8 +34,8 @@ static bool is_dir(const struct entry *e)
 }
 
 /* Give the name `e` the place (dir, name). `first`: its record is still as it was read. */
-static void place(struct rename *t, const struct entry *e, mfs_ino_t dir, const struct mfs_name *name, bool first,
-		  struct mfs_attr *ret)
+static void place(struct rename *t, const struct entry *e, mfs_ino_t dir, const struct mfs_name *name,
+		  bool first, struct mfs_attr *ret)
 {
 	unsigned int i = t->n_set++;
 	struct node *set = &t->set[i];
@@ -45,7 +45,9 @@ static void place(struct rename *t, const struct entry *e, mfs_ino_t dir, const 
 	set->parent = dir;
 	set->name = *name;
 	if (!ns_is_main(e)) {
-		t->alias[i] = (struct alias){ .id = e->id, .parent = dir, .target = e->node.attr.ino, .name = *name };
+		t->alias[i] = (struct alias){
+			.id = e->id, .parent = dir, .target = e->node.attr.ino, .name = *name
+		};
 		w = change_write(&t->x.c, WRITE_ALIAS_RENAME, e->id);
 		w->alias = &t->alias[i];
 		if (first)
@@ -80,7 +82,8 @@ static int queue_moved(struct rename *t, const struct entry *e, mfs_ino_t dir, c
 	if (!ref->bucket && strcmp(ref->key, key.data) == 0)
 		return 0;
 	/* With several names the object may rightly be at another one's: let the file itself be looked at. */
-	return e->node.attr.nlink > 1 ? ns_job_file(&t->x, ino, t->x.now) : ns_job_place(&t->x, key.data, ino);
+	return e->node.attr.nlink > 1 ? ns_job_file(&t->x, ino, t->x.now)
+				      : ns_job_place(&t->x, key.data, ino);
 }
 
 static int check_exchange(const struct rename *t)
@@ -131,9 +134,11 @@ static void touch_parents(struct rename *t)
 		change_touch(c, t->to_dir, t->x.now, came - went, 0)->subdir_delta = leaves ? -other : 0;
 		return;
 	}
-	change_touch(c, t->from_dir, t->x.now, -went, TOUCH_MUST_EXIST | (leaves ? 0u : (unsigned)TOUCH_UNLESS_DYING))
+	change_touch(c, t->from_dir, t->x.now, -went,
+		     TOUCH_MUST_EXIST | (leaves ? 0u : (unsigned)TOUCH_UNLESS_DYING))
 		->subdir_delta = (leaves ? 0 : other) - moved;
-	change_touch(c, t->to_dir, t->x.now, came, TOUCH_MUST_EXIST | TOUCH_UNLESS_DYING)->subdir_delta = moved - other;
+	change_touch(c, t->to_dir, t->x.now, came, TOUCH_MUST_EXIST | TOUCH_UNLESS_DYING)->subdir_delta =
+		moved - other;
 }
 
 /* The target's object may be on top at the new key, above the moved file's: have it looked at. */
@@ -208,7 +213,8 @@ static int apply(struct rename *t, struct ns_stamp stamp)
 		r = ns_recheck_later(t->ns, t->op, t->dst.node.attr.ino);
 	if (r < 0)
 		mfs_log(MFS_LOG_META, MFS_LOG_WARN, t->op,
-			"ino=%" PRIu64 " renamed while a directory above it moved, and queueing it failed (%s): its object "
+			"ino=%" PRIu64
+			" renamed while a directory above it moved, and queueing it failed (%s): its object "
 			"may be at an old key until it is settled again",
 			t->src.node.attr.ino, strerror(-r));
 	return 0;
@@ -274,8 +280,9 @@ static int rename_once(struct rename *t)
 	return r;
 }
 
-int namespace_rename(struct namespace *ns, struct op_ctx *op, mfs_ino_t from_dir, const char *from, size_t from_len,
-		     mfs_ino_t to_dir, const char *to, size_t to_len, unsigned int flags, struct rename_result *ret)
+int namespace_rename(struct namespace *ns, struct op_ctx *op, mfs_ino_t from_dir, const char *from,
+		     size_t from_len, mfs_ino_t to_dir, const char *to, size_t to_len, unsigned int flags,
+		     struct rename_result *ret)
 {
 	MFS_AUTOFREE struct rename *t = calloc(1, sizeof(*t));
 	int r;

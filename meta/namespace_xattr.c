@@ -47,8 +47,8 @@ static int check_kind(const char *name, uint32_t mode)
 	return 0;
 }
 
-ssize_t namespace_getxattr(struct namespace *ns, struct op_ctx *op, mfs_ino_t ino, const char *name, void *buf,
-			   size_t size)
+ssize_t namespace_getxattr(struct namespace *ns, struct op_ctx *op, mfs_ino_t ino, const char *name,
+			   void *buf, size_t size)
 {
 	const struct node_xattr *x;
 	struct node n = NODE_INIT;
@@ -192,7 +192,8 @@ static int set_once(struct namespace *ns, struct op_ctx *op, mfs_ino_t ino, cons
 	return r;
 }
 
-static int set(struct namespace *ns, struct op_ctx *op, mfs_ino_t ino, const struct xattr_set *s, struct mfs_attr *ret)
+static int set(struct namespace *ns, struct op_ctx *op, mfs_ino_t ino, const struct xattr_set *s,
+	       struct mfs_attr *ret)
 {
 	for (unsigned int i = 0;; i++) {
 		int r = set_once(ns, op, ino, s, ret);
@@ -202,12 +203,14 @@ static int set(struct namespace *ns, struct op_ctx *op, mfs_ino_t ino, const str
 	}
 }
 
-int namespace_setxattr(struct namespace *ns, struct op_ctx *op, mfs_ino_t ino, const char *name, const void *value,
-		       size_t size, int flags, bool kill_sgid, struct mfs_attr *ret)
+int namespace_setxattr(struct namespace *ns, struct op_ctx *op, mfs_ino_t ino, const char *name,
+		       const void *value, size_t size, int flags, bool kill_sgid, struct mfs_attr *ret)
 {
-	struct xattr_set s = {
-		.name = name, .value = value ? value : "", .size = size, .flags = flags, .kill_sgid = kill_sgid
-	};
+	struct xattr_set s = { .name = name,
+			       .value = value ? value : "",
+			       .size = size,
+			       .flags = flags,
+			       .kill_sgid = kill_sgid };
 	int r = check_name(name);
 
 	if (r < 0)

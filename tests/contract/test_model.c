@@ -36,10 +36,10 @@ enum op_kind {
 	OP_TRASH_COMMIT,
 	OP_KINDS
 };
-static const char *const op_names[] = { "create",   "mkdir",	 "symlink",	"fifo",	      "link",
-					"unlink",   "rmdir",	 "rename",	"noreplace",  "exchange",
-					"chmod",    "chown",	 "utimens",	"setxattr",   "removexattr",
-					"commit",   "settle",	 "truncate",	"undelete",   "trash commit" };
+static const char *const op_names[] = { "create", "mkdir",  "symlink",	"fifo",	     "link",
+					"unlink", "rmdir",  "rename",	"noreplace", "exchange",
+					"chmod",  "chown",  "utimens",	"setxattr",  "removexattr",
+					"commit", "settle", "truncate", "undelete",  "trash commit" };
 
 /* Names are by value, so that a sequence means something with any of its operations left out. */
 struct op {
@@ -63,7 +63,8 @@ struct run {
 /* Directories are mostly called a and b, and other files c to v, or little would ever meet. */
 static void random_path(unsigned int *seed, char *buf, size_t size)
 {
-	static const char *const dirs[] = { "", "", "", "a", "a", "b", "b", "a/a", "a/b", "b/a", "a/b/a", "a/a/b/c" };
+	static const char *const dirs[] = { "",	 "",	"",    "a",   "a",     "b",
+					    "b", "a/a", "a/b", "b/a", "a/b/a", "a/a/b/c" };
 
 	snprintf(buf, size, "%s", dirs[(unsigned int)rand_r(seed) % MFS_ARRAY_LEN(dirs)]);
 }
@@ -77,10 +78,11 @@ static void random_name(unsigned int *seed, bool of_dir, char *buf, size_t size)
 
 static struct op random_op(unsigned int *seed)
 {
-	static const enum op_kind often[] = { OP_CREATE, OP_CREATE, OP_CREATE, OP_CREATE, OP_MKDIR,  OP_MKDIR,
-					      OP_MKDIR,	 OP_MKDIR,  OP_CREATE, OP_CREATE, OP_COMMIT, OP_COMMIT,
-					      OP_LINK,	 OP_LINK,   OP_LINK,   OP_COMMIT, OP_COMMIT, OP_COMMIT,
-					      OP_COMMIT, OP_RENAME, OP_RENAME, OP_RENAME, OP_UNLINK, OP_TRUNCATE };
+	static const enum op_kind often[] = { OP_CREATE, OP_CREATE, OP_CREATE, OP_CREATE,  OP_MKDIR,
+					      OP_MKDIR,	 OP_MKDIR,  OP_MKDIR,  OP_CREATE,  OP_CREATE,
+					      OP_COMMIT, OP_COMMIT, OP_LINK,   OP_LINK,	   OP_LINK,
+					      OP_COMMIT, OP_COMMIT, OP_COMMIT, OP_COMMIT,  OP_RENAME,
+					      OP_RENAME, OP_RENAME, OP_UNLINK, OP_TRUNCATE };
 	unsigned int pick = (unsigned int)rand_r(seed) % (OP_KINDS + MFS_ARRAY_LEN(often));
 	struct op o = { .kind = pick < OP_KINDS ? (enum op_kind)pick : often[pick - OP_KINDS] };
 	bool renames = o.kind == OP_RENAME || o.kind == OP_NOREPLACE || o.kind == OP_EXCHANGE;
@@ -98,8 +100,8 @@ static struct op random_op(unsigned int *seed)
 static void print_ops(const struct op *v, size_t n)
 {
 	for (size_t i = 0; i < n; i++)
-		fprintf(stderr, "  %3zu %-12s \"%s\" %s  \"%s\" %s  %u %u\n", i, op_names[v[i].kind], v[i].dir, v[i].name,
-			v[i].to_dir, v[i].to, v[i].arg, v[i].arg2);
+		fprintf(stderr, "  %3zu %-12s \"%s\" %s  \"%s\" %s  %u %u\n", i, op_names[v[i].kind],
+			v[i].dir, v[i].name, v[i].to_dir, v[i].to, v[i].arg, v[i].arg2);
 }
 
 /* Doing one operation on both. */
@@ -163,7 +165,10 @@ static int do_xattr(struct run *r, const struct op *o, int inode)
 		return compare(r, got, model_removexattr(&r->m, inode, which));
 	}
 	got = namespace_setxattr(r->w->ns[0], &r->w->op, real(r, inode), name, text, strlen(text),
-				 flags == 1 ? XATTR_CREATE : flags == 2 ? XATTR_REPLACE : 0, false, &a);
+				 flags == 1   ? XATTR_CREATE
+				 : flags == 2 ? XATTR_REPLACE
+					      : 0,
+				 false, &a);
 	return compare(r, got, model_setxattr(&r->m, inode, which, value, flags == 1, flags == 2));
 }
 
@@ -177,7 +182,8 @@ static int do_content(struct run *r, const struct op *o, int inode)
 	int got;
 
 	if (o->kind == OP_TRUNCATE) {
-		got = namespace_truncate(r->w->ns[0], &r->w->op, n->real, n->lay ? n->lay : 1, o->arg % 100, keep, false, &a);
+		got = namespace_truncate(r->w->ns[0], &r->w->op, n->real, n->lay ? n->lay : 1, o->arg % 100,
+					 keep, false, &a);
 		return compare(r, got, model_truncate(&r->m, inode, o->arg % 100, keep));
 	}
 	c.lay = n->lay;
@@ -210,11 +216,14 @@ static bool room_for_links(const struct model *m, int inode)
 
 static int do_rename_op(struct run *r, const struct op *o, int dir, int to_dir)
 {
-	unsigned int flags = o->kind == OP_NOREPLACE ? RENAME_NOREPLACE : o->kind == OP_EXCHANGE ? RENAME_EXCHANGE : 0;
+	unsigned int flags = o->kind == OP_NOREPLACE  ? RENAME_NOREPLACE
+			     : o->kind == OP_EXCHANGE ? RENAME_EXCHANGE
+						      : 0;
 	int got = do_rename(r->w, 0, real(r, dir), o->name, real(r, to_dir), o->to, flags);
 
-	return compare(r, got, model_rename(&r->m, dir, o->name, to_dir, o->to, flags == RENAME_NOREPLACE,
-					    flags == RENAME_EXCHANGE));
+	return compare(r, got,
+		       model_rename(&r->m, dir, o->name, to_dir, o->to, flags == RENAME_NOREPLACE,
+				    flags == RENAME_EXCHANGE));
 }
 
 static int do_in_trash(struct run *r, const struct op *o, int dir)
@@ -227,7 +236,8 @@ static int do_in_trash(struct run *r, const struct op *o, int dir)
 		return 0;
 	if (o->kind == OP_TRASH_COMMIT)
 		return do_content(r, o, inode);
-	got = namespace_undelete(r->w->ns[0], &r->w->op, real(r, inode), real(r, dir), o->name, strlen(o->name), &a);
+	got = namespace_undelete(r->w->ns[0], &r->w->op, real(r, inode), real(r, dir), o->name,
+				 strlen(o->name), &a);
 	return compare(r, got, model_undelete(&r->m, inode, dir, o->name));
 }
 
@@ -295,7 +305,8 @@ static int do_op(struct run *r, const struct op *as_drawn)
 		return compare(r, do_link(r->w, 0, real(r, inode), real(r, to_dir), o->to),
 			       model_link(&r->m, inode, to_dir, o->to));
 	case OP_UNLINK:
-		return compare(r, do_unlink(r->w, 0, real(r, dir), o->name), model_unlink(&r->m, dir, o->name));
+		return compare(r, do_unlink(r->w, 0, real(r, dir), o->name),
+			       model_unlink(&r->m, dir, o->name));
 	case OP_RMDIR:
 		return compare(r, do_rmdir(r->w, 0, real(r, dir), o->name), model_rmdir(&r->m, dir, o->name));
 	case OP_RENAME:
@@ -320,7 +331,8 @@ static unsigned int links_of(const struct model *m, int inode)
 	if (!S_ISDIR(m->v[inode].mode))
 		return m->v[inode].n_links;
 	for (int i = 0; i < MODEL_INODES; i++)
-		n += m->v[i].used && S_ISDIR(m->v[i].mode) && m->v[i].n_links && m->v[i].links[0].dir == inode;
+		n += m->v[i].used && S_ISDIR(m->v[i].mode) && m->v[i].n_links &&
+		     m->v[i].links[0].dir == inode;
 	return n;
 }
 
@@ -338,19 +350,21 @@ static int compare_inode(struct run *r, int i)
 	model_path(&r->m, i, path);
 	snprintf(ref, sizeof(ref), "%u", m->ref);
 	if (a->mode != m->mode || a->uid != m->uid || a->gid != m->gid)
-		bad = FAIL(r, "inode %d has mode %o %u:%u, the model %o %u:%u", i, a->mode, a->uid, a->gid, m->mode, m->uid, m->gid);
+		bad = FAIL(r, "inode %d has mode %o %u:%u, the model %o %u:%u", i, a->mode, a->uid, a->gid,
+			   m->mode, m->uid, m->gid);
 	else if (a->nlink != links_of(&r->m, i))
 		bad = FAIL(r, "inode %d has nlink %u, the model %u", i, a->nlink, links_of(&r->m, i));
 	else if (a->size != m->size || a->obj_len != m->obj_len)
-		bad = FAIL(r, "inode %d has size %" PRIu64 "/%" PRIu64 ", the model %" PRIu64 "/%" PRIu64, i, a->size,
-			   a->obj_len, m->size, m->obj_len);
+		bad = FAIL(r, "inode %d has size %" PRIu64 "/%" PRIu64 ", the model %" PRIu64 "/%" PRIu64, i,
+			   a->size, a->obj_len, m->size, m->obj_len);
 	else if (S_ISREG(m->mode) && (a->data != m->data || a->lay != m->lay))
 		bad = FAIL(r, "inode %d has data %" PRIu64 " lay %" PRIu64, i, a->data, a->lay);
 	else if (m->ref ? strcmp(n.ref.version, ref) != 0 : !object_ref_is_empty(&n.ref))
 		bad = FAIL(r, "inode %d has object %s, the model %s", i, n.ref.version, ref);
 	else if (m->mtime != -1 && a->mtime != m->mtime)
 		bad = FAIL(r, "inode %d has mtime %" PRId64 ", the model %" PRId64, i, a->mtime, m->mtime);
-	else if (m->trash != !!(a->flags & ATTR_IN_TRASH) || (m->trash && strcmp(n.trash_path, m->trash_path) != 0))
+	else if (m->trash != !!(a->flags & ATTR_IN_TRASH) ||
+		 (m->trash && strcmp(n.trash_path, m->trash_path) != 0))
 		bad = FAIL(r, "inode %d: trash path %s, the model %s", i, n.trash_path, m->trash_path);
 	for (int k = 0; !bad && k < MODEL_XATTRS; k++) {
 		const struct node_xattr *x = node_xattr_find(&n, fmt("user.x%d", k));
@@ -385,7 +399,8 @@ static int compare_dir(struct run *r, int dir)
 		int inode = model_find(&r->m, dir, l.v[i].name.bytes);
 
 		if (inode < 0 || real(r, inode) != l.v[i].attr.ino)
-			bad = FAIL(r, "directory %d: %s is another file than in the model", dir, l.v[i].name.bytes);
+			bad = FAIL(r, "directory %d: %s is another file than in the model", dir,
+				   l.v[i].name.bytes);
 	}
 	node_list_release(&l);
 	return bad;
@@ -405,8 +420,8 @@ static int compare_versions(struct run *r)
 		bool found = false;
 
 		for (size_t k = 0; k < l.n; k++)
-			found |= l.v[k].ino == real(r, m->inode) && l.v[k].data == m->data && l.v[k].size == m->size &&
-				 strcmp(l.v[k].path, m->path) == 0 &&
+			found |= l.v[k].ino == real(r, m->inode) && l.v[k].data == m->data &&
+				 l.v[k].size == m->size && strcmp(l.v[k].path, m->path) == 0 &&
 				 (m->ref == 0 ? !l.v[k].ref.key : atoi(l.v[k].ref.version) == (int)m->ref);
 		if (!found)
 			bad = FAIL(r, "no version %" PRIu64 " of inode %d at %s", m->data, m->inode, m->path);
@@ -469,8 +484,8 @@ static size_t run_ops(const struct ns_kind *kind, const struct op *v, size_t n, 
 		i = i ? i - 1 : 0;
 	}
 	if (!bad)
-		snprintf(why, why_size, "%zu operations, %u of %u that met something succeeded, %u versions", i, r->succeeded,
-			 r->done, r->m.n_versions);
+		snprintf(why, why_size, "%zu operations, %u of %u that met something succeeded, %u versions",
+			 i, r->succeeded, r->done, r->m.n_versions);
 	else
 		snprintf(why, why_size, "%s", r->why);
 	ns_world_free(r->w);

@@ -54,7 +54,9 @@ static void make_touches_the_parent(void **state)
 static void make_kinds(void **state)
 {
 	struct ns_world *w = *state;
-	struct make m = { .parent = ROOT, .name = "dev", .name_len = 3, .mode = S_IFCHR | 0600, .rdev = 0x503 };
+	struct make m = {
+		.parent = ROOT, .name = "dev", .name_len = 3, .mode = S_IFCHR | 0600, .rdev = 0x503
+	};
 	struct node n = NODE_INIT;
 	mfs_ino_t link;
 
@@ -371,7 +373,8 @@ static void assert_path(struct ns_world *w, mfs_ino_t ino, const char *expected)
 static void paths(void **state)
 {
 	struct ns_world *w = *state;
-	mfs_ino_t a = mkdirat_(w, ROOT, "a"), b = mkdirat_(w, a, "b"), f = mkfile(w, b, "f"), x = mkdirat_(w, ROOT, "x");
+	mfs_ino_t a = mkdirat_(w, ROOT, "a"), b = mkdirat_(w, a, "b"), f = mkfile(w, b, "f"),
+		  x = mkdirat_(w, ROOT, "x");
 	struct entry e;
 
 	assert_path(w, ROOT, "");

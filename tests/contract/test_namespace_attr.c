@@ -31,7 +31,8 @@ static void modes_and_owners(void **state)
 
 	a = setattr_ok(w, f, (struct set_attr){ .mask = EDIT_MODE, .mode = S_IFDIR | 06755 });
 	assert_int_equal(a.mode, S_IFREG | 06755); /* the type stays */
-	assert_true(a.ctime > old.ctime && a.mtime == old.mtime && a.data == old.data && a.ver == old.ver + 1);
+	assert_true(a.ctime > old.ctime && a.mtime == old.mtime && a.data == old.data &&
+		    a.ver == old.ver + 1);
 	a = setattr_ok(w, f, (struct set_attr){ .mask = EDIT_UID, .uid = 5 });
 	assert_int_equal(a.uid, 5);
 	assert_int_equal(a.gid, 0);
@@ -56,7 +57,9 @@ static void times(void **state)
 	mfs_ino_t f = mkfile(w, ROOT, "f");
 	struct mfs_attr a;
 
-	a = setattr_ok(w, f, (struct set_attr){ .mask = EDIT_ATIME | EDIT_MTIME, .atime = -1, .mtime = -1500000000123456789 });
+	a = setattr_ok(w, f,
+		       (struct set_attr){
+			       .mask = EDIT_ATIME | EDIT_MTIME, .atime = -1, .mtime = -1500000000123456789 });
 	assert_int_equal(a.atime, -1);
 	assert_int_equal(a.mtime, -1500000000123456789);
 	assert_true(a.ctime > 0);
@@ -81,7 +84,8 @@ static void attributes_of_the_unlinked(void **state)
 	assert_int_equal(namespace_setattr(w->ns[0], &w->op, 424242, &sa, &a), -ESTALE);
 	sa.mask = EDIT_ATIME;
 	assert_int_equal(namespace_setattr(w->ns[0], &w->op, 424242, &sa, &a), -ESTALE);
-	assert_int_equal(namespace_setxattr(w->ns[0], &w->op, 424242, "user.a", "v", 1, 0, false, &a), -ESTALE);
+	assert_int_equal(namespace_setxattr(w->ns[0], &w->op, 424242, "user.a", "v", 1, 0, false, &a),
+			 -ESTALE);
 }
 
 static void atimes(void **state)
@@ -104,7 +108,8 @@ static void atimes(void **state)
 			assert_int_equal(attr_of(w, v[i].ino).atime, 1000 + i);
 }
 
-static int setx(struct ns_world *w, mfs_ino_t ino, const char *name, const void *value, size_t size, int flags)
+static int setx(struct ns_world *w, mfs_ino_t ino, const char *name, const void *value, size_t size,
+		int flags)
 {
 	struct mfs_attr a;
 
@@ -134,7 +139,8 @@ static void xattrs(void **state)
 	assert_int_equal(setx(w, f, "user.a", "value", 5, XATTR_REPLACE), -ENODATA);
 	assert_int_equal(setx(w, f, "user.a", "value", 5, XATTR_CREATE), 0);
 	after = attr_of(w, f);
-	assert_true(after.ctime > before.ctime && after.mtime == before.mtime && (after.flags & ATTR_HAS_XATTR));
+	assert_true(after.ctime > before.ctime && after.mtime == before.mtime &&
+		    (after.flags & ATTR_HAS_XATTR));
 	assert_int_equal(setx(w, f, "user.a", "value", 5, XATTR_CREATE), -EEXIST);
 	assert_int_equal(getx(w, f, "user.a", NULL, 0), 5);
 	assert_int_equal(getx(w, f, "user.a", buf, 4), -ERANGE);
@@ -341,7 +347,9 @@ static void permission(void **state)
 	struct blob b = acl_full();
 	struct entry e;
 
-	setattr_ok(w, f, (struct set_attr){ .mask = EDIT_MODE | EDIT_UID | EDIT_GID, .mode = 0640, .uid = 5, .gid = 50 });
+	setattr_ok(w, f,
+		   (struct set_attr){
+			   .mask = EDIT_MODE | EDIT_UID | EDIT_GID, .mode = 0640, .uid = 5, .gid = 50 });
 	assert_int_equal(access_of(w, f, 5, 1, R_OK | W_OK), 0);
 	assert_int_equal(access_of(w, f, 6, 50, R_OK), 0);
 	assert_int_equal(access_of(w, f, 6, 50, W_OK), -EACCES);
@@ -364,8 +372,8 @@ static void permission(void **state)
 }
 
 static const struct ns_test tests[] = {
-	NS_TEST(modes_and_owners), NS_TEST(times),	NS_TEST(attributes_of_the_unlinked),
-	NS_TEST(atimes),	   NS_TEST(xattrs),	NS_TEST(xattr_names),
+	NS_TEST(modes_and_owners), NS_TEST(times),	 NS_TEST(attributes_of_the_unlinked),
+	NS_TEST(atimes),	   NS_TEST(xattrs),	 NS_TEST(xattr_names),
 	NS_TEST(xattr_sizes),	   NS_TEST(xattr_lists), NS_TEST(acl_and_mode),
 	NS_TEST(acl_inherited),	   NS_TEST(permission),
 };

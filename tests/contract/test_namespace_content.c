@@ -204,7 +204,8 @@ static void a_commit_takes_privilege(void **state)
 	struct mfs_attr a;
 	struct commit c;
 
-	assert_int_equal(namespace_setxattr(w->ns[0], &w->op, f, "security.capability", "x", 1, 0, false, &a), 0);
+	assert_int_equal(namespace_setxattr(w->ns[0], &w->op, f, "security.capability", "x", 1, 0, false, &a),
+			 0);
 	c = commit_of(&a, "f", "v1", 1);
 	assert_int_equal(commit(w, &c, &a), 0);
 	assert_int_equal(a.mode, S_IFREG | 06755);
@@ -307,8 +308,8 @@ static void assert_past(struct ns_world *w, const char *path, const char *expect
 	for (size_t i = 0; i < l.n; i++) {
 		const struct past *p = &l.v[i];
 
-		snprintf(text + strlen(text), sizeof(text) - strlen(text), "%s%s:%" PRIu64 " ", p->is_trash ? "trash " : "",
-			 p->ref.version, p->size);
+		snprintf(text + strlen(text), sizeof(text) - strlen(text), "%s%s:%" PRIu64 " ",
+			 p->is_trash ? "trash " : "", p->ref.version, p->size);
 		assert_true(p->until == p->ended + RETENTION);
 		assert_true(i == 0 || l.v[i - 1].ended >= p->ended);
 	}
@@ -342,7 +343,8 @@ static void undelete(void **state)
 	struct node n = NODE_INIT;
 
 	put(w, f, NULL, 9);
-	assert_int_equal(namespace_undelete(w->ns[0], &w->op, f, d, "f", 1, &a), -ENOENT); /* it is not removed */
+	assert_int_equal(namespace_undelete(w->ns[0], &w->op, f, d, "f", 1, &a),
+			 -ENOENT); /* it is not removed */
 	assert_int_equal(do_unlink(w, 0, d, "f"), 0);
 	free(take_jobs(w));
 	mkfile(w, d, "f");

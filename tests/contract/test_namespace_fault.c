@@ -242,8 +242,8 @@ static void (*const meddlers[])(struct scene *s) = { meddle_none, meddle_chmod, 
 						     meddle_make };
 
 /* The world in which the scenario, and after it the meddler, ran without a fault. */
-static char *expected_dump(const struct ns_kind *kind, const struct scenario *c, void (*meddle)(struct scene *s),
-			   bool run)
+static char *expected_dump(const struct ns_kind *kind, const struct scenario *c,
+			   void (*meddle)(struct scene *s), bool run)
 {
 	struct fault_plan none = { 0 };
 	struct scene s = { 0 };
@@ -275,8 +275,8 @@ static unsigned int calls_of_scene(const struct ns_kind *kind, bool applies)
 }
 
 /* True when the nth call of the scenario was made, and failed. */
-static bool nth_fails(const struct ns_kind *kind, const struct scenario *c, unsigned int base, unsigned int n, int err,
-		      const char *before, const char *after)
+static bool nth_fails(const struct ns_kind *kind, const struct scenario *c, unsigned int base, unsigned int n,
+		      int err, const char *before, const char *after)
 {
 	struct fault_plan plan = { .nth = base + n, .err = err };
 	struct scene s = { 0 };
@@ -291,8 +291,8 @@ static bool nth_fails(const struct ns_kind *kind, const struct scenario *c, unsi
 	text = ns_world_dump(s.w);
 	if (ns_world_check(s.w) || (r == 0 && strcmp(text, after) != 0) ||
 	    (r < 0 && (r != -err || !hit || (strcmp(text, before) != 0 && strcmp(text, after) != 0))))
-		fail_msg("%s with call %u failing gives %d and leaves:\n%s\nbefore:\n%s\nafter:\n%s", c->name, n, r, text,
-			 before, after);
+		fail_msg("%s with call %u failing gives %d and leaves:\n%s\nbefore:\n%s\nafter:\n%s", c->name,
+			 n, r, text, before, after);
 	free(text);
 	/* Once more, with nothing failing: it is not stuck. */
 	r = c->op(&s);
@@ -312,7 +312,8 @@ static void each_call_fails(void **state)
 		char *after = expected_dump(kind, &scenarios[i], NULL, true);
 
 		for (size_t k = 0; k < MFS_ARRAY_LEN(errors); k++)
-			for (unsigned int n = 1; nth_fails(kind, &scenarios[i], base, n, errors[k], before, after); n++)
+			for (unsigned int n = 1;
+			     nth_fails(kind, &scenarios[i], base, n, errors[k], before, after); n++)
 				assert_true(n < 50);
 		free(before);
 		free(after);
@@ -362,7 +363,8 @@ static void reply_dropped(const struct ns_kind *kind, const struct scenario *c, 
 	without_file_jobs(text);
 	without_file_jobs(expected);
 	if (r != 0 || strcmp(text, expected) != 0)
-		fail_msg("%s, its reply dropped, gives %d and leaves:\n%s\nexpected:\n%s", c->name, r, text, expected);
+		fail_msg("%s, its reply dropped, gives %d and leaves:\n%s\nexpected:\n%s", c->name, r, text,
+			 expected);
 	assert_int_equal(ns_world_check(s.w), 0);
 	free(text);
 	free(expected);

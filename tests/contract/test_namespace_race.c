@@ -104,9 +104,9 @@ static void clear(struct ns_world *w, mfs_ino_t dir)
 }
 
 /* One of both, and not both. */
-#define assert_one(t, won, lost, with)                                                            \
-	do {                                                                                      \
-		if ((t)->r[won] != 0 || (t)->r[lost] != (with))                                   \
+#define assert_one(t, won, lost, with)                                                              \
+	do {                                                                                        \
+		if ((t)->r[won] != 0 || (t)->r[lost] != (with))                                     \
 			fail_msg("round %u: outcomes %d and %d", (t)->round, (t)->r[0], (t)->r[1]); \
 	} while (0)
 
@@ -445,7 +445,8 @@ static void counts(struct race *t)
 
 	/* -ENOENT: the last name was gone for a moment, so that nothing could be linked. */
 	if (a.nlink != names || (t->r[0] && t->r[0] != -ENOENT) || (t->r[1] && t->r[1] != -ENOENT))
-		fail_msg("round %u: nlink %u, %u names, outcomes %d and %d", t->round, a.nlink, names, t->r[0], t->r[1]);
+		fail_msg("round %u: nlink %u, %u names, outcomes %d and %d", t->round, a.nlink, names,
+			 t->r[0], t->r[1]);
 }
 
 static void link_against_link(void **state)
@@ -544,15 +545,15 @@ static int set_one_of_two(struct race *t, unsigned int i)
 static void begin_two(struct race *t)
 {
 	/* u::rw- u:5:r-- g::--- m::rwx o::--- */
-	static const unsigned char acl[] = { 2, 0, 0, 0, 1, 0, 6, 0, 255, 255, 255, 255, 2, 0, 4, 0, 5, 0, 0, 0, 4, 0, 0, 0,
-					     255, 255, 255, 255, 16, 0, 7, 0, 255, 255, 255, 255, 32, 0, 0, 0, 255, 255,
-					     255, 255 };
+	static const unsigned char acl[] = { 2, 0, 0,	0,   1,	  0,   6,  0, 255, 255, 255, 255, 2,   0,  4,
+					     0, 5, 0,	0,   0,	  4,   0,  0, 0,   255, 255, 255, 255, 16, 0,
+					     7, 0, 255, 255, 255, 255, 32, 0, 0,   0,	255, 255, 255, 255 };
 	struct mfs_attr a;
 
 	begin_same(t);
 	if (t->round == 0)
-		assert_int_equal(namespace_setxattr(t->w->ns[0], &t->w->op, t->f, "system.posix_acl_access", acl, sizeof(acl),
-						    0, false, &a),
+		assert_int_equal(namespace_setxattr(t->w->ns[0], &t->w->op, t->f, "system.posix_acl_access",
+						    acl, sizeof(acl), 0, false, &a),
 				 0);
 }
 
@@ -565,7 +566,9 @@ static void both_of_two(struct race *t)
 	assert_true(namespace_getxattr(t->w->ns[0], &t->w->op, t->f, "user.a", value, 15) > 0);
 	assert_int_equal(atoi((char *)value), t->round);
 	if (t->flags) {
-		assert_int_equal(namespace_getxattr(t->w->ns[0], &t->w->op, t->f, "system.posix_acl_access", value, 64), 44);
+		assert_int_equal(namespace_getxattr(t->w->ns[0], &t->w->op, t->f, "system.posix_acl_access",
+						    value, 64),
+				 44);
 		assert_int_equal(value[4 + 3 * 8 + 2], t->round % 8);
 	} else {
 		memset(value, 0, sizeof(value));
@@ -593,7 +596,9 @@ static int commit_same_lay(struct race *t, unsigned int i)
 {
 	struct op_ctx op = { .id = 1 };
 	char key[] = "f";
-	struct commit c = { .ino = t->f, .lay = t->round + 1, .obj_len = 1, .size = 1, .mtime = 1, .keep_version = true };
+	struct commit c = {
+		.ino = t->f, .lay = t->round + 1, .obj_len = 1, .size = 1, .mtime = 1, .keep_version = true
+	};
 	struct mfs_attr a;
 
 	c.ref.key = key;
@@ -651,8 +656,8 @@ static void placed_or_queued(struct race *t)
 	jobs = take_jobs(t->w);
 	if (strcmp(n.ref.key, key.data) != 0 && !strstr(jobs, fmt("file %" PRIu64 "\n", t->f)) &&
 	    !strstr(jobs, fmt("key %s\n", key.data)) && !strstr(jobs, fmt("dir %" PRIu64 "\n", t->a)))
-		fail_msg("round %u: the object is at %s, the file at %s, and nothing is queued but: %s", t->round,
-			 n.ref.key, key.data, jobs);
+		fail_msg("round %u: the object is at %s, the file at %s, and nothing is queued but: %s",
+			 t->round, n.ref.key, key.data, jobs);
 	free(jobs);
 	node_release(&n);
 }
@@ -710,8 +715,8 @@ static int storm_step(struct storm *s)
 
 static bool storm_may(int r)
 {
-	static const int may[] = { 0,	     -EEXIST, -ENOENT, -EISDIR, -ENOTDIR, -ENOTEMPTY,
-				   -EINVAL, -EPERM,  -EAGAIN, -ESTALE };
+	static const int may[] = { 0,	       -EEXIST, -ENOENT, -EISDIR, -ENOTDIR,
+				   -ENOTEMPTY, -EINVAL, -EPERM,	 -EAGAIN, -ESTALE };
 
 	for (size_t i = 0; i < MFS_ARRAY_LEN(may); i++)
 		if (r == may[i])

@@ -8,13 +8,14 @@
 
 #define ROOT MFS_ROOT_INO
 
-static struct rename_result rename_ok(struct ns_world *w, mfs_ino_t fd, const char *from, mfs_ino_t td, const char *to,
-				      unsigned int flags)
+static struct rename_result rename_ok(struct ns_world *w, mfs_ino_t fd, const char *from, mfs_ino_t td,
+				      const char *to, unsigned int flags)
 {
 	struct rename_result res;
 
-	assert_int_equal(namespace_rename(w->ns[0], &w->op, fd, from, strlen(from), td, to, strlen(to), flags, &res),
-			 0);
+	assert_int_equal(
+		namespace_rename(w->ns[0], &w->op, fd, from, strlen(from), td, to, strlen(to), flags, &res),
+		0);
 	assert_int_equal(ns_world_check(w), 0);
 	return res;
 }
@@ -114,7 +115,8 @@ static void hard_links(void **state)
 	struct ns_world *w = *state;
 
 	for (int i = 0; i < 6; i++) {
-		mfs_ino_t d = mkdirat_(w, ROOT, fmt("d%d", i)), src = mkfile(w, d, "s"), dst = mkfile(w, d, "t");
+		mfs_ino_t d = mkdirat_(w, ROOT, fmt("d%d", i)), src = mkfile(w, d, "s"),
+			  dst = mkfile(w, d, "t");
 		const char *from = i % 2 ? "s2" : "s", *to = i / 2 == 1 ? "t2" : "t";
 		struct mfs_attr before;
 		struct rename_result res;
@@ -141,7 +143,8 @@ static void hard_links(void **state)
 static void exchange(void **state)
 {
 	struct ns_world *w = *state;
-	mfs_ino_t a = mkdirat_(w, ROOT, "a"), b = mkdirat_(w, ROOT, "b"), f = mkfile(w, a, "f"), g = mkfile(w, b, "g");
+	mfs_ino_t a = mkdirat_(w, ROOT, "a"), b = mkdirat_(w, ROOT, "b"), f = mkfile(w, a, "f"),
+		  g = mkfile(w, b, "g");
 	mfs_ino_t sub = mkdirat_(w, a, "sub");
 	struct mfs_attr before = attr_of(w, g);
 	struct rename_result res;
@@ -203,7 +206,8 @@ static void jobs(void **state)
 	assert_jobs(w, "key g\n");
 	h = mkfile(w, ROOT, "\xff");
 	assert_int_equal(do_rename(w, 0, ROOT, "g", ROOT, "\xff", 0), 0);
-	assert_jobs(w, fmt("file %" PRIu64 "\n", f)); /* no key stands for that path: the file itself is looked at */
+	assert_jobs(w, fmt("file %" PRIu64 "\n",
+			   f)); /* no key stands for that path: the file itself is looked at */
 	assert_int_equal(attr_of(w, h).nlink, 0);
 	/* A second name, and the object at the first. */
 	f = mkfile(w, ROOT, "x");

@@ -17,12 +17,14 @@ static void put_node(struct dump *d, const char *name, const struct node *n)
 {
 	const struct mfs_attr *a = &n->attr;
 
-	mfs_buf_printf(&d->out, "%s: ino %" PRIu64 " mode %o uid %u gid %u nlink %u size %" PRIu64 "/%" PRIu64 " data %" PRIu64
-				" lay %" PRIu64 " flags %x ref %s@%s children %u openers %zu",
-		       name, a->ino, a->mode, a->uid, a->gid, a->nlink, a->size, a->obj_len, a->data, a->lay, a->flags,
-		       n->ref.key ? n->ref.key : "", n->ref.version, a->children, n->openers.size);
+	mfs_buf_printf(&d->out,
+		       "%s: ino %" PRIu64 " mode %o uid %u gid %u nlink %u size %" PRIu64 "/%" PRIu64
+		       " data %" PRIu64 " lay %" PRIu64 " flags %x ref %s@%s children %u openers %zu",
+		       name, a->ino, a->mode, a->uid, a->gid, a->nlink, a->size, a->obj_len, a->data, a->lay,
+		       a->flags, n->ref.key ? n->ref.key : "", n->ref.version, a->children, n->openers.size);
 	for (size_t i = 0; i < n->n_xattrs; i++)
-		mfs_buf_printf(&d->out, " %s=%.*s", n->xattrs[i].name, (int)n->xattrs[i].size, (char *)n->xattrs[i].value);
+		mfs_buf_printf(&d->out, " %s=%.*s", n->xattrs[i].name, (int)n->xattrs[i].size,
+			       (char *)n->xattrs[i].value);
 	mfs_buf_puts(&d->out, "\n");
 }
 
@@ -86,8 +88,8 @@ static void put_jobs(struct dump *d)
 	lines = calloc(l.n + 1, sizeof(*lines));
 	assert_non_null(lines);
 	for (size_t i = 0; i < l.n; i++)
-		assert_true(asprintf(&lines[i], "job %d %s %" PRIu64 "\n", (int)l.v[i].kind, l.v[i].key ? l.v[i].key : "",
-				     l.v[i].ino) > 0);
+		assert_true(asprintf(&lines[i], "job %d %s %" PRIu64 "\n", (int)l.v[i].kind,
+				     l.v[i].key ? l.v[i].key : "", l.v[i].ino) > 0);
 	qsort(lines, l.n, sizeof(*lines), by_text);
 	for (size_t i = 0; i < l.n; i++) {
 		mfs_buf_puts(&d->out, lines[i]);
@@ -104,13 +106,15 @@ static void put_past(struct dump *d)
 
 	assert_int_equal(engine_versions_all(d->e, &d->op, 0, 0, 10000, &v), 0);
 	for (size_t i = 0; i < v.n; i++)
-		mfs_buf_printf(&d->out, "version %" PRIu64 " %" PRIu64 " of %s: %s@%s %" PRIu64 "/%" PRIu64 "\n", v.v[i].ino,
-			       v.v[i].data, v.v[i].path, v.v[i].ref.key ? v.v[i].ref.key : "", v.v[i].ref.version,
-			       v.v[i].size, v.v[i].obj_len);
+		mfs_buf_printf(&d->out,
+			       "version %" PRIu64 " %" PRIu64 " of %s: %s@%s %" PRIu64 "/%" PRIu64 "\n",
+			       v.v[i].ino, v.v[i].data, v.v[i].path, v.v[i].ref.key ? v.v[i].ref.key : "",
+			       v.v[i].ref.version, v.v[i].size, v.v[i].obj_len);
 	version_list_release(&v);
 	assert_int_equal(engine_dropped(d->e, &d->op, INT64_MAX, 0, 10000, &r), 0);
 	for (size_t i = 0; i < r.n; i++)
-		mfs_buf_printf(&d->out, "dropped of %" PRIu64 ": %s@%s\n", r.v[i].ino, r.v[i].ref.key, r.v[i].ref.version);
+		mfs_buf_printf(&d->out, "dropped of %" PRIu64 ": %s@%s\n", r.v[i].ino, r.v[i].ref.key,
+			       r.v[i].ref.version);
 	dropped_list_release(&r);
 }
 

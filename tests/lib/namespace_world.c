@@ -71,7 +71,10 @@ static int open_mount(struct ns_world *w, unsigned int i, ns_wrap_fn wrap, void 
 	struct namespace_options opt = {
 		.retention_ns = RETENTION,
 		.host = "testhost",
-		.hooks = { .arg = w, .is_open = is_open, .key_is_legal = key_is_legal, .jobs_queued = jobs_queued },
+		.hooks = { .arg = w,
+			   .is_open = is_open,
+			   .key_is_legal = key_is_legal,
+			   .jobs_queued = jobs_queued },
 	};
 	struct volume_record v = { .schema = MFS_SCHEMA, .uuid = "test", .created = 1 };
 	int r;
@@ -172,9 +175,12 @@ static struct op_ctx root_op(const struct ns_world *w)
 	return (struct op_ctx){ .id = 1, .uid = w->op.uid, .gid = w->op.gid, .umask = w->op.umask };
 }
 
-int do_make(struct ns_world *w, unsigned int mount, mfs_ino_t dir, const char *name, uint32_t mode, mfs_ino_t *ret)
+int do_make(struct ns_world *w, unsigned int mount, mfs_ino_t dir, const char *name, uint32_t mode,
+	    mfs_ino_t *ret)
 {
-	struct make m = { .parent = dir, .name = name, .name_len = strlen(name), .mode = mode, .symlink = "target" };
+	struct make m = {
+		.parent = dir, .name = name, .name_len = strlen(name), .mode = mode, .symlink = "target"
+	};
 	struct op_ctx op = root_op(w);
 	struct node n = NODE_INIT;
 	int r = namespace_make(w->ns[mount], &op, &m, &n);
@@ -215,7 +221,8 @@ int do_rename(struct ns_world *w, unsigned int mount, mfs_ino_t from_dir, const 
 	struct op_ctx op = root_op(w);
 	struct rename_result res;
 
-	return namespace_rename(w->ns[mount], &op, from_dir, from, strlen(from), to_dir, to, strlen(to), flags, &res);
+	return namespace_rename(w->ns[mount], &op, from_dir, from, strlen(from), to_dir, to, strlen(to),
+				flags, &res);
 }
 
 int do_commit(struct ns_world *w, unsigned int mount, mfs_ino_t ino, const char *key, uint64_t len)
@@ -224,7 +231,9 @@ int do_commit(struct ns_world *w, unsigned int mount, mfs_ino_t ino, const char 
 	struct op_ctx op = root_op(w);
 	struct node n = NODE_INIT;
 	MFS_AUTOFREE char *copy = key ? strdup(key) : NULL;
-	struct commit c = { .ino = ino, .obj_len = len, .size = len, .alloc = len, .mtime = 12345, .keep_version = true };
+	struct commit c = {
+		.ino = ino, .obj_len = len, .size = len, .alloc = len, .mtime = 12345, .keep_version = true
+	};
 	struct mfs_attr a;
 	bool temporary = false;
 	int r = namespace_get(w->ns[mount], &op, ino, &n);
@@ -317,7 +326,8 @@ char *take_jobs(struct ns_world *w)
 		if (j->kind == JOB_KEY)
 			n = asprintf(&lines[i], "key %s\n", j->key);
 		else
-			n = asprintf(&lines[i], "%s %" PRIu64 "\n", j->kind == JOB_DIR ? "dir" : "file", j->ino);
+			n = asprintf(&lines[i], "%s %" PRIu64 "\n", j->kind == JOB_DIR ? "dir" : "file",
+				     j->ino);
 		assert_true(n > 0);
 		change_write(&c, WRITE_JOB_DELETE, 0)->job = j;
 		assert_int_equal(engine_apply(w->e[0], &op, &c), 0);

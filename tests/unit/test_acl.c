@@ -75,11 +75,19 @@ static struct acl good(const char *text)
 static void valid(void **state)
 {
 	static const char *const bad[] = {
-		"u::7", "u::7 g::7", "u::7 o::0", "g::7 o::0", "u::7 g::7 o::0 o::0", "u::7 u::7 g::7 o::0",
-		"u::7 u:1:6 g::5 o::0",	       /* a name and no mask */
-		"u::7 g::5 g:1:4 o::0",	       /* likewise */
-		"u::7 g::5 u:1:6 m::7 o::0",   /* order */
-		"u::7 g::5 o::0 m::7", "g::5 u::7 o::0", "u::8 g::5 o::0", "u::7 g::5 o::0 x::0",
+		"u::7",
+		"u::7 g::7",
+		"u::7 o::0",
+		"g::7 o::0",
+		"u::7 g::7 o::0 o::0",
+		"u::7 u::7 g::7 o::0",
+		"u::7 u:1:6 g::5 o::0", /* a name and no mask */
+		"u::7 g::5 g:1:4 o::0", /* likewise */
+		"u::7 g::5 u:1:6 m::7 o::0", /* order */
+		"u::7 g::5 o::0 m::7",
+		"g::5 u::7 o::0",
+		"u::8 g::5 o::0",
+		"u::7 g::5 o::0 x::0",
 		"u::7 g::5 m::7 m::7 o::0",
 	};
 	struct acl a = ACL_INIT;
