@@ -24,7 +24,8 @@ void gc_found(const struct gc_options *opt, const char *what, const struct objec
 		opt->found(opt->arg, what, info);
 }
 
-int gc_is_named(struct volume *v, struct op_ctx *op, mfs_ino_t ino, const char *version)
+/* Does any record of the inode (in files, trash or versions) name this version? 1, 0 or -errno. */
+static int is_named(struct volume *v, struct op_ctx *op, mfs_ino_t ino, const char *version)
 {
 	struct version_list l = { 0 };
 	struct node n = NODE_INIT;
@@ -165,7 +166,7 @@ static int collect_dropped(struct volume *v, struct op_ctx *op, const struct gc_
 			   const struct dropped_record *d, struct gc_result *ret)
 {
 	struct object_info info;
-	int r = gc_is_named(v, op, d->ino, d->ref.version);
+	int r = is_named(v, op, d->ino, d->ref.version);
 
 	if (r < 0)
 		return r;

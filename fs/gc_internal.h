@@ -7,8 +7,6 @@
 
 #define GC_DROPPED_AGE_NS (60 * INT64_C(1000000000))
 
-/* Does any record of the inode (in files, trash or versions) name this version? 1, 0 or -errno. */
-int gc_is_named(struct volume *v, struct op_ctx *op, mfs_ino_t ino, const char *version) MFS_NODISCARD;
 void gc_found(const struct gc_options *opt, const char *what, const struct object_info *info);
 
 #endif

@@ -2,8 +2,8 @@
  * Garbage that the index does not know of: every version in the store against the records.
  *
  * A version no record names is garbage only when the session that made it is closed, so that no commit of it can be
- * in flight. Candidates are gathered a batch at a time; then the dropped records are read (what they list goes by
- * their own rule), the index is made durable, and each candidate is looked at once more before it is deleted.
+ * in flight; one that is in `dropped` goes by that rule. A batch at a time is looked at, so that an inode's versions
+ * are read once for many objects.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -19,6 +19,12 @@
 #define PAGE	 1000
 #define JOBS_MAX 100000
 
+struct piece {
+	struct object_info info;
+	char *key; /* NULL: the store does not know it */
+	bool is_suspect; /* nothing names it, and no session could yet */
+};
+
 struct walk {
 	struct volume *v;
 	struct op_ctx *op;
@@ -26,13 +32,13 @@ struct walk {
 	struct gc_result *res;
 	struct session_list sessions;
 	struct job_list jobs; /* JOB_VIEW of sessions whose leftovers may still be shown at a key */
-	struct {
-		struct object_info info;
-		char *key; /* NULL: the store does not know it */
-	} batch[BATCH];
+	struct piece batch[BATCH];
 	size_t n_batch;
-	uint64_t *
-		dropped; /* hashes of the versions in `dropped`: a collision keeps one piece of garbage, no more */
+	mfs_ino_t names_ino; /* 0: nothing read */
+	char current[OBJECT_VERSION_MAX + 1]; /* of names_ino's record */
+	struct version_list names; /* and its versions */
+	/* Hashes of the versions in `dropped`: a collision keeps one piece of garbage, no more. */
+	uint64_t *dropped;
 	size_t n_dropped, cap_dropped;
 	uint64_t dropped_after;
 };
@@ -127,29 +133,69 @@ static int delete_unnamed(struct walk *w, char *key, const struct object_info *i
 	return 0;
 }
 
-static int judge(struct walk *w, char *key, const struct object_info *info)
+/* All that the records of an inode name, read once for the pieces of a batch that are its own. */
+static int read_names(struct walk *w, mfs_ino_t ino)
 {
+	struct node n = NODE_INIT;
 	int r;
 
-	r = gc_is_named(w->v, w->op, info->ino, info->version);
+	if (w->names_ino == ino)
+		return 0;
+	w->names_ino = 0;
+	w->current[0] = '\0';
+	version_list_release(&w->names);
+	r = engine_get(w->v->engine, w->op, ino, &n);
+	if (r == 0) {
+		if (!object_ref_is_empty(&n.ref))
+			memcpy(w->current, n.ref.version, sizeof(w->current));
+		node_release(&n);
+	}
+	if (r < 0 && r != -ESTALE)
+		return r;
+	r = engine_versions_by_ino(w->v->engine, w->op, ino, &w->names);
+	if (r == 0)
+		w->names_ino = ino;
+	return r;
+}
+
+static bool is_named(const struct walk *w, const char *version)
+{
+	if (strcmp(w->current, version) == 0)
+		return true;
+	for (size_t i = 0; i < w->names.n; i++)
+		if (!object_ref_is_empty(&w->names.v[i].ref) &&
+		    strcmp(w->names.v[i].ref.version, version) == 0)
+			return true;
+	return false;
+}
+
+static int suspect(struct walk *w, struct piece *p)
+{
+	int r = read_names(w, p->info.ino);
+
 	if (r < 0)
 		return r;
-	if (r == 1) {
+	if (is_named(w, p->info.version))
 		w->res->referenced++;
+	else if (is_live(w, p->info.session))
+		w->res->in_flight++;
+	else
+		p->is_suspect = true;
+	return 0;
+}
+
+static int judge(struct walk *w, const struct piece *p)
+{
+	if (!p->is_suspect)
 		return 0;
-	}
-	if (is_dropped(w, info->version)) {
+	if (is_dropped(w, p->info.version)) {
 		w->res->waiting++; /* what was due is counted, and deleted, already */
 		return 0;
 	}
-	if (is_live(w, info->session)) {
-		w->res->in_flight++;
-		return 0;
-	}
 	w->res->unnamed++;
-	w->res->unnamed_bytes += info->size;
-	gc_found(w->opt, "unnamed", info);
-	return w->opt->delete_it ? delete_unnamed(w, key, info) : 0;
+	w->res->unnamed_bytes += p->info.size;
+	gc_found(w->opt, "unnamed", &p->info);
+	return w->opt->delete_it ? delete_unnamed(w, p->key, &p->info) : 0;
 }
 
 static void clear_batch(struct walk *w)
@@ -159,15 +205,31 @@ static void clear_batch(struct walk *w)
 	w->n_batch = 0;
 }
 
+static int by_inode(const void *a, const void *b)
+{
+	mfs_ino_t x = ((const struct piece *)a)->info.ino, y = ((const struct piece *)b)->info.ino;
+
+	return (x > y) - (x < y);
+}
+
+/*
+ * First what the records name, then what is in `dropped`: a change that takes a name away lists the object there, so
+ * what is in neither was never named, and can be by nobody any more.
+ */
 static int judge_batch(struct walk *w)
 {
-	int r = read_dropped(w);
+	int r = 0;
 
+	qsort(w->batch, w->n_batch, sizeof(w->batch[0]), by_inode);
+	w->names_ino = 0; /* an earlier batch's is too old */
+	for (size_t i = 0; r == 0 && i < w->n_batch; i++)
+		r = atomic_load(&w->op->cancelled) ? -ECANCELED : suspect(w, &w->batch[i]);
+	if (r == 0)
+		r = read_dropped(w);
 	if (r == 0 && w->opt->delete_it)
 		r = engine_sync(w->v->engine, w->op);
 	for (size_t i = 0; r == 0 && i < w->n_batch; i++)
-		r = atomic_load(&w->op->cancelled) ? -ECANCELED
-						   : judge(w, w->batch[i].key, &w->batch[i].info);
+		r = judge(w, &w->batch[i]);
 	clear_batch(w);
 	if (r == 0 && w->opt->progress)
 		w->opt->progress(w->opt->arg, w->res->objects);
@@ -186,7 +248,7 @@ static int seen(void *arg, const char *key, const struct object_info *info)
 		w->res->foreign_bytes += info->size;
 		return 0;
 	}
-	w->batch[w->n_batch].info = *info;
+	w->batch[w->n_batch] = (struct piece){ .info = *info };
 	w->batch[w->n_batch].key = key ? strdup(key) : NULL;
 	if (key && !w->batch[w->n_batch].key)
 		return -ENOMEM;
@@ -234,6 +296,7 @@ int gc_run(struct volume *v, struct op_ctx *op, const struct gc_options *opt, st
 	clear_batch(w);
 	session_list_release(&w->sessions);
 	job_list_release(&w->jobs);
+	version_list_release(&w->names);
 	free(w->dropped);
 	free(w);
 	return r;
