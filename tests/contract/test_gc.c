@@ -131,6 +131,26 @@ static void test_dropped__goes_after_a_minute(void **state)
 	assert_int_equal(r.dropped, 0);
 }
 
+static void test_dropped__of_an_ended_session_waits_as_well(void **state)
+{
+	struct world *w = *state;
+	struct gc_result r;
+	char old[OBJECT_VERSION_MAX + 1];
+
+	world_write(w, "a", "one");
+	strcpy(old, version_of(w, "a"));
+	world_reopen(w);
+	world_rename(w, "a", "b");
+	assert_int_equal(world_settle(w), 0);
+	r = run(w, true, 0);
+	assert_int_equal(r.waiting, 1);
+	assert_int_equal(r.unnamed + r.deleted, 0);
+	assert_true(world_has_version(w, old));
+	r = run(w, false, 2 * MINUTE);
+	assert_int_equal(r.waiting, 0);
+	assert_int_equal(r.dropped, 1);
+}
+
 static void test_dropped__but_named_again_stays(void **state)
 {
 	struct world *w = *state;
@@ -287,6 +307,7 @@ int main(void)
 		WORLD_TEST(test_unnamed__only_of_a_session_that_ended),
 		WORLD_TEST(test_unnamed__of_a_dead_session_goes),
 		WORLD_TEST(test_dropped__goes_after_a_minute),
+		WORLD_TEST(test_dropped__of_an_ended_session_waits_as_well),
 		WORLD_TEST(test_dropped__but_named_again_stays),
 		WORLD_TEST(test_version__is_kept_until_its_retention_ends),
 		WORLD_TEST(test_removed_file__is_purged_with_its_object),
