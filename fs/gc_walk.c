@@ -22,7 +22,7 @@
 struct piece {
 	struct object_info info;
 	char *key; /* NULL: the store does not know it */
-	bool is_suspect; /* nothing names it, and no session could yet */
+	bool is_suspect; /* nothing names it */
 };
 
 struct walk {
@@ -175,12 +175,8 @@ static int suspect(struct walk *w, struct piece *p)
 
 	if (r < 0)
 		return r;
-	if (is_named(w, p->info.version))
-		w->res->referenced++;
-	else if (is_live(w, p->info.session))
-		w->res->in_flight++;
-	else
-		p->is_suspect = true;
+	p->is_suspect = !is_named(w, p->info.version);
+	w->res->referenced += !p->is_suspect;
 	return 0;
 }
 
@@ -190,6 +186,10 @@ static int judge(struct walk *w, const struct piece *p)
 		return 0;
 	if (is_dropped(w, p->info.version)) {
 		w->res->waiting++; /* what was due is counted, and deleted, already */
+		return 0;
+	}
+	if (is_live(w, p->info.session)) {
+		w->res->in_flight++;
 		return 0;
 	}
 	w->res->unnamed++;
