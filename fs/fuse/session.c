@@ -17,6 +17,7 @@
 #include "common/buf.h"
 #include "common/clock.h"
 #include "common/log.h"
+#include "fs/fuse/loop.h"
 #include "fs/fuse/ops.h"
 
 #define MAX_WRITE      (1u << 20) /* the kernel's most */
@@ -26,12 +27,12 @@
 struct session {
 	struct massfs *fs;
 	struct fuse_session *se;
+	struct loop *loop;
 	bool mounted;
 
 	struct mfs_mutex lock; /* guards the rest */
 	pthread_cond_t changed;
 	bool inited, ended, exiting;
-	pthread_t main_thread; /* valid while the loop runs */
 	struct opened *opened;
 };
 
@@ -187,6 +188,11 @@ int session_new(struct massfs *fs, struct session **ret, char **ret_reason)
 		session_free(s);
 		return mfs_fail(ret_reason, -EINVAL, "libfuse does not take the mount options (%s)", options.data);
 	}
+	r = loop_new(s->se, fs->cfg->max_threads ? fs->cfg->max_threads : 16, &s->loop);
+	if (r < 0) {
+		session_free(s);
+		return r;
+	}
 	*ret = s;
 	return 0;
 }
@@ -195,6 +201,7 @@ void session_free(struct session *s)
 {
 	if (!s)
 		return;
+	loop_free(s->loop);
 	if (s->se)
 		fuse_session_destroy(s->se);
 	pthread_cond_destroy(&s->changed);
@@ -279,41 +286,14 @@ void session_drop_handles(struct session *s)
 	} while (o);
 }
 
-static void on_wake(int sig)
-{
-	(void)sig;
-}
-
 int session_loop(struct session *s)
 {
-	struct fuse_loop_config *config = fuse_loop_cfg_create();
-	unsigned int threads = s->fs->cfg->max_threads ? s->fs->cfg->max_threads : 16;
-	struct sigaction sa = { .sa_handler = on_wake };
-	sigset_t usr1;
-	int r;
-
-	if (!config)
-		return -ENOMEM;
-	/* session_exit() ends the sleep of the main thread with it. */
-	sigaction(SIGUSR1, &sa, NULL);
-	sigemptyset(&usr1);
-	sigaddset(&usr1, SIGUSR1);
-	pthread_sigmask(SIG_UNBLOCK, &usr1, NULL);
-	fuse_loop_cfg_set_clone_fd(config, 0);
-	fuse_loop_cfg_set_max_threads(config, threads);
-	fuse_loop_cfg_set_idle_threads(config, threads);
-	{
-		MFS_GUARD(&s->lock);
-
-		s->main_thread = pthread_self();
-	}
-	r = fuse_session_loop_mt(s->se, config);
-	fuse_loop_cfg_destroy(config);
-	pthread_sigmask(SIG_BLOCK, &usr1, NULL);
+	int r = loop_run(s->loop);
 	MFS_GUARD(&s->lock);
+
 	s->ended = true;
 	pthread_cond_broadcast(&s->changed);
-	return r < 0 ? r : 0;
+	return r;
 }
 
 bool session_wait_end(struct session *s, unsigned int timeout_ms)
@@ -330,12 +310,9 @@ bool session_wait_end(struct session *s, unsigned int timeout_ms)
 void session_exit(struct session *s)
 {
 	fuse_session_exit(s->se);
-	/* libfuse sleeps on a semaphore without looking at the flag first: the signal may come a moment too early. */
+	/* A signal may come a moment before a thread sleeps: again. */
 	do {
-		MFS_GUARD(&s->lock);
-
-		if (!s->ended)
-			pthread_kill(s->main_thread, SIGUSR1);
+		loop_wake(s->loop);
 	} while (!session_wait_end(s, WAKE_MS));
 }
 
