@@ -186,7 +186,7 @@ void content_free(struct content *c)
 			mfs_log(MFS_LOG_FS, MFS_LOG_ERR, NULL,
 				"inode %" PRIu64 ": %" PRIu64 " bytes could not be stored (%s) and are given up at the last close; the "
 				"content before stays, and the error went to close()",
-				c->ino, c->size, strerror(c->failed ? -c->failed : EIO));
+				c->ino, c->size, strerror(c->last_error ? -c->last_error : EIO));
 		content_discard(c, NULL);
 	}
 	dirty_release(&c->map, c->env->budget); /* empty, but it keeps its array */

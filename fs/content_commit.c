@@ -381,6 +381,11 @@ static int commit_once(struct content *c, struct op_ctx *op, struct mfs_attr *at
 		r = took_over(c, &rd, attr);
 		thaw(c, true);
 	} else {
+		{
+			MFS_GUARD(&c->lock);
+
+			c->last_error = r;
+		}
 		gave_up(c, op, &rd, r, stored);
 		if (r == -EAGAIN || r == -ESTALE || r == -ENOENT)
 			r = -EIO;

@@ -64,6 +64,7 @@ struct content {
 	int64_t mtime;	   /* of the last write not in the record; 0: none */
 	bool version_due;  /* the state in the index is one at a writer's close */
 	unsigned int n_writers;
+	int last_error;	   /* -errno of the last commit that failed, for the message at the end; 0: none */
 	int failed;	   /* -errno of an upload that broke; until the last writer is gone */
 };
 

@@ -26,7 +26,7 @@ struct key_gate {
 		_Atomic uint64_t entered, left;
 	} stripe[KEY_GATE_STRIPES];
 
-	/* The reconciler's lease: one job at a time, whoever works the queue (thread, verb, drain). */
+	/* The reconciler's lease: one page of jobs at a time, whoever works the queue (thread, verb, drain). */
 	struct mfs_mutex lock;
 	pthread_cond_t changed; /* `lock`; predicate: !leased */
 	bool leased;

@@ -77,7 +77,7 @@ struct make {
 };
 int namespace_make(struct namespace *ns, struct op_ctx *op, const struct make *m, struct node *ret) MFS_NODISCARD;
 
-/* -EPERM for a directory, -EMLINK, -EEXIST, -ENOENT (the inode has no name any more). 4 round trips. */
+/* -EPERM for a directory, -EMLINK, -EEXIST, -ENOENT (the inode has no name any more). 3 round trips. */
 int namespace_link(struct namespace *ns, struct op_ctx *op, mfs_ino_t ino, mfs_ino_t parent, const char *name, size_t len, struct mfs_attr *ret) MFS_NODISCARD;
 
 /* -EISDIR; *ret: the file's attributes afterwards (nlink 0 and ATTR_IN_TRASH when that was the last name). */
