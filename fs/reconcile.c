@@ -173,6 +173,20 @@ static int compose(struct reconcile_ctx *rc, const struct node *n, const char *k
 	return object_upload_complete(u, rc->op, n->attr.size, meta, ret);
 }
 
+/*
+ * A copy was put at the key and no record names it: the key must be looked at again. Deleting the copy is not enough:
+ * where a copy shares its data with others (localdir), the view at the key may bear the label of a later one, which
+ * another thread made of the same file, and then it does not go with the version.
+ */
+static int queue_key(struct reconcile_ctx *rc, const struct object_ref *ref)
+{
+	struct job_record job = { .kind = JOB_KEY, .key = ref->key, .due = mfs_now_ns() };
+	struct change c = { 0 };
+
+	change_write(&c, WRITE_JOB_PUT, 0)->job = &job;
+	return engine_apply(rc->v->engine, rc->op, &c);
+}
+
 static void delete_lost(struct reconcile_ctx *rc, const struct object_ref *ref, const struct node *n)
 {
 	int r;
@@ -211,9 +225,15 @@ static int move_to(struct reconcile_ctx *rc, const struct node *n, bool exact, c
 	c.alloc = info.alloc;
 	c.queue_key = info.not_shown;
 	r = namespace_commit(rc->v->ns, rc->op, &c, &attr);
-	/* Any other failure may have an unknown outcome: then the copy is left for gc, which reads the record again. */
-	if (r == -EAGAIN || reconcile_is_gone(r))
-		delete_lost(rc, &c.ref, n);
+	if (r < 0) {
+		int queued = queue_key(rc, &c.ref);
+
+		/* Any other failure may have an unknown outcome: then the copy is left for gc, which reads the record again. */
+		if (r == -EAGAIN || reconcile_is_gone(r))
+			delete_lost(rc, &c.ref, n);
+		if (queued < 0)
+			return queued; /* this job stays, and with it the copy's key */
+	}
 	return r;
 }
 
@@ -262,8 +282,8 @@ static int put_on_top(struct reconcile_ctx *rc, const struct node *n)
 		memcpy(c.ref.version, info.version, sizeof(c.ref.version));
 		r = namespace_commit(rc->v->ns, rc->op, &c, &attr);
 		if (r == -EAGAIN || reconcile_is_gone(r)) {
+			r = queue_key(rc, &c.ref);
 			delete_lost(rc, &c.ref, n);
-			r = 0;
 		}
 	}
 	return r;
