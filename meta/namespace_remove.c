@@ -26,15 +26,26 @@ static int take_path(struct ns_op *x, const struct entry *e, struct ns_removal *
 	return room->path ? 0 : -ENOMEM;
 }
 
-/* The object is where a name was that is no more: its key shall show what is there now, and the file move. */
-static int queue_left_key(struct ns_op *x, const struct entry *e)
+/*
+ * One name of several goes; (parent, name) is the record's own afterwards. Where the object is at the lost name's key,
+ * the key shall show what is there now. And unless it is at the own name's, the file is looked at: it may also be at a
+ * key that the lost name had before a directory above it moved, and the walk of that directory, which is still to
+ * come, does not find the file there any more.
+ */
+static int queue_left_key(struct ns_op *x, const struct entry *e, mfs_ino_t parent, const struct mfs_name *name)
 {
-	int r = ns_ref_is_at(x->ns, x->op, &e->node, e->parent, &e->name);
+	int r;
 
-	if (r <= 0)
+	if (object_ref_is_empty(&e->node.ref))
+		return 0;
+	r = ns_ref_is_at(x->ns, x->op, &e->node, e->parent, &e->name);
+	if (r > 0)
+		r = ns_job_key(x, e->node.ref.key);
+	else if (r == 0 && (r = ns_ref_is_at(x->ns, x->op, &e->node, parent, name)) > 0)
+		return 0;
+	if (r < 0)
 		return r == -ENOENT ? -EAGAIN : r;
-	r = ns_job_key(x, e->node.ref.key);
-	return r < 0 ? r : ns_job_file(x, e->node.attr.ino, x->now);
+	return ns_job_file(x, e->node.attr.ino, x->now);
 }
 
 static struct write *edit_of(struct ns_op *x, enum write_kind kind, const struct entry *e,
@@ -55,7 +66,7 @@ static int remove_alias(struct ns_op *x, const struct entry *e, struct ns_remova
 {
 	ns_expect_name(change_write(&x->c, WRITE_ALIAS_DELETE, e->id), e->parent, &e->name);
 	edit_of(x, WRITE_EDIT, e, room, ret);
-	return queue_left_key(x, e);
+	return queue_left_key(x, e, e->node.parent, &e->node.name);
 }
 
 /* The expectation on ver holds for the aliases too: whatever changes one of them writes the main record. */
@@ -67,7 +78,7 @@ static int promote_heir(struct ns_op *x, const struct entry *e, struct ns_remova
 	room->set.name = room->heir.name;
 	room->set.pos = room->heir.id;
 	edit_of(x, WRITE_RENAME, e, room, ret);
-	return queue_left_key(x, e);
+	return queue_left_key(x, e, room->heir.parent, &room->heir.name);
 }
 
 static int to_trash(struct ns_op *x, const struct entry *e, struct ns_removal *room, struct mfs_attr *ret)

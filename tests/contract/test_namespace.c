@@ -309,6 +309,29 @@ static void unlink_queues(void **state)
 	assert_jobs(w, fmt("file %" PRIu64 "\nkey h\n", g));
 }
 
+/* The object is still at the key that the name had before its directory moved; the walk of that will not find it. */
+static void unlink_below_a_moved_directory_queues_the_file(void **state)
+{
+	struct ns_world *w = *state;
+	mfs_ino_t d = mkdirat_(w, ROOT, "d"), f = mkfile(w, d, "a");
+
+	put(w, f, NULL, 10);
+	assert_int_equal(do_link(w, 0, f, ROOT, "b"), 0);
+	assert_int_equal(do_rename(w, 0, ROOT, "d", ROOT, "e", 0), 0);
+	assert_jobs(w, fmt("dir %" PRIu64 "\n", d));
+	assert_int_equal(do_unlink(w, 0, d, "a"), 0);
+	assert_jobs(w, fmt("file %" PRIu64 "\n", f));
+	/* The same with the further link in the directory. */
+	f = mkfile(w, ROOT, "c");
+	assert_int_equal(do_link(w, 0, f, d, "l"), 0);
+	put(w, f, "e/l", 3);
+	assert_jobs(w, "");
+	assert_int_equal(do_rename(w, 0, ROOT, "e", ROOT, "g", 0), 0);
+	assert_jobs(w, fmt("dir %" PRIu64 "\n", d));
+	assert_int_equal(do_unlink(w, 0, d, "l"), 0);
+	assert_jobs(w, fmt("file %" PRIu64 "\n", f));
+}
+
 static void rmdir_rules(void **state)
 {
 	struct ns_world *w = *state;
@@ -468,6 +491,7 @@ static const struct ns_test tests[] = {
 	NS_TEST(links),
 	NS_TEST(the_first_name_goes),
 	NS_TEST(unlink_queues),
+	NS_TEST(unlink_below_a_moved_directory_queues_the_file),
 	NS_TEST(rmdir_rules),
 	NS_TEST(listing),
 	NS_TEST(paths),
