@@ -379,6 +379,8 @@ class Writer:
             pass
         except Exception as error:  # judged by the main thread
             self.error = f"writer {self.number}, {self.last}: {type(error).__name__}: {error}"
+        # A close(2) is a commit, and none of these is in the record: not before the daemon is dead.
+        self.killed.dead.wait(60)
         for fd in self.fds:
             try:
                 os.close(fd)
@@ -541,7 +543,8 @@ class Crash:
 
     def work_and_kill(self, number):
         rng = random.Random(f"{self.suite.seed} kill {number}")
-        killed = threading.Event()
+        killed = threading.Event()  # calls fail from here on
+        killed.dead = threading.Event()  # the daemon is no more
         threads = [threading.Thread(target=w.run, args=(self.mount.path, killed), daemon=True) for w in self.writers]
         for thread in threads:
             thread.start()
@@ -550,6 +553,7 @@ class Crash:
         killed.set()
         if not self.suite.plain:
             self.mount.kill()
+        killed.dead.set()
         for thread in threads:
             thread.join(60)
             check(not thread.is_alive(), "a writer hangs in the dead mount")
