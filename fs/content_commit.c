@@ -326,14 +326,22 @@ static int took_over(struct content *c, struct round *rd, const struct mfs_attr 
 	return b || !c->dirty ? 0 : -ENOMEM;
 }
 
+/* Did the record surely not take the object over? An -EIO may come after the change was applied (a log that could not be
+ * synced, sqlite_wal.h): an object that the index may name is gc's to judge, which reads the record again. */
+static bool surely_unnamed(int err)
+{
+	return err == -EAGAIN || err == -ESTALE || err == -ENOENT || err == -ENOSPC || err == -EROFS;
+}
+
 static void gave_up(struct content *c, struct op_ctx *op, struct round *rd, int err, bool stored)
 {
 	if (stored) {
 		struct object_ref ref = { .key = rd->key.data };
-		int r;
+		int r = 0;
 
 		memcpy(ref.version, rd->info.version, sizeof(ref.version));
-		r = object_delete_version(c->env->vol->store, op, &ref);
+		if (surely_unnamed(err))
+			r = object_delete_version(c->env->vol->store, op, &ref);
 		/* The key shows nothing now, or still this: what the index has there belongs on it. */
 		if (r == 0)
 			r = reconcile_queue_key(c->env->vol, op, rd->key.data);
