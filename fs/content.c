@@ -202,7 +202,7 @@ void content_writer_opened(struct content *c)
 {
 	MFS_GUARD(&c->lock);
 
-	if (c->n_writers++ == 0)
+	if (c->n_writers++ == 0 || c->closed)
 		c->version_due = true;
 	/* A file that was made and never written gets its (empty) object at the first close. */
 	if (object_ref_is_empty(&c->base->ref) && c->size == 0)
@@ -338,6 +338,7 @@ int content_write(struct content *c, struct op_ctx *op, uint64_t off, const void
 			done += n;
 			if (n) {
 				c->dirty = true;
+				c->closed = false;
 				c->size = MFS_MAX(c->size, off + done);
 				c->mtime = mfs_now_ns();
 			}
@@ -401,6 +402,7 @@ static int truncate_clean(struct content *c, struct op_ctx *op, uint64_t size, s
 	c->data = now.data;
 	c->attr = now;
 	c->version_due = false;
+	c->closed = false;
 	c->gen++;
 	if (attr)
 		*attr = now;
@@ -430,6 +432,7 @@ int content_truncate(struct content *c, struct op_ctx *op, uint64_t size, struct
 		if (r == 0) {
 			c->size = c->base_len = 0;
 			c->dirty = c->rewrite = true;
+			c->closed = false;
 			c->mtime = mfs_now_ns();
 			c->gen++;
 		}
@@ -444,6 +447,7 @@ int content_truncate(struct content *c, struct op_ctx *op, uint64_t size, struct
 			dirty_clip(&c->map, c->env->budget, size);
 			c->base_len = MFS_MIN(c->base_len, size);
 			c->size = size;
+			c->closed = false;
 			c->mtime = mfs_now_ns();
 			c->gen++;
 			content_leave_locked(c);
@@ -482,6 +486,14 @@ int content_flush(struct content *c, struct op_ctx *op, struct mfs_attr *attr, b
 	MFS_GUARD(&c->lock);
 	content_leave_locked(c);
 	return r > 0 ? 0 : r;
+}
+
+void content_closed(struct content *c)
+{
+	MFS_GUARD(&c->lock);
+
+	if (!c->dirty && !c->failed)
+		c->closed = true;
 }
 
 void content_give_up(struct content *c, struct op_ctx *op, int err)

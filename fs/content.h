@@ -52,6 +52,9 @@ int content_truncate(struct content *c, struct op_ctx *op, uint64_t size, struct
  * *attr gets the record's attributes after the commit when something was committed (*ret_committed).
  */
 int content_flush(struct content *c, struct op_ctx *op, struct mfs_attr *attr, bool *ret_committed) MFS_NODISCARD;
+/* The flush was that of a close(2). Its RELEASE may come after the next open of the file (the kernel does not wait for
+ * it), which must find that the state is one to keep as a version all the same. */
+void content_closed(struct content *c);
 
 /* close() has reported `err`: what is not committed is dropped, and the last good state is what readers see from now
  * on. Other writers of the file hear of it too, until the last one is gone. */

@@ -63,6 +63,7 @@ struct content {
 	bool rewrite;	   /* truncated to nothing since the last commit: the old content does not count */
 	int64_t mtime;	   /* of the last write not in the record; 0: none */
 	bool version_due;  /* the state in the index is one at a writer's close */
+	bool closed;	   /* nothing was written since a close(2): whoever opens it next changes a closed state */
 	unsigned int n_writers;
 	int last_error;	   /* -errno of the last commit that failed, for the message at the end; 0: none */
 	int failed;	   /* -errno of an upload that broke; until the last writer is gone */

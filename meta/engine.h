@@ -174,12 +174,13 @@ int sqlite_engine_open(const char *path, const struct sqlite_options *opt, struc
 
 /*
  * fault: the nth call (from 1) to an operation fails with -err; n = 0: none. With drop_reply the nth apply is carried
- * out, after `before_readback` (may be NULL) has run, but answered with -ECOMM. Owns `inner` on success.
+ * out, after `before_readback` (may be NULL) has run, but answered with -ECOMM. With fail_after it is carried out and
+ * answered with -err: a log that could not be synced. Owns `inner` on success.
  */
 struct fault_plan {
 	unsigned int nth;
 	int err;
-	bool drop_reply;
+	bool drop_reply, fail_after;
 	void (*before_readback)(void *arg);
 	void *arg;
 };

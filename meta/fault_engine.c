@@ -29,10 +29,10 @@ static bool is_nth(struct fault_engine *f)
 	return hit;
 }
 
-/* Of every call but apply when replies are dropped: those count applies only. */
+/* Of every call but apply when applies are what is counted. */
 static bool fails(struct fault_engine *f)
 {
-	return !f->plan.drop_reply && is_nth(f);
+	return !f->plan.drop_reply && !f->plan.fail_after && is_nth(f);
 }
 
 /* The layers' own ops are called, not the dispatch: the outermost dispatch has checked, and sends again. */
@@ -76,11 +76,13 @@ static int fault_apply(struct engine *e, struct op_ctx *op, struct change *c)
 	bool hit = is_nth(f);
 	int r;
 
-	if (hit && !f->plan.drop_reply)
+	if (hit && !f->plan.drop_reply && !f->plan.fail_after)
 		return -f->plan.err;
 	r = f->inner->ops->apply(f->inner, op, c);
 	if (!hit)
 		return r;
+	if (f->plan.fail_after)
+		return -f->plan.err;
 	if (f->plan.before_readback)
 		f->plan.before_readback(f->plan.arg);
 	return -ECOMM;

@@ -92,6 +92,14 @@ int handle_flush(struct request *rq, struct handle *h, bool *ret_done)
 	return r;
 }
 
+void handle_closed(struct handle *h)
+{
+	struct content *c = content_of(h->inode);
+
+	if (c)
+		content_closed(c);
+}
+
 void handle_give_up(struct request *rq, struct handle *h, int err)
 {
 	struct inode *i = h->inode;

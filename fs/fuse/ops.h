@@ -84,6 +84,8 @@ int handle_new(struct request *rq, struct inode *i, int flags, struct handle **r
 int handle_content(struct request *rq, struct handle *h, bool write, struct content **ret) MFS_NODISCARD;
 /* Make what was written durable. *ret_done: there was something. */
 int handle_flush(struct request *rq, struct handle *h, bool *ret_done) MFS_NODISCARD;
+/* close() reports success: what the file holds is a state that becomes a version when it is changed. */
+void handle_closed(struct handle *h);
 /* close() reports `err`: back to the last good state, here and in the kernel's caches. */
 void handle_give_up(struct request *rq, struct handle *h, int err);
 /* Commits what is still dirty (failures are logged), gives everything back. */

@@ -208,6 +208,8 @@ void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		r = handle_flush(&rq, h, &done);
 	if (r < 0)
 		handle_give_up(&rq, h, r);
+	else if (h->writes)
+		handle_closed(h);
 	reply_err(&rq, r);
 }
 

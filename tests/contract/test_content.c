@@ -229,6 +229,73 @@ static void test_append__goes_to_the_end(void **state)
 	world_close(&w);
 }
 
+static size_t count_versions(struct world *w)
+{
+	struct version_list l = { 0 };
+	size_t n;
+
+	assert_int_equal(engine_versions_by_ino(w->vol.engine, &w->op, w->ino, &l), 0);
+	n = l.n;
+	version_list_release(&l);
+	return n;
+}
+
+/* The kernel waits for FLUSH and not for RELEASE: the next writer may be here before the last one is gone. */
+static void test_reopened_before_the_release__keeps_each_closed_state(void **state)
+{
+	struct world w;
+	struct content *c;
+
+	(void)state;
+	world_open(&w, true, 0, UINT64_C(64) << 20);
+	c = open_writer(&w);
+	for (int i = 0; i < 4; i++) {
+		if (i) {
+			content_writer_opened(c);
+			assert_int_equal(content_truncate(c, &w.op, 0, NULL), 0);
+		}
+		assert_int_equal(content_write(c, &w.op, 0, "abcd", 1 + (size_t)i, false), 0);
+		assert_int_equal(content_flush(c, &w.op, NULL, NULL), 0); /* an fsync makes no version */
+		assert_int_equal(content_write(c, &w.op, 0, "efgh", 1 + (size_t)i, false), 0);
+		assert_int_equal(content_flush(c, &w.op, NULL, NULL), 0);
+		content_closed(c);
+	}
+	for (int i = 0; i < 3; i++)
+		content_writer_closed(c);
+	close_writer(c);
+	assert_stored(&w, (const unsigned char *)"efgh", 4);
+	assert_int_equal(count_versions(&w), 3);
+	world_close(&w);
+}
+
+/* The record names the object, though the answer was an error: the bytes must still be there. */
+static void test_commit_that_fails_after_it_was_applied__keeps_the_object(void **state)
+{
+	struct fault_plan plan = { .nth = 1, .err = EIO, .fail_after = true };
+	struct engine *inner;
+	struct world w;
+	struct content *c;
+	int failed = 0;
+
+	(void)state;
+	world_open(&w, true, 0, UINT64_C(64) << 20);
+	inner = w.vol.engine;
+	c = open_writer(&w);
+	assert_int_equal(content_write(c, &w.op, 0, "bytes", 5, false), 0);
+	namespace_free(w.vol.ns);
+	assert_int_equal(fault_engine_new(inner, &plan, &w.vol.engine), 0);
+	w.vol.engine->session = inner->session;
+	assert_int_equal(namespace_new(w.vol.engine, &(struct namespace_options){ .retention_ns = 3600 * MFS_NSEC_PER_SEC },
+				       &w.vol.ns), 0);
+	failed = content_flush(c, &w.op, NULL, NULL);
+	assert_int_equal(failed, -EIO);
+	assert_int_equal(fault_engine_hits(w.vol.engine), 1);
+	content_give_up(c, &w.op, failed);
+	close_writer(c);
+	assert_stored(&w, (const unsigned char *)"bytes", 5);
+	world_close(&w);
+}
+
 static void test_too_big__is_efbig(void **state)
 {
 	struct world w;
@@ -386,6 +453,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_random_operations__match_an_array),
 		cmocka_unit_test(test_append__goes_to_the_end),
+		cmocka_unit_test(test_reopened_before_the_release__keeps_each_closed_state),
+		cmocka_unit_test(test_commit_that_fails_after_it_was_applied__keeps_the_object),
 		cmocka_unit_test(test_too_big__is_efbig),
 		cmocka_unit_test(test_failing_store__reports_and_keeps_the_old_content),
 		cmocka_unit_test(test_threads__write_one_file),
