@@ -56,6 +56,12 @@ struct object_info {
 /* key is NULL where the store does not know it (localdir, list_versions). Non-zero stops the walk and is returned. */
 typedef int object_list_fn(void *arg, const char *key, const struct object_info *info);
 
+/*
+ * Keys below this are never on show: their objects are addressed by version only. A store need not make them the top of
+ * anything (localdir makes no view); head without a version and list_keys may not know them. list_versions does.
+ */
+#define OBJECT_HIDDEN_PREFIX ".massfs/patch/"
+
 struct object_store {
 	const struct object_store_ops *ops;
 };

@@ -46,6 +46,13 @@ int content_write(struct content *c, struct op_ctx *op, uint64_t off, const void
 /* O_TRUNC and ftruncate. To 0 or with dirty data: in memory, until the flush; else 1 index change. */
 int content_truncate(struct content *c, struct op_ctx *op, uint64_t size, struct mfs_attr *attr) MFS_NODISCARD;
 
+/* [off, off+len) reads as zeros; the size stays. In memory, until the flush. */
+int content_punch(struct content *c, struct op_ctx *op, uint64_t off, uint64_t len) MFS_NODISCARD;
+/* lseek's SEEK_DATA and SEEK_HOLE. -ENXIO at or beyond the end. */
+int content_seek(struct content *c, struct op_ctx *op, uint64_t off, int whence, uint64_t *ret) MFS_NODISCARD;
+/* Commit every file that has been dirty for longer than commit= and is still open. From a thread of the mount. */
+void content_env_tick(struct content_env *env, struct op_ctx *op, int64_t now_ns);
+
 /*
  * close and fsync: 0 when all that was written before is durable in store and index. Dirty: 1 put (or the rest of the
  * multipart), 1 index change. An error of an earlier background upload is reported here, once a handle.

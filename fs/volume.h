@@ -30,6 +30,7 @@ struct volume {
 	int lock_fd;
 	struct volume_record record;
 	mfs_ino_t root; /* of the mount: the volume's root, or the inode of cfg's subdir */
+	struct block_cache *cache; /* NULL: objects are read from the store (fs/block_cache.h); set by the mount */
 	struct key_gate gate;	/* uploads against the reconciler; see there */
 	struct namespace_hooks hooks; /* set by the mount before volume_open */
 };

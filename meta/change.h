@@ -53,7 +53,7 @@ enum edit_mask {
 	EDIT_ATIME = 1u << 4,
 	EDIT_MTIME = 1u << 5,
 	EDIT_CTIME = 1u << 6,
-	EDIT_REF = 1u << 7, /* ref, etag, hash, obj_len, alloc */
+	EDIT_REF = 1u << 7, /* where the content is, as a whole: ref, etag, hash, obj_len, alloc, slices, inline_data */
 	EDIT_XATTRS = 1u << 8, /* the whole set */
 	EDIT_TODO = 1u << 9,
 	EDIT_PENDING = 1u << 10,
@@ -103,6 +103,8 @@ enum write_kind {
 	WRITE_JOB_DELETE, /* only while its token is still job.token, else nothing (it was queued again meanwhile) */
 	WRITE_SESSION_PUT,
 	WRITE_SESSION_DELETE,
+	WRITE_SLICES_PUT,    /* -EEXIST never: (ino, id) is new. On an engine without big transactions: stored before the rest */
+	WRITE_SLICES_DELETE, /* by ino and id */
 };
 
 struct alias {
@@ -117,6 +119,7 @@ struct write {
 	struct expect expect;
 	uint32_t mask; /* of enum edit_mask */
 	int32_t nlink_delta;
+	uint32_t n; /* DROPPED_PUT, SLICES_PUT: how many records the pointer points at; 0: one */
 	union {
 		const struct node *node;
 		const struct alias *alias;
@@ -124,6 +127,7 @@ struct write {
 		const struct dropped_record *dropped;
 		const struct job_record *job;
 		const struct session_record *session;
+		const struct slices_doc_record *slices;
 	};
 	/* Filled on success where not NULL (INSERT, EDIT, RENAME, TRASH, UNTRASH): the attributes as they are now. */
 	struct mfs_attr *ret_attr;

@@ -45,6 +45,7 @@ struct query {
 	const char *key_bucket; /* with key: records whose object is at this key (bucket NULL: the default) */
 	const char *key;
 	bool todo;		/* records with todo != 0 */
+	int64_t todo_before;	/* with todo: those with todo <= this, in order of (todo, id) from the earliest; `after` must be 0 */
 	bool labelled;		/* records with ATTR_HAS_LABEL; not together with key or todo */
 	mfs_ino_t after;	/* ids above this one; results are in order of id */
 	size_t limit;		/* at most so many, 1..10000 */
@@ -85,6 +86,10 @@ struct engine_ops {
 	int (*jobs)(struct engine *e, struct op_ctx *op, int64_t due_before, size_t limit, struct job_list *ret);
 	int (*jobs_count)(struct engine *e, struct op_ctx *op, uint64_t *ret);
 	int (*sessions)(struct engine *e, struct op_ctx *op, struct session_list *ret);
+	int (*slices_get)(struct engine *e, struct op_ctx *op, mfs_ino_t ino, uint64_t id, struct node_blob *ret);
+	int (*slices_all)(struct engine *e, struct op_ctx *op, mfs_ino_t after_ino, uint64_t after_id, size_t limit,
+			  struct slices_doc_list *ret);
+	int (*todo_count)(struct engine *e, struct op_ctx *op, uint64_t *ret_records, uint64_t *ret_inline_bytes);
 
 	int (*volume_get)(struct engine *e, struct op_ctx *op, struct volume_record *ret);
 	int (*volume_put)(struct engine *e, struct op_ctx *op, const struct volume_record *v);
@@ -146,6 +151,13 @@ int engine_dropped(struct engine *e, struct op_ctx *op, int64_t before, uint64_t
 int engine_jobs(struct engine *e, struct op_ctx *op, int64_t due_before, size_t limit, struct job_list *ret) MFS_NODISCARD;
 int engine_jobs_count(struct engine *e, struct op_ctx *op, uint64_t *ret) MFS_NODISCARD;
 int engine_sessions(struct engine *e, struct op_ctx *op, struct session_list *ret) MFS_NODISCARD;
+/* One slices document: -ENOENT. *ret is the caller's. */
+int engine_slices_get(struct engine *e, struct op_ctx *op, mfs_ino_t ino, uint64_t id, struct node_blob *ret) MFS_NODISCARD;
+/* All of them, with their blobs, in order of (ino, id), from above (after_ino, after_id). */
+int engine_slices_all(struct engine *e, struct op_ctx *op, mfs_ino_t after_ino, uint64_t after_id, size_t limit,
+		      struct slices_doc_list *ret) MFS_NODISCARD;
+/* Records in files with todo != 0, and the bytes of their inline_data. */
+int engine_todo_count(struct engine *e, struct op_ctx *op, uint64_t *ret_records, uint64_t *ret_inline_bytes) MFS_NODISCARD;
 /* -ENOENT: not formatted. volume_put also makes the root directory (mode 0755, uid/gid of op) when there is none. */
 int engine_volume_get(struct engine *e, struct op_ctx *op, struct volume_record *ret) MFS_NODISCARD;
 int engine_volume_put(struct engine *e, struct op_ctx *op, const struct volume_record *v) MFS_NODISCARD;

@@ -128,12 +128,25 @@ struct commit {
 	bool temporary;		/* ref.key is the final name's: look again in 30 s */
 	bool kill_priv;
 	bool durable;
+	/* Where ref does not say it all (meta/layout.h). NULL or empty: none. Borrowed. */
+	const struct node_blob *inline_data; /* the whole content; ref is empty, obj_len 0 */
+	const struct node_blob *slices;
+	const struct slices_doc_record *docs; /* new documents that slices names, written in the same change */
+	uint32_t n_docs;
+	int64_t todo; /* wall time at which the reconciler shall look at it; 0: no need (the commit clears an old one) */
 };
+/*
+ * What the old layout named (object, segments, documents) and the new one does not is dropped in the same change, or
+ * belongs to the version that the change makes.
+ */
 int namespace_commit(struct namespace *ns, struct op_ctx *op, const struct commit *c, struct mfs_attr *ret) MFS_NODISCARD;
-/* size becomes `size`, obj_len at most that; times, data, lay, kill_priv. The former state is a version if keep_version
- * and bytes are lost. Queues JOB_FILE where the object is now longer or shorter than the file. */
+/* size becomes `size`, obj_len at most that, slices and inline bytes are clipped; times, data, lay, kill_priv. The former
+ * state is a version if keep_version and bytes are lost. Sets todo where the object is now longer or shorter than the file. */
 int namespace_truncate(struct namespace *ns, struct op_ctx *op, mfs_ino_t ino, uint64_t lay, uint64_t size, bool keep_version,
 		       bool kill_priv, struct mfs_attr *ret) MFS_NODISCARD;
+
+/* `count` numbers for slices documents; from a stock, so 1 round trip per 1,000. */
+int namespace_reserve(struct namespace *ns, struct op_ctx *op, unsigned int count, uint64_t *ret_first) MFS_NODISCARD;
 
 /* The mount has closed an unlinked file: it is no opener any more (nothing for a file that is not in trash). */
 int namespace_closed(struct namespace *ns, struct op_ctx *op, mfs_ino_t ino) MFS_NODISCARD;
@@ -172,6 +185,7 @@ struct past {
 	mfs_ino_t ino;
 	uint64_t data;	 /* of a version */
 	struct object_ref ref;
+	struct node_blob slices, inline_data; /* owned */
 	uint64_t size, obj_len;
 	int64_t mtime;	 /* of the content */
 	int64_t ended;	 /* when it was replaced or removed */

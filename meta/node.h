@@ -47,6 +47,8 @@ enum attr_flags {
 	ATTR_HAS_LABEL = 1u << 6,	/* security.selinux: ls -l asks for it on each file */
 };
 
+#define MFS_INLINE_MAX 65536 /* bytes of inline_data; the option's default is 16 KiB */
+
 /* Times are ns since the epoch, signed. mode has the file type bits. */
 struct mfs_attr {
 	mfs_ino_t ino;
@@ -97,9 +99,9 @@ struct node {
 	uint64_t pending; /* session with an upload under way; 0: none */
 	uint64_t quota;	  /* tree id; 0: none */
 	struct node_blob fenced;      /* sessions that may not commit: array of uint64 */
-	struct node_blob inline_data; /* content of small files (next issue) */
-	struct node_blob slices;      /* (next issue) */
-	struct node_blob holes;	      /* (next issue) */
+	struct node_blob inline_data; /* the whole content of a small file; then ref and slices are empty, obj_len is 0 */
+	struct node_blob slices;      /* what lies over ref (meta/layout.h) */
+	struct node_blob holes;	      /* not used: hole slices stand in `slices` */
 
 	/* Only of a record in trash. */
 	char *trash_path;   /* path at the unlink, without leading slash; owned */

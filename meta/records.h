@@ -19,14 +19,25 @@ struct version_record {
 	int64_t until;	/* wall time at which retention ends; INT64_MAX: never */
 	uint32_t mode, uid, gid; /* of the file then: who may read it */
 	uint32_t writer; /* uid that replaced it */
+	char etag[OBJECT_ETAG_MAX + 1];
+	struct node_blob slices, inline_data; /* as in the node; owned */
 };
 
-/* An object that a committed change took out of the layout for good. Key: id. */
+/* An object, or a slices document, that a committed change took out of the layout for good. Key: id. */
 struct dropped_record {
 	uint64_t id;	/* from reserve(); 0 on put: the engine gives the next */
 	mfs_ino_t ino;
-	struct object_ref ref;
+	struct object_ref ref; /* empty: a slices document */
+	uint64_t doc_id;       /* of that document; 0: an object */
 	int64_t at;	/* wall time */
+};
+
+/* Slices of one range of a file (meta/layout.h). Immutable. Key: (ino, id); ids come from reserve(). */
+struct slices_doc_record {
+	mfs_ino_t ino;
+	uint64_t id;
+	uint64_t session; /* who wrote it: for garbage collection where it is stored before the record that names it */
+	struct node_blob blob;
 };
 
 enum job_kind {
@@ -69,6 +80,7 @@ MFS_DECLARE_RECORD(version);
 MFS_DECLARE_RECORD(dropped);
 MFS_DECLARE_RECORD(job);
 MFS_DECLARE_RECORD(session);
+MFS_DECLARE_RECORD(slices_doc);
 
 /* The volume's own record; read at open, written at format. */
 #define MFS_SCHEMA 1
