@@ -18,6 +18,8 @@ void version_record_release(struct version_record *r)
 		return;
 	free(r->path);
 	object_ref_release(&r->ref);
+	free(r->slices.data);
+	free(r->inline_data.data);
 	*r = (struct version_record){ 0 };
 }
 
@@ -27,9 +29,14 @@ int version_record_copy(const struct version_record *r, struct version_record *r
 
 	*ret = *r;
 	ret->ref = (struct object_ref){ 0 };
+	ret->slices = ret->inline_data = (struct node_blob){ 0 };
 	err = string_copy(r->path, &ret->path);
 	if (err == 0)
 		err = object_ref_copy(&r->ref, &ret->ref);
+	if (err == 0)
+		err = node_blob_copy(&r->slices, &ret->slices);
+	if (err == 0)
+		err = node_blob_copy(&r->inline_data, &ret->inline_data);
 	if (err < 0)
 		version_record_release(ret);
 	return err;
@@ -52,6 +59,25 @@ int dropped_record_copy(const struct dropped_record *r, struct dropped_record *r
 	err = object_ref_copy(&r->ref, &ret->ref);
 	if (err < 0)
 		dropped_record_release(ret);
+	return err;
+}
+
+void slices_doc_record_release(struct slices_doc_record *r)
+{
+	if (!r)
+		return;
+	free(r->blob.data);
+	*r = (struct slices_doc_record){ 0 };
+}
+
+int slices_doc_record_copy(const struct slices_doc_record *r, struct slices_doc_record *ret)
+{
+	int err;
+
+	*ret = *r;
+	err = node_blob_copy(&r->blob, &ret->blob);
+	if (err < 0)
+		slices_doc_record_release(ret);
 	return err;
 }
 
@@ -125,5 +151,6 @@ int session_record_copy(const struct session_record *r, struct session_record *r
 
 DEFINE_LIST(version)
 DEFINE_LIST(dropped)
+DEFINE_LIST(slices_doc)
 DEFINE_LIST(job)
 DEFINE_LIST(session)
