@@ -4,6 +4,9 @@ add_library(massfs_flags INTERFACE)
 target_include_directories(massfs_flags INTERFACE ${PROJECT_SOURCE_DIR})
 target_compile_definitions(massfs_flags INTERFACE _GNU_SOURCE _FILE_OFFSET_BITS=64
   MASSFS_VERSION="${PROJECT_VERSION}")
+if(MASSFS_CRASH_POINTS)
+  target_compile_definitions(massfs_flags INTERFACE MASSFS_CRASH_POINTS)
+endif()
 
 set(_warnings
   -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wundef -Wvla -Wpointer-arith -Wwrite-strings
