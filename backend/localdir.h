@@ -14,6 +14,8 @@
  *     link v/xx/<id>                                      an unreferenced version: garbage for gc
  *     link (and rename) to objects/<key>                  the same, shown in the view until the key is reconciled
  *     fsync file, v/xx, the view's folders                the same; only now does put return and may the index name it
+ * A key below OBJECT_HIDDEN_PREFIX has no view, so there is nothing below objects/ to make, to look at or to sync.
+ *
  * The links come before the file's fsync so that a journaling filesystem commits all of it at once; the data are on
  * disk before the first name is made, so no name ever shows less than the whole object, power loss included.
  *
@@ -25,6 +27,7 @@
 #define MASSFS_BACKEND_LOCALDIR_H
 
 #include <stdatomic.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -79,6 +82,12 @@ struct localdir {
 static inline struct localdir *localdir_of(struct object_store *s)
 {
 	return mfs_container_of(s, struct localdir, base);
+}
+
+/* No view is made of it, and none is looked for. */
+static inline bool localdir_is_hidden(const char *key)
+{
+	return !strncmp(key, OBJECT_HIDDEN_PREFIX, sizeof(OBJECT_HIDDEN_PREFIX) - 1);
 }
 
 extern const struct object_store_ops localdir_ops; /* localdir_store.c */

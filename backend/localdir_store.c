@@ -107,6 +107,8 @@ static int localdir_head(struct object_store *s, struct op_ctx *op, const char *
 		return -EINVAL;
 	if (version)
 		return head_version(ld, op, version, ret);
+	if (localdir_is_hidden(key))
+		return -ENOENT;
 	r = localdir_view_parent(ld, key, &fd, &name);
 	if (r == -ENOTDIR || r == -ELOOP || r == -ENAMETOOLONG)
 		return -ENOENT;
@@ -198,7 +200,7 @@ static int sync_copy(struct localdir *ld, struct op_ctx *op, int fd, uint8_t fol
 	if (fsync(fd) < 0)
 		return localdir_error(ld, op, errno, "fsync", "copy to ", key);
 	r = localdir_sync_version_folder(ld, op, folder);
-	return r < 0 ? r : localdir_view_sync(ld, op, key, shown);
+	return r < 0 || localdir_is_hidden(key) ? r : localdir_view_sync(ld, op, key, shown);
 }
 
 /*
@@ -256,12 +258,13 @@ static int copy_link(struct localdir *ld, struct op_ctx *op, int fd, struct stat
 	r = link_version(ld, op, fd, st, from, &ticket, meta, path);
 	if (!r) {
 		r = localdir_set_meta(ld, op, fd, st, meta, key);
-		if (!r)
+		if (!r && !localdir_is_hidden(key))
 			r = localdir_view_show(ld, op, &ticket, &ticket.version, st, &shown);
 		if (!r)
 			r = sync_copy(ld, op, fd, ticket.version.folder, key, &shown);
 		if (r < 0) {
-			localdir_view_take_back(ld, &ticket, &ticket.version, &shown);
+			if (!localdir_is_hidden(key))
+				localdir_view_take_back(ld, &ticket, &ticket.version, &shown);
 			if (unlink_version(ld, op, fd, path) < 0) {
 				/* It stays as garbage. */
 			}
@@ -303,6 +306,10 @@ static int show_again(struct localdir *ld, struct op_ctx *op, int fd, const stru
 	r = localdir_version_parse(from + 3, &v);
 	if (r < 0)
 		return r;
+	if (localdir_is_hidden(key)) { /* it is on top of nothing */
+		localdir_fill_info(&v, st, ret);
+		return 0;
+	}
 	localdir_ticket_begin(ld, &ticket, key, meta); /* it is the last put, whatever its id says */
 	r = label_again(ld, op, fd, st, from);
 	if (!r)
@@ -373,6 +380,10 @@ static int localdir_delete_version(struct object_store *s, struct op_ctx *op, co
 		return fd == -ENOENT ? 0 : fd;
 	if (fstat(fd, &st) < 0)
 		return localdir_error(ld, op, errno, "stat", ".massfs/v/", path);
+	if (localdir_is_hidden(ref->key)) {
+		r = unlink_version(ld, op, fd, path);
+		return r < 0 ? r : localdir_sync_version_folder(ld, op, v.folder);
+	}
 	/* The view first, as after a crash one without its version would look foreign; and once more, for a copy onto
 	 * itself that showed it meanwhile. */
 	r = localdir_view_drop(ld, op, ref->key, ref->version, &st);

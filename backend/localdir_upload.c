@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/xattr.h>
 
+#include "backend/cell_sums.h"
 #include "backend/localdir.h"
 #include "common/clock.h"
 #include "common/log.h"
@@ -16,6 +17,7 @@ struct localdir_upload {
 	struct object_upload base;
 	struct temp_file temp;
 	struct object_meta meta;
+	struct cell_sums sums;
 	char key[]; /* as begun */
 };
 
@@ -179,7 +181,7 @@ static int make_durable(struct localdir *ld, struct op_ctx *op, int fd, const st
 	if (fsync(fd) < 0)
 		return localdir_error(ld, op, errno, "fsync", "upload of ", ticket->key);
 	r = localdir_sync_version_folder(ld, op, ticket->version.folder);
-	if (r < 0)
+	if (r < 0 || localdir_is_hidden(ticket->key))
 		return r;
 	return localdir_view_sync(ld, op, ticket->key, shown);
 }
@@ -195,12 +197,13 @@ static int publish(struct localdir *ld, struct op_ctx *op, struct temp_file *t, 
 		return r;
 	if (!ld->is_root)
 		r = localdir_set_meta(ld, op, t->fd, st, meta, ticket->key);
-	if (!r)
+	if (!r && !localdir_is_hidden(ticket->key))
 		r = localdir_view_show(ld, op, ticket, &ticket->version, st, shown);
 	if (!r)
 		r = make_durable(ld, op, t->fd, ticket, shown);
 	if (r < 0) {
-		localdir_view_take_back(ld, ticket, &ticket->version, shown);
+		if (!localdir_is_hidden(ticket->key))
+			localdir_view_take_back(ld, ticket, &ticket->version, shown);
 		localdir_version_path(&ticket->version, path);
 		unlinkat(ld->v_fd, path, 0);
 	}
@@ -253,7 +256,10 @@ int localdir_put(struct object_store *s, struct op_ctx *op, const char *bucket, 
 		localdir_temp_discard(ld, &t);
 		return r;
 	}
-	return localdir_temp_finish(ld, op, &t, key, meta, ret);
+	r = localdir_temp_finish(ld, op, &t, key, meta, ret);
+	if (!r)
+		mfs_checksum_etag(mfs_checksum(buf, len), ret->etag);
+	return r;
 }
 
 int localdir_begin(struct object_store *s, struct op_ctx *op, const char *bucket, const char *key,
@@ -279,8 +285,15 @@ int localdir_begin(struct object_store *s, struct op_ctx *op, const char *bucket
 		free(u);
 		return r;
 	}
+	cell_sums_init(&u->sums);
 	*ret = &u->base;
 	return 0;
+}
+
+static void upload_free(struct localdir_upload *u)
+{
+	cell_sums_release(&u->sums);
+	free(u);
 }
 
 static struct localdir_upload *upload_of(struct object_upload *u)
@@ -300,11 +313,15 @@ int localdir_part(struct object_upload *base, struct op_ctx *op, unsigned int nu
 {
 	struct localdir_upload *u = upload_of(base);
 	struct localdir *ld = localdir_of(base->store);
-	int r = write_all(ld, op, u->temp.fd, off, buf, len, u->key);
+	int r;
 
 	(void)number;
-	if (!r)
+	cell_sums_forget(&u->sums, off, len);
+	r = write_all(ld, op, u->temp.fd, off, buf, len, u->key);
+	if (!r) {
 		start_writeback(ld, u->temp.fd, off, len);
+		cell_sums_learn(&u->sums, off, buf, len);
+	}
 	return r;
 }
 
@@ -420,9 +437,65 @@ int localdir_part_copy(struct object_upload *base, struct op_ctx *op, unsigned i
 		return localdir_error(ld, op, errno, "stat", "source of ", u->key);
 	if ((uint64_t)st.st_size < src_off + len)
 		return -EINVAL;
+	cell_sums_forget(&u->sums, off, len);
 	r = localdir_copy_range(ld, op, from, src_off, u->temp.fd, off, len, u->key);
 	if (!r)
 		start_writeback(ld, u->temp.fd, off, len);
+	return r;
+}
+
+struct read_back {
+	struct localdir *ld;
+	struct op_ctx *op;
+	struct localdir_upload *u;
+	char *buf; /* a cell, made at the first need */
+};
+
+/* The sum of a cell as it stands in the file; its holes are not read. A cell_read_fn. */
+static int read_cell(void *arg, uint64_t off, uint64_t len, uint64_t *ret)
+{
+	struct read_back *b = arg;
+	int fd = b->u->temp.fd;
+	uint64_t done = 0;
+
+	if (!b->buf)
+		b->buf = malloc(MFS_CHECKSUM_CELL);
+	if (!b->buf)
+		return -ENOMEM;
+	while (done < len) {
+		off_t data = lseek(fd, (off_t)(off + done), SEEK_DATA);
+		uint64_t gap = len - done;
+		ssize_t n;
+
+		if (data >= 0)
+			gap = MFS_MIN(gap, (uint64_t)data - off - done);
+		else if (errno != ENXIO)
+			gap = 0;
+		memset(b->buf + done, 0, (size_t)gap);
+		done += gap;
+		if (done == len)
+			break;
+		n = pread(fd, b->buf + done, len - done, (off_t)(off + done));
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return localdir_error(b->ld, b->op, n ? errno : EIO, "read", "upload of ", b->u->key);
+		done += (uint64_t)n;
+	}
+	*ret = mfs_checksum_cell(b->buf, (size_t)len);
+	return 0;
+}
+
+/* The disk works while we sum. */
+static int sum_upload(struct localdir *ld, struct op_ctx *op, struct localdir_upload *u, uint64_t size,
+		      char etag[static MFS_CHECKSUM_ETAG_MAX])
+{
+	struct read_back b = { ld, op, u, NULL };
+	int r;
+
+	start_writeback(ld, u->temp.fd, 0, 0);
+	r = cell_sums_etag(&u->sums, size, read_cell, &b, etag);
+	free(b.buf);
 	return r;
 }
 
@@ -431,6 +504,7 @@ int localdir_complete(struct object_upload *base, struct op_ctx *op, uint64_t si
 {
 	struct localdir_upload *u = upload_of(base);
 	struct localdir *ld = localdir_of(base->store);
+	char etag[MFS_CHECKSUM_ETAG_MAX];
 	struct stat st;
 	int r = 0;
 
@@ -440,11 +514,15 @@ int localdir_complete(struct object_upload *base, struct op_ctx *op, uint64_t si
 		r = -EINVAL; /* bytes beyond the end were sent */
 	else if ((uint64_t)st.st_size < size && ftruncate(u->temp.fd, (off_t)size) < 0)
 		r = localdir_error(ld, op, errno, "truncate", "upload of ", u->key);
+	if (!r)
+		r = sum_upload(ld, op, u, size, etag);
 	if (r < 0)
 		localdir_temp_discard(ld, &u->temp);
 	else
 		r = localdir_temp_finish(ld, op, &u->temp, u->key, meta, ret);
-	free(u);
+	if (!r)
+		memcpy(ret->etag, etag, sizeof(etag));
+	upload_free(u);
 	return r;
 }
 
@@ -454,7 +532,7 @@ void localdir_abort(struct object_upload *base, struct op_ctx *op)
 
 	(void)op;
 	localdir_temp_discard(localdir_of(base->store), &u->temp);
-	free(u);
+	upload_free(u);
 }
 
 ssize_t localdir_upload_read(struct object_upload *base, struct op_ctx *op, uint64_t off, void *buf,

@@ -540,5 +540,5 @@ int localdir_put_marker(struct object_store *s, struct op_ctx *op, const char *b
 		return -EINVAL;
 	if (ld->readonly)
 		return -EROFS;
-	return localdir_view_drop(ld, op, key, NULL, NULL);
+	return localdir_is_hidden(key) ? 0 : localdir_view_drop(ld, op, key, NULL, NULL);
 }

@@ -11,11 +11,13 @@
 #include <string.h>
 
 #include "backend/object_store.h"
+#include "common/checksum.h"
 #include "common/sync.h"
 
 /* Immutable once it belongs to a version. */
 struct mem_data {
 	unsigned int refs;
+	uint64_t sum;
 	size_t len;
 	char bytes[];
 };
@@ -165,6 +167,12 @@ static struct mem_version *find_locked(struct mem_store *m, const char *key, con
 	return v && !strcmp(v->key, key) ? v : NULL;
 }
 
+/* On top of nothing. */
+static bool is_hidden(const char *key)
+{
+	return !strncmp(key, OBJECT_HIDDEN_PREFIX, sizeof(OBJECT_HIDDEN_PREFIX) - 1);
+}
+
 static void fill_info(const struct mem_version *v, struct object_info *ret)
 {
 	*ret = (struct object_info){
@@ -177,24 +185,27 @@ static void fill_info(const struct mem_version *v, struct object_info *ret)
 		.op = v->meta.op,
 	};
 	snprintf(ret->version, sizeof(ret->version), "%016" PRIx64, v->number);
+	mfs_checksum_etag(v->data->sum, ret->etag);
 }
 
 /* Takes over the caller's reference of data, also when it fails. */
 static int add_version_locked(struct mem_store *m, const char *key, struct mem_data *data,
 			      const struct object_meta *meta, struct object_info *ret) MFS_REQUIRES(m->lock)
 {
-	struct mem_key *k = key_locked(m, key, true);
+	bool hidden = is_hidden(key);
+	struct mem_key *k = hidden ? NULL : key_locked(m, key, true);
 	char *copy = strdup(key);
 	struct mem_version *v;
 
-	if (!k || !copy || grow(&m->versions, m->n_versions, &m->room_versions, sizeof(*m->versions)) < 0) {
+	if ((!k && !hidden) || !copy || grow(&m->versions, m->n_versions, &m->room_versions, sizeof(*m->versions)) < 0) {
 		free(copy);
 		data_put(m, data);
 		return -ENOMEM;
 	}
 	v = &m->versions[m->n_versions++];
 	*v = (struct mem_version){ .number = ++m->last_number, .data = data, .meta = *meta, .key = copy };
-	k->top = v->number;
+	if (k)
+		k->top = v->number;
 	fill_info(v, ret);
 	return 0;
 }
@@ -210,6 +221,7 @@ static int add_bytes(struct mem_store *m, const char *key, const void *buf, size
 	d->len = len;
 	if (len)
 		memcpy(d->bytes, buf, len);
+	d->sum = mfs_checksum(d->bytes, len);
 	MFS_GUARD(&m->lock);
 	m->bytes += len;
 	return add_version_locked(m, key, d, meta, ret);
@@ -413,7 +425,8 @@ static int mem_copy(struct object_store *s, struct op_ctx *op, const struct obje
 		return add_version_locked(m, key, v->data, meta, ret);
 	}
 	v->meta.mtime = meta->mtime;
-	key_locked(m, key, false)->top = v->number;
+	if (!is_hidden(key))
+		key_locked(m, key, false)->top = v->number;
 	fill_info(v, ret);
 	return 0;
 }
@@ -433,7 +446,7 @@ static int mem_delete_version(struct object_store *s, struct op_ctx *op, const s
 	if (!v)
 		return 0;
 	k = key_locked(m, ref->key, false);
-	if (k->top == v->number)
+	if (k && k->top == v->number)
 		k->top = 0;
 	data_put(m, v->data);
 	free(v->key);

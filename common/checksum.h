@@ -21,6 +21,8 @@ uint64_t mfs_checksum(const void *buf, size_t len); /* of a whole object in memo
 struct mfs_checksum; /* opaque */
 struct mfs_checksum *mfs_checksum_new(void); /* NULL: no memory */
 void mfs_checksum_update(struct mfs_checksum *c, const void *buf, size_t len);
+/* What comes next is a whole cell, or the last one, with this sum; after whole cells only. */
+void mfs_checksum_add_cell(struct mfs_checksum *c, uint64_t sum);
 uint64_t mfs_checksum_final(struct mfs_checksum *c); /* and free */
 void mfs_checksum_free(struct mfs_checksum *c);	     /* without a result; NULL: nothing */
 
