@@ -15,7 +15,6 @@
 #include "fs/gc_internal.h"
 
 #define PAGE	   256
-#define MIN_AGE_NS GC_DROPPED_AGE_NS /* trash is never purged before */
 #define PERIOD_NS  (10 * MFS_NSEC_PER_SEC)
 
 void gc_found(const struct gc_options *opt, const char *what, const struct object_info *info)
@@ -124,7 +123,8 @@ static int purge(struct volume *v, struct op_ctx *op, const struct node *n, int6
 static int expire_trash(struct volume *v, struct op_ctx *op, const struct gc_options *opt,
 			struct gc_result *ret)
 {
-	int64_t keep = MFS_MAX(v->cfg ? v->cfg->retention_ns : 0, MIN_AGE_NS), before;
+	/* Trash is never purged before what was dropped. */
+	int64_t keep = MFS_MAX(v->cfg ? v->cfg->retention_ns : 0, gc_dropped_age_ns()), before;
 	struct session_list sessions = { 0 };
 	struct node_list l = NODE_LIST_INIT;
 	/* Those that are held open come again at the head of each page: so one round, of all there are, up to a bound. */
@@ -263,7 +263,7 @@ static void *collector_main(void *arg)
 	while (sleep_a_while(c)) {
 		struct gc_options opt = { .delete_it = true,
 					  .now = mfs_now_ns(),
-					  .dropped_age_ns = GC_DROPPED_AGE_NS };
+					  .dropped_age_ns = gc_dropped_age_ns() };
 		struct gc_result res = { 0 };
 		int r = gc_expire(c->v, &c->op, &opt, &res);
 

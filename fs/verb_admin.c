@@ -104,7 +104,7 @@ int verb_gc(struct verb_call *call, const struct verb_args *args)
 	struct gc_options opt = {
 		.delete_it = args->flags & FLAG_DELETE,
 		.now = mfs_now_ns(),
-		.dropped_age_ns = GC_DROPPED_AGE_NS,
+		.dropped_age_ns = gc_dropped_age_ns(),
 		.found = verbose ? gc_print_found : NULL,
 		.progress = gc_progress,
 		.arg = &progress,
