@@ -43,6 +43,7 @@ struct mfs_config {
 	bool conf_ro; /* the .conf says ro: mount(8)'s ever-present rw does not take it back */
 	enum mfs_atime atime;
 	bool allow_other;
+	bool noxattr; /* the kernel is told that there are no extended attributes */
 	bool has_umask, has_uid, has_gid; /* shown instead of what the files have, as libfuse does it */
 	mode_t umask;
 	uid_t uid;

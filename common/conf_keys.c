@@ -85,6 +85,8 @@ static const struct conf_key keys[] = {
 	ATIME("strictatime", MFS_STRICTATIME),
 	ATIME("nostrictatime", MFS_RELATIME),
 	FLAG("allow_other", allow_other, true),
+	FLAG("xattr", noxattr, false),
+	FLAG("noxattr", noxattr, true),
 	{ .name = "umask", .kind = KIND_UMASK, .where = MOUNT, AT_HAS(umask), RANGE(0, 0777) },
 	{ .name = "uid", .kind = KIND_UID, .where = MOUNT, AT_HAS(uid), RANGE(0, UINT32_MAX - 1) },
 	{ .name = "gid", .kind = KIND_GID, .where = MOUNT, AT_HAS(gid), RANGE(0, UINT32_MAX - 1) },

@@ -71,6 +71,8 @@ static void read_xattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t 
 	int r;
 
 	request_begin(&rq, req);
+	if (rq.fs->cfg->noxattr)
+		return reply_err(&rq, -ENOSYS); /* the kernel does not ask again, for no file */
 	r = request_inode(&rq, ino, &i);
 	if (r < 0)
 		return reply_err(&rq, r);
@@ -142,6 +144,8 @@ void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *v
 	int r;
 
 	request_begin(&rq, req);
+	if (rq.fs->cfg->noxattr)
+		return reply_err(&rq, -ENOSYS);
 	r = request_inode(&rq, ino, &i);
 	if (r < 0)
 		return reply_err(&rq, r);
@@ -160,6 +164,8 @@ void op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
 	int r;
 
 	request_begin(&rq, req);
+	if (rq.fs->cfg->noxattr)
+		return reply_err(&rq, -ENOSYS);
 	r = request_inode(&rq, ino, &i);
 	if (r < 0)
 		return reply_err(&rq, r);

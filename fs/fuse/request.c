@@ -122,6 +122,9 @@ void attr_to_stat(const struct massfs *fs, const struct mfs_attr *attr, struct s
 	st->st_mode = attr->mode;
 	if (cfg->has_umask)
 		st->st_mode = (attr->mode & S_IFMT) | (0777 & ~cfg->umask);
+	/* The kernel does not see the ACL then, and the mode's group bits are only its mask: nobody gets more by that. */
+	if (cfg->noxattr && (attr->flags & ATTR_HAS_ACL))
+		st->st_mode &= ~(mode_t)(S_IRWXG | S_IRWXO);
 	st->st_nlink = attr->nlink;
 	/* As usual: its name, its ".", and each subdirectory's "..". Engines that cannot keep it exact say 1 (as btrfs). */
 	if (attr_is_dir(attr) && attr->nlink && (fs->vol->engine->ops->caps & ENGINE_SINGLE_MOUNT))

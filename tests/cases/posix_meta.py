@@ -315,6 +315,28 @@ def case_acl(case):
     check("system.posix_acl_access" not in os.listxattr(path), "ACL is still listed after setfacl -b")
 
 
+def case_noxattr(case):
+    """Without xattrs an ACL is not seen by the kernel: nobody may get more than it grants."""
+    if mfs.shutil.which("setfacl") is None:
+        raise Skip("setfacl is not installed (package acl)")
+    path = put(case.path("f"), b"content", 0o644)
+    os.setxattr(path, "user.tag", b"value")
+    plain = put(case.path("plain"), b"content", 0o644)
+    os.chmod(plain, 0o644)
+    run(["setfacl", "-m", "u:1000:-,g:2000:r,o::r", path])
+    raises(errno.EACCES, as_user, 1000, 1000, get, path)
+    case.remount("allow_other,noxattr")
+    raises(errno.EACCES, as_user, 1000, 1000, get, path)
+    raises(errno.EACCES, as_user, 1001, 1001, get, path)
+    same(as_user(1000, 1000, get, plain), b"content", "a file without an ACL")
+    raises(errno.EOPNOTSUPP, os.getxattr, path, "user.tag")
+    raises(errno.EOPNOTSUPP, os.setxattr, path, "user.tag", b"other")
+    run(["ls", "-l", case.dir])
+    case.remount()
+    same(os.getxattr(path, "user.tag"), b"value", "the attribute after a mount with xattrs")
+    raises(errno.EACCES, as_user, 1000, 1000, get, path)
+
+
 def case_default_acl(case):
     if mfs.shutil.which("setfacl") is None:
         raise Skip("setfacl is not installed (package acl)")
