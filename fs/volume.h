@@ -10,7 +10,12 @@
 #include "backend/object_store.h"
 #include "common/conf.h"
 #include "fs/key_gate.h"
+#include "fs/reconcile_stats.h"
 #include "meta/namespace.h"
+
+/* How much content may be in the index alone, waiting for the reconciler; beyond it files are put directly. */
+#define VOLUME_INLINE_FILES_MAX 16384
+#define VOLUME_INLINE_BYTES_MAX (INT64_C(64) << 20)
 
 enum volume_mode {
 	VOLUME_MOUNT,	 /* a session, the lock */
@@ -32,6 +37,10 @@ struct volume {
 	mfs_ino_t root; /* of the mount: the volume's root, or the inode of cfg's subdir */
 	struct block_cache *cache; /* NULL: objects are read from the store (fs/block_cache.h); set by the mount */
 	struct key_gate gate;	/* uploads against the reconciler; see there */
+	struct reconcile_stats reconcile; /* fs/reconcile_stats.h */
+	/* Records with inline content, and its bytes: engine_todo_count() at the open, then commits (up) and settles, truncations
+	 * and removals (down) of this mount. A hint: what a lost race miscounts is corrected by the reconciler when it is idle. */
+	_Atomic int64_t inline_files, inline_bytes;
 	struct namespace_hooks hooks; /* set by the mount before volume_open */
 };
 
