@@ -33,6 +33,7 @@ void request_interruptible(struct request *rq);
 
 /* The reply; nothing may follow. r is 0 or -errno. */
 void reply_err(struct request *rq, int r);
+void reply_never_again(struct request *rq); /* ENOSYS, which reply_err lets through for nobody: no such request from now on */
 void reply_attr(struct request *rq, const struct mfs_attr *attr);
 void reply_data(struct request *rq, const void *buf, size_t len);
 void reply_written(struct request *rq, size_t len);

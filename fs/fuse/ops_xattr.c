@@ -72,7 +72,7 @@ static void read_xattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t 
 
 	request_begin(&rq, req);
 	if (rq.fs->cfg->noxattr)
-		return reply_err(&rq, -ENOSYS); /* the kernel does not ask again, for no file */
+		return reply_never_again(&rq);
 	r = request_inode(&rq, ino, &i);
 	if (r < 0)
 		return reply_err(&rq, r);
@@ -145,7 +145,7 @@ void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *v
 
 	request_begin(&rq, req);
 	if (rq.fs->cfg->noxattr)
-		return reply_err(&rq, -ENOSYS);
+		return reply_never_again(&rq);
 	r = request_inode(&rq, ino, &i);
 	if (r < 0)
 		return reply_err(&rq, r);
@@ -165,7 +165,7 @@ void op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
 
 	request_begin(&rq, req);
 	if (rq.fs->cfg->noxattr)
-		return reply_err(&rq, -ENOSYS);
+		return reply_never_again(&rq);
 	r = request_inode(&rq, ino, &i);
 	if (r < 0)
 		return reply_err(&rq, r);

@@ -106,6 +106,12 @@ void reply_err(struct request *rq, int r)
 	fuse_reply_err(rq->req, public_errno(r));
 }
 
+void reply_never_again(struct request *rq)
+{
+	request_end(rq);
+	fuse_reply_err(rq->req, ENOSYS);
+}
+
 double attr_timeout(const struct massfs *fs, const struct mfs_attr *attr)
 {
 	if (fs->cfg->has_attr_timeout)
