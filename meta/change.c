@@ -95,7 +95,8 @@ static int replace_ref(struct node *n, const struct node *set)
 	memcpy(n->hash, set->hash, sizeof(n->hash));
 	n->attr.obj_len = set->attr.obj_len;
 	n->attr.alloc = set->attr.alloc;
-	return 0;
+	r = replace_blob(&n->slices, &set->slices);
+	return r < 0 ? r : replace_blob(&n->inline_data, &set->inline_data);
 }
 
 static int replace_xattrs(struct node *n, const struct node *set)
@@ -269,8 +270,26 @@ static bool alias_write_ok(const struct change *c, const struct write *w)
 	return w->alias->id == w->ino && w->expect.flags == 0 && writes_main(c, w->alias->target);
 }
 
+/* Which kinds take an array. */
+static bool takes_many(enum write_kind kind)
+{
+	return kind == WRITE_DROPPED_PUT || kind == WRITE_SLICES_PUT;
+}
+
+static bool slices_ok(const struct write *w)
+{
+	if (!w->slices || w->expect.flags)
+		return false;
+	for (uint32_t i = 0; i < write_records(w); i++)
+		if (!w->slices[i].ino || !w->slices[i].id)
+			return false;
+	return true;
+}
+
 static bool write_ok(const struct change *c, const struct write *w)
 {
+	if (w->n > 1 && !takes_many(w->kind))
+		return false;
 	if ((w->expect.flags & ~(unsigned int)EXPECT_ALL) || ((w->expect.flags & EXPECT_NAME) && !w->expect.name))
 		return false;
 	switch (w->kind) {
@@ -298,6 +317,9 @@ static bool write_ok(const struct change *c, const struct write *w)
 	case WRITE_SESSION_PUT:
 	case WRITE_SESSION_DELETE:
 		return w->session && w->session->id && w->expect.flags == 0;
+	case WRITE_SLICES_PUT:
+	case WRITE_SLICES_DELETE:
+		return slices_ok(w);
 	}
 	return false;
 }

@@ -119,7 +119,7 @@ struct write {
 	struct expect expect;
 	uint32_t mask; /* of enum edit_mask */
 	int32_t nlink_delta;
-	uint32_t n; /* DROPPED_PUT, SLICES_PUT: how many records the pointer points at; 0: one */
+	uint32_t n; /* DROPPED_PUT, SLICES_PUT: how many records the pointer points at; 0: one (write_records()) */
 	union {
 		const struct node *node;
 		const struct alias *alias;
@@ -151,6 +151,12 @@ struct touch {
 
 #define CHANGE_MAX_WRITES  16 /* in place; larger changes are batches of jobs, which use change_batch */
 #define CHANGE_MAX_TOUCHES 2
+
+/* How many records the pointer of a write points at. */
+static inline uint32_t write_records(const struct write *w)
+{
+	return w->n ? w->n : 1;
+}
 
 struct change {
 	struct op_id id; /* set by engine_apply() from the session when number is 0 */

@@ -62,6 +62,8 @@ int engine_query(struct engine *e, struct op_ctx *op, const struct query *q, str
 {
 	if (q->limit == 0 || q->limit > LIMIT_MAX || (q->labelled && (q->key || q->todo)))
 		return -EINVAL;
+	if (q->todo_before && (!q->todo || q->key || q->trash || q->after))
+		return -EINVAL;
 	return e->ops->query(e, op, q, ret);
 }
 
@@ -163,9 +165,46 @@ int engine_jobs_count(struct engine *e, struct op_ctx *op, uint64_t *ret)
 	return e->ops->jobs_count(e, op, ret);
 }
 
+int engine_slices_get(struct engine *e, struct op_ctx *op, mfs_ino_t ino, uint64_t id, struct node_blob *ret)
+{
+	return ino && id ? e->ops->slices_get(e, op, ino, id, ret) : -ENOENT;
+}
+
+int engine_slices_all(struct engine *e, struct op_ctx *op, mfs_ino_t after_ino, uint64_t after_id, size_t limit,
+		      struct slices_doc_list *ret)
+{
+	return limit ? e->ops->slices_all(e, op, after_ino, after_id, limit, ret) : -EINVAL;
+}
+
+int engine_todo_count(struct engine *e, struct op_ctx *op, uint64_t *ret_records, uint64_t *ret_inline_bytes)
+{
+	return e->ops->todo_count(e, op, ret_records, ret_inline_bytes);
+}
+
 int engine_sessions(struct engine *e, struct op_ctx *op, struct session_list *ret)
 {
 	return e->ops->sessions(e, op, ret);
+}
+
+int engine_snapshot(struct engine *e, struct op_ctx *op, struct engine **ret)
+{
+	return e->ops->snapshot ? e->ops->snapshot(e, op, ret) : -EOPNOTSUPP;
+}
+
+int engine_next_number(struct engine *e, struct op_ctx *op, uint64_t *ret)
+{
+	return e->ops->next_number(e, op, ret);
+}
+
+int engine_aliases_all(struct engine *e, struct op_ctx *op, uint64_t after_id, struct alias *ret, size_t max)
+{
+	return max ? e->ops->aliases_all(e, op, after_id, ret, max) : -EINVAL;
+}
+
+int engine_jobs_from(struct engine *e, struct op_ctx *op, const struct job_record *from, size_t limit,
+		     struct job_list *ret)
+{
+	return limit ? e->ops->jobs_from(e, op, from, limit, ret) : -EINVAL;
 }
 
 int engine_volume_get(struct engine *e, struct op_ctx *op, struct volume_record *ret)

@@ -45,7 +45,8 @@ struct query {
 	const char *key_bucket; /* with key: records whose object is at this key (bucket NULL: the default) */
 	const char *key;
 	bool todo;		/* records with todo != 0 */
-	int64_t todo_before;	/* with todo: those with todo <= this, in order of (todo, id) from the earliest; `after` must be 0 */
+	int64_t todo_before;	/* with todo: those with todo <= this, in order of (todo, id) from the earliest; without
+				 * key, trash and after */
 	bool labelled;		/* records with ATTR_HAS_LABEL; not together with key or todo */
 	mfs_ino_t after;	/* ids above this one; results are in order of id */
 	size_t limit;		/* at most so many, 1..10000 */
@@ -90,6 +91,13 @@ struct engine_ops {
 	int (*slices_all)(struct engine *e, struct op_ctx *op, mfs_ino_t after_ino, uint64_t after_id, size_t limit,
 			  struct slices_doc_list *ret);
 	int (*todo_count)(struct engine *e, struct op_ctx *op, uint64_t *ret_records, uint64_t *ret_inline_bytes);
+
+	/* Everything there is, for dump and index log. */
+	int (*snapshot)(struct engine *e, struct op_ctx *op, struct engine **ret);
+	int (*next_number)(struct engine *e, struct op_ctx *op, uint64_t *ret);
+	int (*aliases_all)(struct engine *e, struct op_ctx *op, uint64_t after_id, struct alias *ret, size_t max);
+	int (*jobs_from)(struct engine *e, struct op_ctx *op, const struct job_record *from, size_t limit,
+			 struct job_list *ret);
 
 	int (*volume_get)(struct engine *e, struct op_ctx *op, struct volume_record *ret);
 	int (*volume_put)(struct engine *e, struct op_ctx *op, const struct volume_record *v);
@@ -158,6 +166,19 @@ int engine_slices_all(struct engine *e, struct op_ctx *op, mfs_ino_t after_ino, 
 		      struct slices_doc_list *ret) MFS_NODISCARD;
 /* Records in files with todo != 0, and the bytes of their inline_data. */
 int engine_todo_count(struct engine *e, struct op_ctx *op, uint64_t *ret_records, uint64_t *ret_inline_bytes) MFS_NODISCARD;
+/*
+ * A read-only engine whose reads all see the state of one moment, that of this call. What was applied before is in it.
+ * Short-lived: an sqlite log grows while there is one. Free it before e. Its apply and reserve give -EROFS.
+ */
+int engine_snapshot(struct engine *e, struct op_ctx *op, struct engine **ret) MFS_NODISCARD;
+/* What reserve would give next: no record has a number at or above it. */
+int engine_next_number(struct engine *e, struct op_ctx *op, uint64_t *ret) MFS_NODISCARD;
+/* Aliases with an id above after_id, in order of id. Returns how many were filled, at most max. */
+int engine_aliases_all(struct engine *e, struct op_ctx *op, uint64_t after_id, struct alias *ret, size_t max) MFS_NODISCARD;
+/* Jobs at or behind `from`, in order of (kind, key, ino); key NULL counts as "". Appended. */
+int engine_jobs_from(struct engine *e, struct op_ctx *op, const struct job_record *from, size_t limit,
+		     struct job_list *ret) MFS_NODISCARD;
+
 /* -ENOENT: not formatted. volume_put also makes the root directory (mode 0755, uid/gid of op) when there is none. */
 int engine_volume_get(struct engine *e, struct op_ctx *op, struct volume_record *ret) MFS_NODISCARD;
 int engine_volume_put(struct engine *e, struct op_ctx *op, const struct volume_record *v) MFS_NODISCARD;
@@ -170,7 +191,7 @@ int engine_count(struct engine *e, struct op_ctx *op, uint64_t *ret_files, uint6
  *
  * mem: instances made with the same `shared` (mem_shared_new) see one index, as two mounts would.
  * sqlite: `path` is the database file; made if `create`. -ENOENT not there, -EUCLEAN not a massfs index or corrupt
- * (logged: what, and what to do), -EPROTONOSUPPORT a newer schema. nosync: never fsync (a bench option).
+ * (logged: what, and what to do), -EPROTONOSUPPORT a newer schema, or an older one (sqlite_engine_upgrade). nosync: never fsync (a bench option).
  * cache_bytes bounds the page caches of all its connections together.
  */
 struct mem_shared;

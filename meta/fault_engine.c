@@ -147,9 +147,46 @@ static int fault_jobs_count(struct engine *e, struct op_ctx *op, uint64_t *ret)
 	PASS(jobs_count, op, ret);
 }
 
+static int fault_slices_get(struct engine *e, struct op_ctx *op, mfs_ino_t ino, uint64_t id, struct node_blob *ret)
+{
+	PASS(slices_get, op, ino, id, ret);
+}
+
+static int fault_slices_all(struct engine *e, struct op_ctx *op, mfs_ino_t after_ino, uint64_t after_id, size_t limit,
+			    struct slices_doc_list *ret)
+{
+	PASS(slices_all, op, after_ino, after_id, limit, ret);
+}
+
+static int fault_todo_count(struct engine *e, struct op_ctx *op, uint64_t *ret_records, uint64_t *ret_inline_bytes)
+{
+	PASS(todo_count, op, ret_records, ret_inline_bytes);
+}
+
 static int fault_sessions(struct engine *e, struct op_ctx *op, struct session_list *ret)
 {
 	PASS(sessions, op, ret);
+}
+
+static int fault_snapshot(struct engine *e, struct op_ctx *op, struct engine **ret)
+{
+	PASS(snapshot, op, ret);
+}
+
+static int fault_next_number(struct engine *e, struct op_ctx *op, uint64_t *ret)
+{
+	PASS(next_number, op, ret);
+}
+
+static int fault_aliases_all(struct engine *e, struct op_ctx *op, uint64_t after_id, struct alias *ret, size_t max)
+{
+	PASS(aliases_all, op, after_id, ret, max);
+}
+
+static int fault_jobs_from(struct engine *e, struct op_ctx *op, const struct job_record *from, size_t limit,
+			   struct job_list *ret)
+{
+	PASS(jobs_from, op, from, limit, ret);
 }
 
 static int fault_volume_get(struct engine *e, struct op_ctx *op, struct volume_record *ret)
@@ -201,6 +238,13 @@ static const struct engine_ops fault_ops = {
 	.jobs = fault_jobs,
 	.jobs_count = fault_jobs_count,
 	.sessions = fault_sessions,
+	.slices_get = fault_slices_get,
+	.slices_all = fault_slices_all,
+	.todo_count = fault_todo_count,
+	.snapshot = fault_snapshot,
+	.next_number = fault_next_number,
+	.aliases_all = fault_aliases_all,
+	.jobs_from = fault_jobs_from,
 	.volume_get = fault_volume_get,
 	.volume_put = fault_volume_put,
 	.check = fault_check,

@@ -15,6 +15,7 @@
 struct mem_engine {
 	struct engine base;
 	struct mem_shared *shared;
+	bool is_snapshot; /* shared is its own, and it is not written to */
 };
 
 static struct mem_shared *shared_of(struct engine *e)
@@ -50,7 +51,16 @@ void mem_shared_free(struct mem_shared *s)
 
 static void mem_free(struct engine *e)
 {
-	free(mfs_container_of(e, struct mem_engine, base));
+	struct mem_engine *m = mfs_container_of(e, struct mem_engine, base);
+
+	if (m->is_snapshot)
+		mem_shared_free(m->shared);
+	free(m);
+}
+
+static bool is_snapshot(struct engine *e)
+{
+	return mfs_container_of(e, struct mem_engine, base)->is_snapshot;
 }
 
 int mem_key_name(struct mem_key *k, mfs_ino_t parent, const struct mfs_name *name)
@@ -208,6 +218,8 @@ static int mem_query(struct engine *e, struct op_ctx *op, const struct query *q,
 	MFS_GUARD(&s->lock);
 
 	(void)op;
+	if (q->todo_before)
+		return mem_todo_before(s, q->todo_before, q->limit, ret);
 	if (q->after == UINT64_MAX)
 		return 0;
 	mem_key_start(&prefix, 'F');
@@ -235,6 +247,8 @@ static int mem_apply(struct engine *e, struct op_ctx *op, struct change *c)
 	MFS_GUARD(&s->lock);
 
 	(void)op;
+	if (is_snapshot(e))
+		return -EROFS;
 	r = mem_write_change(s, c);
 	if (r < 0)
 		mem_map_rollback(s->map);
@@ -256,6 +270,8 @@ static int mem_reserve(struct engine *e, struct op_ctx *op, unsigned int count, 
 	MFS_GUARD(&s->lock);
 
 	(void)op;
+	if (is_snapshot(e))
+		return -EROFS;
 	*ret_first = s->next_ino;
 	s->next_ino += count;
 	return 0;
@@ -359,6 +375,86 @@ static int mem_sessions(struct engine *e, struct op_ctx *op, struct session_list
 
 	(void)op;
 	return mem_sessions_all(s, ret);
+}
+
+static int mem_slices_get(struct engine *e, struct op_ctx *op, mfs_ino_t ino, uint64_t id, struct node_blob *ret)
+{
+	struct mem_shared *s = shared_of(e);
+	MFS_GUARD(&s->lock);
+
+	(void)op;
+	return mem_slices_find(s, ino, id, ret);
+}
+
+static int mem_slices_all(struct engine *e, struct op_ctx *op, mfs_ino_t after_ino, uint64_t after_id, size_t limit,
+			  struct slices_doc_list *ret)
+{
+	struct mem_shared *s = shared_of(e);
+	MFS_GUARD(&s->lock);
+
+	(void)op;
+	return mem_slices_after(s, after_ino, after_id, limit, ret);
+}
+
+static int mem_todo_count(struct engine *e, struct op_ctx *op, uint64_t *ret_records, uint64_t *ret_inline_bytes)
+{
+	struct mem_shared *s = shared_of(e);
+	MFS_GUARD(&s->lock);
+
+	(void)op;
+	mem_todo_sum(s, ret_records, ret_inline_bytes);
+	return 0;
+}
+
+static int mem_snapshot(struct engine *e, struct op_ctx *op, struct engine **ret)
+{
+	struct mem_shared *copy = NULL;
+	int r;
+
+	(void)op;
+	{
+		struct mem_shared *s = shared_of(e);
+		MFS_GUARD(&s->lock);
+
+		r = mem_shared_copy(s, &copy);
+	}
+	if (r < 0)
+		return r;
+	r = mem_engine_new(copy, ret);
+	if (r < 0)
+		mem_shared_free(copy);
+	else
+		mfs_container_of(*ret, struct mem_engine, base)->is_snapshot = true;
+	return r;
+}
+
+static int mem_next_number(struct engine *e, struct op_ctx *op, uint64_t *ret)
+{
+	struct mem_shared *s = shared_of(e);
+	MFS_GUARD(&s->lock);
+
+	(void)op;
+	*ret = s->next_ino;
+	return 0;
+}
+
+static int mem_aliases_all(struct engine *e, struct op_ctx *op, uint64_t after_id, struct alias *ret, size_t max)
+{
+	struct mem_shared *s = shared_of(e);
+	MFS_GUARD(&s->lock);
+
+	(void)op;
+	return mem_aliases_after(s, after_id, ret, max);
+}
+
+static int mem_jobs_from(struct engine *e, struct op_ctx *op, const struct job_record *from, size_t limit,
+			 struct job_list *ret)
+{
+	struct mem_shared *s = shared_of(e);
+	MFS_GUARD(&s->lock);
+
+	(void)op;
+	return mem_jobs_at(s, from, limit, ret);
 }
 
 static int mem_volume_get(struct engine *e, struct op_ctx *op, struct volume_record *ret)
@@ -467,6 +563,13 @@ static const struct engine_ops mem_ops = {
 	.jobs = mem_jobs,
 	.jobs_count = mem_jobs_count,
 	.sessions = mem_sessions,
+	.slices_get = mem_slices_get,
+	.slices_all = mem_slices_all,
+	.todo_count = mem_todo_count,
+	.snapshot = mem_snapshot,
+	.next_number = mem_next_number,
+	.aliases_all = mem_aliases_all,
+	.jobs_from = mem_jobs_from,
 	.volume_get = mem_volume_get,
 	.volume_put = mem_volume_put,
 	.check = mem_check,

@@ -6,7 +6,7 @@
  *
  * Keys of the map: F ino -> node (files and trash: ATTR_IN_TRASH) · A id -> alias · N parent name NUL id (unique
  * names) · P parent pos id (listing) · L target id (aliases of) · V ino data -> version · D id -> dropped ·
- * J kind ino key -> job · S id -> session · O session slot -> number (rule M2).
+ * J kind ino key -> job · B ino id -> slices document · S id -> session · O session slot -> number (rule M2).
  */
 #ifndef MASSFS_META_MEM_INTERNAL_H
 #define MASSFS_META_MEM_INTERNAL_H
@@ -83,6 +83,12 @@ bool mem_string_equal(const char *a, const char *b); /* NULL equals NULL */
 int mem_write_change(struct mem_shared *s, const struct change *c) MFS_NODISCARD;
 int mem_write_insert(struct mem_shared *s, const struct write *w) MFS_NODISCARD;
 
+/* mem_all.c */
+int mem_aliases_after(struct mem_shared *s, uint64_t after_id, struct alias *ret, size_t max) MFS_NODISCARD;
+int mem_jobs_at(struct mem_shared *s, const struct job_record *from, size_t limit, struct job_list *ret) MFS_NODISCARD;
+/* A copy of everything, with nothing in common with s. */
+int mem_shared_copy(struct mem_shared *s, struct mem_shared **ret) MFS_NODISCARD;
+
 /* mem_side.c */
 int mem_write_side(struct mem_shared *s, const struct write *w) MFS_NODISCARD;
 int mem_versions_where(struct mem_shared *s, const char *path, mfs_ino_t ino, struct version_list *ret) MFS_NODISCARD;
@@ -95,6 +101,12 @@ int mem_dropped_after(struct mem_shared *s, int64_t before, uint64_t after_id, s
 		      struct dropped_list *ret) MFS_NODISCARD;
 int mem_jobs_due(struct mem_shared *s, int64_t due_before, size_t limit, struct job_list *ret) MFS_NODISCARD;
 uint64_t mem_jobs_sum(struct mem_shared *s);
+int mem_slices_find(struct mem_shared *s, mfs_ino_t ino, uint64_t id, struct node_blob *ret) MFS_NODISCARD;
+int mem_slices_after(struct mem_shared *s, mfs_ino_t ino, uint64_t id, size_t limit,
+		     struct slices_doc_list *ret) MFS_NODISCARD;
+/* Records in files with todo in [1 or below, before], in order of (todo, ino), at most limit. */
+int mem_todo_before(struct mem_shared *s, int64_t before, size_t limit, struct node_list *ret) MFS_NODISCARD;
+void mem_todo_sum(struct mem_shared *s, uint64_t *ret_records, uint64_t *ret_inline_bytes);
 int mem_sessions_all(struct mem_shared *s, struct session_list *ret) MFS_NODISCARD;
 
 #endif

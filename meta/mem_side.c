@@ -10,6 +10,7 @@
 MEM_DEFINE_VALUE(version, struct version_record, version_record_copy, version_record_release);
 MEM_DEFINE_VALUE(dropped, struct dropped_record, dropped_record_copy, dropped_record_release);
 MEM_DEFINE_VALUE(job, struct job_record, job_record_copy, job_record_release);
+MEM_DEFINE_VALUE(slices_doc, struct slices_doc_record, slices_doc_record_copy, slices_doc_record_release);
 MEM_DEFINE_VALUE(session, struct session_record, session_record_copy, session_record_release);
 
 static int ignore_absent(int r)
@@ -30,23 +31,58 @@ static int write_version(struct mem_shared *s, const struct write *w)
 	return r < 0 ? r : put_version(s->map, &k, v);
 }
 
-static int write_dropped(struct mem_shared *s, const struct write *w)
+static int dropped_put(struct mem_shared *s, const struct dropped_record *d)
 {
 	struct dropped_record *v = NULL;
 	struct mem_key k;
-	int r;
+	int r = dropped_value_new(d, &v);
 
-	if (w->kind == WRITE_DROPPED_DELETE) {
-		mem_key_of(&k, 'D', w->dropped->id);
-		return ignore_absent(mem_map_remove(s->map, &k));
-	}
-	r = dropped_value_new(w->dropped, &v);
 	if (r < 0)
 		return r;
 	if (v->id == 0)
 		v->id = s->next_ino++;
 	mem_key_of(&k, 'D', v->id);
 	return put_dropped(s->map, &k, v);
+}
+
+static int write_dropped(struct mem_shared *s, const struct write *w)
+{
+	struct mem_key k;
+	int r = 0;
+
+	if (w->kind == WRITE_DROPPED_DELETE) {
+		mem_key_of(&k, 'D', w->dropped->id);
+		return ignore_absent(mem_map_remove(s->map, &k));
+	}
+	for (uint32_t i = 0; r == 0 && i < write_records(w); i++)
+		r = dropped_put(s, &w->dropped[i]);
+	return r;
+}
+
+static int slices_put(struct mem_shared *s, const struct slices_doc_record *d)
+{
+	struct slices_doc_record *v = NULL;
+	struct mem_key k;
+	int r = slices_doc_value_new(d, &v);
+
+	if (r < 0)
+		return r;
+	mem_key_of_2(&k, 'B', d->ino, d->id);
+	return put_slices_doc(s->map, &k, v);
+}
+
+static int write_slices(struct mem_shared *s, const struct write *w)
+{
+	struct mem_key k;
+	int r = 0;
+
+	if (w->kind == WRITE_SLICES_DELETE) {
+		mem_key_of_2(&k, 'B', w->slices->ino, w->slices->id);
+		return ignore_absent(mem_map_remove(s->map, &k));
+	}
+	for (uint32_t i = 0; r == 0 && i < write_records(w); i++)
+		r = slices_put(s, &w->slices[i]);
+	return r;
 }
 
 static int write_job(struct mem_shared *s, const struct write *w)
@@ -123,6 +159,9 @@ int mem_write_side(struct mem_shared *s, const struct write *w)
 	case WRITE_SESSION_PUT:
 	case WRITE_SESSION_DELETE:
 		return write_session(s, w);
+	case WRITE_SLICES_PUT:
+	case WRITE_SLICES_DELETE:
+		return write_slices(s, w);
 	default:
 		return -EINVAL;
 	}
@@ -318,6 +357,93 @@ uint64_t mem_jobs_sum(struct mem_shared *s)
 	MEM_FOR_EACH(i, s, &prefix)
 		n++;
 	return n;
+}
+
+int mem_slices_find(struct mem_shared *s, mfs_ino_t ino, uint64_t id, struct node_blob *ret)
+{
+	const struct slices_doc_record *d;
+	struct mem_key k;
+
+	mem_key_of_2(&k, 'B', ino, id);
+	d = mem_map_get(s->map, &k, NULL);
+	return d ? node_blob_copy(&d->blob, ret) : -ENOENT;
+}
+
+int mem_slices_after(struct mem_shared *s, mfs_ino_t ino, uint64_t id, size_t limit, struct slices_doc_list *ret)
+{
+	struct mem_key prefix;
+
+	mem_key_start(&prefix, 'B');
+	MEM_FOR_EACH(i, s, &prefix) {
+		const struct slices_doc_record *d = mem_item_value(i);
+		struct slices_doc_record *out;
+		int r;
+
+		if (d->ino < ino || (d->ino == ino && d->id <= id))
+			continue;
+		if (limit-- == 0)
+			return 0;
+		out = slices_doc_list_add(ret);
+		r = out ? slices_doc_record_copy(d, out) : -ENOMEM;
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+static bool has_todo(const struct node *n)
+{
+	return n->todo && !(n->attr.flags & ATTR_IN_TRASH);
+}
+
+static int earliest_todo_first(const void *a, const void *b)
+{
+	const struct node *x = a, *y = b;
+
+	if (x->todo != y->todo)
+		return (x->todo > y->todo) - (x->todo < y->todo);
+	return (x->attr.ino > y->attr.ino) - (x->attr.ino < y->attr.ino);
+}
+
+int mem_todo_before(struct mem_shared *s, int64_t before, size_t limit, struct node_list *ret)
+{
+	size_t first = ret->n;
+	struct mem_key prefix;
+
+	mem_key_start(&prefix, 'F');
+	MEM_FOR_EACH(i, s, &prefix) {
+		const struct node *n = mem_item_value(i);
+		struct node *out;
+		int r;
+
+		if (!has_todo(n) || n->todo > before)
+			continue;
+		out = node_list_add(ret);
+		r = out ? node_copy(n, out) : -ENOMEM;
+		if (r < 0)
+			return r;
+	}
+	if (ret->n > first)
+		qsort(ret->v + first, ret->n - first, sizeof(*ret->v), earliest_todo_first);
+	while (ret->n > first + limit)
+		node_release(&ret->v[--ret->n]);
+	return 0;
+}
+
+void mem_todo_sum(struct mem_shared *s, uint64_t *ret_records, uint64_t *ret_inline_bytes)
+{
+	struct mem_key prefix;
+
+	*ret_records = *ret_inline_bytes = 0;
+	mem_key_start(&prefix, 'F');
+	MEM_FOR_EACH(i, s, &prefix) {
+		const struct node *n = mem_item_value(i);
+
+		if (!has_todo(n))
+			continue;
+		++*ret_records;
+		*ret_inline_bytes += n->inline_data.size;
+	}
 }
 
 int mem_sessions_all(struct mem_shared *s, struct session_list *ret)

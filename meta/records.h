@@ -83,7 +83,7 @@ MFS_DECLARE_RECORD(session);
 MFS_DECLARE_RECORD(slices_doc);
 
 /* The volume's own record; read at open, written at format. */
-#define MFS_SCHEMA 1
+#define MFS_SCHEMA 2
 struct volume_record {
 	uint32_t schema;
 	char uuid[37];

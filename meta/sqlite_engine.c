@@ -37,6 +37,7 @@
 
 #define READERS	      8
 #define CACHE_DEFAULT (32 * MFS_MIB)
+#define SNAPSHOT_CACHE (4 * MFS_MIB)
 #define WARM_MAX      (32 * MFS_MIB)
 
 struct sqlite_engine {
@@ -52,7 +53,8 @@ struct sqlite_engine {
 	struct sqlite_conn writer;
 	struct op_ring *rings;
 	bool counted; /* files and bytes are right, as of data_version */
-	int64_t files, bytes, data_version;
+	struct sqlite_delta sums; /* of the whole index */
+	int64_t data_version;
 
 	struct sqlite_wal wal;
 
@@ -200,6 +202,8 @@ static int sqlite_aliases(struct engine *e, struct op_ctx *op, mfs_ino_t target,
 
 static enum sql_id query_sql(const struct query *q)
 {
+	if (q->todo_before)
+		return SQL_QUERY_FILES_TODO_BEFORE;
 	if (q->labelled)
 		return q->trash ? SQL_QUERY_TRASH_LABEL : SQL_QUERY_FILES_LABEL;
 	if (q->trash)
@@ -220,7 +224,7 @@ static int sqlite_query(struct engine *e, struct op_ctx *op, const struct query 
 	if (r < 0 || q->after > INT64_MAX)
 		return r;
 	n_params = sqlite3_bind_parameter_count(st);
-	bind_u64(st, 1, q->after);
+	bind_u64(st, 1, q->todo_before ? (uint64_t)q->todo_before : q->after);
 	bind_u64(st, 2, q->limit);
 	if (n_params >= 4) {
 		row_bind_string(st, 3, q->key);
@@ -306,8 +310,10 @@ static int apply_locked(struct sqlite_engine *s, struct op_ctx *op, const struct
 	r = end(s, sqlite_write_change(&s->writer, change, &delta), ret_number);
 	if (r < 0)
 		return r;
-	s->files += delta.files;
-	s->bytes += delta.bytes;
+	s->sums.files += delta.files;
+	s->sums.bytes += delta.bytes;
+	s->sums.todo += delta.todo;
+	s->sums.todo_inline += delta.todo_inline;
 	if (ring)
 		op_ring_remember(ring, change->id.number);
 	return 0;
@@ -466,6 +472,45 @@ static int sqlite_sessions(struct engine *e, struct op_ctx *op, struct session_l
 	return r < 0 ? r : side_sessions(c, ret);
 }
 
+static int sqlite_next_number(struct engine *e, struct op_ctx *op, uint64_t *ret)
+{
+	WITH_READER(engine_of(e), op, c, r);
+
+	return r < 0 ? r : side_next_number(c, ret);
+}
+
+static int sqlite_aliases_all(struct engine *e, struct op_ctx *op, uint64_t after_id, struct alias *ret, size_t max)
+{
+	WITH_READER(engine_of(e), op, c, r);
+
+	if (r < 0 || after_id > INT64_MAX)
+		return r;
+	return side_aliases_all(c, after_id, ret, max);
+}
+
+static int sqlite_jobs_from(struct engine *e, struct op_ctx *op, const struct job_record *from, size_t limit,
+			    struct job_list *ret)
+{
+	WITH_READER(engine_of(e), op, c, r);
+
+	return r < 0 ? r : side_jobs_from(c, from, limit, ret);
+}
+
+static int sqlite_slices_get(struct engine *e, struct op_ctx *op, mfs_ino_t ino, uint64_t id, struct node_blob *ret)
+{
+	WITH_READER(engine_of(e), op, c, r);
+
+	return r < 0 ? r : side_slices_get(c, ino, id, ret);
+}
+
+static int sqlite_slices_all(struct engine *e, struct op_ctx *op, mfs_ino_t after_ino, uint64_t after_id,
+			     size_t limit, struct slices_doc_list *ret)
+{
+	WITH_READER(engine_of(e), op, c, r);
+
+	return r < 0 ? r : side_slices_all(c, after_ino, after_id, limit, ret);
+}
+
 static int sqlite_volume_get(struct engine *e, struct op_ctx *op, struct volume_record *ret)
 {
 	WITH_READER(engine_of(e), op, c, r);
@@ -480,18 +525,25 @@ static int sqlite_check(struct engine *e, struct op_ctx *op, void (*report)(void
 	return r < 0 ? r : schema_verify(c, report, arg);
 }
 
-static int read_sums(struct sqlite_conn *c, int64_t *ret_files, int64_t *ret_bytes)
+static int read_two(struct sqlite_conn *c, enum sql_id id, int64_t *ret_a, int64_t *ret_b)
 {
 	CONN_STMT(st);
-	int r = conn_stmt(c, SQL_COUNT, &st);
+	int r = conn_stmt(c, id, &st);
 
 	if (r == 0)
 		r = conn_step(c, st);
 	if (r < 0)
 		return r;
-	*ret_files = sqlite3_column_int64(st, 0);
-	*ret_bytes = sqlite3_column_int64(st, 1);
+	*ret_a = sqlite3_column_int64(st, 0);
+	*ret_b = sqlite3_column_int64(st, 1);
 	return 0;
+}
+
+static int read_sums(struct sqlite_conn *c, struct sqlite_delta *ret)
+{
+	int r = read_two(c, SQL_COUNT, &ret->files, &ret->bytes);
+
+	return r < 0 ? r : read_two(c, SQL_TODO_COUNT, &ret->todo, &ret->todo_inline);
 }
 
 static int read_data_version(struct sqlite_conn *c, int64_t *ret)
@@ -520,31 +572,47 @@ static int count_by_writer(struct sqlite_engine *s, struct op_ctx *op)
 	r = read_data_version(&s->writer, &version);
 	if (r < 0 || (s->counted && version == s->data_version))
 		return r;
-	r = read_sums(&s->writer, &s->files, &s->bytes);
+	r = read_sums(&s->writer, &s->sums);
 	s->counted = r == 0;
 	s->data_version = version;
 	return r;
 }
 
-static int sqlite_count(struct engine *e, struct op_ctx *op, uint64_t *ret_files, uint64_t *ret_bytes)
+static int get_sums(struct sqlite_engine *s, struct op_ctx *op, struct sqlite_delta *ret)
 {
-	struct sqlite_engine *s = engine_of(e);
-	int64_t files = 0, bytes = 0;
 	int r;
 
 	if (s->readonly) {
 		WITH_READER(s, op, c, r_reader);
-		r = r_reader < 0 ? r_reader : read_sums(c, &files, &bytes);
-	} else {
-		MFS_GUARD(&s->write_lock);
-		r = count_by_writer(s, op);
-		files = s->files;
-		bytes = s->bytes;
+		return r_reader < 0 ? r_reader : read_sums(c, ret);
 	}
+	MFS_GUARD(&s->write_lock);
+	r = count_by_writer(s, op);
+	*ret = s->sums;
+	return r;
+}
+
+static int sqlite_count(struct engine *e, struct op_ctx *op, uint64_t *ret_files, uint64_t *ret_bytes)
+{
+	struct sqlite_delta sums = { 0 };
+	int r = get_sums(engine_of(e), op, &sums);
+
 	if (r < 0)
 		return r;
-	*ret_files = (uint64_t)files;
-	*ret_bytes = (uint64_t)bytes;
+	*ret_files = (uint64_t)sums.files;
+	*ret_bytes = (uint64_t)sums.bytes;
+	return 0;
+}
+
+static int sqlite_todo_count(struct engine *e, struct op_ctx *op, uint64_t *ret_records, uint64_t *ret_inline_bytes)
+{
+	struct sqlite_delta sums = { 0 };
+	int r = get_sums(engine_of(e), op, &sums);
+
+	if (r < 0)
+		return r;
+	*ret_records = (uint64_t)sums.todo;
+	*ret_inline_bytes = (uint64_t)sums.todo_inline;
 	return 0;
 }
 
@@ -566,6 +634,8 @@ static void sqlite_free(struct engine *e)
 	free(s->path);
 	free(s);
 }
+
+static int sqlite_snapshot(struct engine *e, struct op_ctx *op, struct engine **ret);
 
 static const struct engine_ops sqlite_ops = {
 	.name = "sqlite",
@@ -589,6 +659,13 @@ static const struct engine_ops sqlite_ops = {
 	.jobs = sqlite_jobs,
 	.jobs_count = sqlite_jobs_count,
 	.sessions = sqlite_sessions,
+	.slices_get = sqlite_slices_get,
+	.slices_all = sqlite_slices_all,
+	.todo_count = sqlite_todo_count,
+	.snapshot = sqlite_snapshot,
+	.next_number = sqlite_next_number,
+	.aliases_all = sqlite_aliases_all,
+	.jobs_from = sqlite_jobs_from,
 	.volume_get = sqlite_volume_get,
 	.volume_put = sqlite_volume_put,
 	.check = sqlite_check,
@@ -693,6 +770,38 @@ static struct sqlite_engine *engine_new(const char *path)
 	for (int i = 0; i < READERS; i++)
 		s->free[s->n_free++] = &s->readers[READERS - 1 - i];
 	return s;
+}
+
+/*
+ * An engine that only reads, by one connection whose read transaction stays open: every call waits for it and sees the
+ * state of its first read. Beneath it the log cannot start again, so it grows until the snapshot is freed.
+ */
+static int sqlite_snapshot(struct engine *e, struct op_ctx *op, struct engine **ret)
+{
+	struct sqlite_engine *from = engine_of(e), *s = engine_new(from->path);
+	struct sqlite_conn *c;
+	int64_t v;
+	int r;
+
+	if (!s)
+		return -ENOMEM;
+	s->readonly = true;
+	s->reader_vfs = from->reader_vfs;
+	s->reader_flags = from->reader_flags;
+	s->n_free = 1;
+	c = s->free[0];
+	c->op = op;
+	r = conn_open(c, s->path, s->reader_vfs, s->reader_flags, SNAPSHOT_CACHE);
+	if (r == 0)
+		r = conn_exec_text(c, "BEGIN");
+	if (r == 0)
+		r = conn_query_i64(c, "SELECT next_ino FROM volume", &v);
+	if (r < 0) {
+		sqlite_free(&s->base);
+		return r;
+	}
+	*ret = &s->base;
+	return 0;
 }
 
 int sqlite_engine_open(const char *path, const struct sqlite_options *opt, struct engine **ret)

@@ -46,12 +46,21 @@ void row_bind_name(sqlite3_stmt *st, int i, const struct mfs_name *name)
 	row_bind_bytes(st, i, name->len ? name->bytes : NULL, name->len);
 }
 
-static void bind_blob(sqlite3_stmt *st, int i, const struct node_blob *b)
+void row_bind_blob(sqlite3_stmt *st, int i, const struct node_blob *b)
 {
 	if (!b->data)
 		(void)sqlite3_bind_null(st, i);
 	else
 		(void)sqlite3_bind_blob(st, i, b->data, (int)b->size, SQLITE_STATIC);
+}
+
+/* Of what is in `contents`; a lean node has no data. */
+static void bind_len(sqlite3_stmt *st, int i, const struct node_blob *b)
+{
+	if (b->data || b->size)
+		bind_u64(st, i, b->size);
+	else
+		(void)sqlite3_bind_null(st, i);
 }
 
 void row_bind_ref(sqlite3_stmt *st, int first, const struct object_ref *ref)
@@ -210,10 +219,10 @@ static int bind_body(sqlite3_stmt *st, const struct node *n)
 	bind_i64(st, COL_TODO, n->todo);
 	bind_u64(st, COL_PENDING, n->pending);
 	bind_u64(st, COL_QUOTA, n->quota);
-	bind_blob(st, COL_FENCED, &n->fenced);
-	bind_blob(st, COL_INLINE, &n->inline_data);
-	bind_blob(st, COL_SLICES, &n->slices);
-	bind_blob(st, COL_HOLES, &n->holes);
+	row_bind_blob(st, COL_FENCED, &n->fenced);
+	bind_len(st, COL_INLINE_LEN, &n->inline_data);
+	bind_len(st, COL_SLICES_LEN, &n->slices);
+	row_bind_blob(st, COL_HOLES, &n->holes);
 	return bind_xattrs(st, n);
 }
 
@@ -229,7 +238,7 @@ int row_bind(sqlite3_stmt *st, const struct node *n, enum row_col last)
 		return r;
 	row_bind_string(st, COL_TRASH_PATH, n->trash_path);
 	bind_i64(st, COL_TRASH_TIME, n->trash_time);
-	bind_blob(st, COL_OPENERS, &n->openers);
+	row_bind_blob(st, COL_OPENERS, &n->openers);
 	return 0;
 }
 
@@ -269,7 +278,7 @@ int row_get_name(sqlite3_stmt *st, int i, struct mfs_name *ret)
 }
 
 /* Into a fixed buffer, cut to what fits. */
-static void get_fixed(sqlite3_stmt *st, int i, char *buf, size_t size)
+void row_get_fixed(sqlite3_stmt *st, int i, char *buf, size_t size)
 {
 	const void *p = sqlite3_column_blob(st, i);
 	size_t len = MFS_MIN((size_t)sqlite3_column_bytes(st, i), size - 1);
@@ -279,7 +288,7 @@ static void get_fixed(sqlite3_stmt *st, int i, char *buf, size_t size)
 	buf[len] = '\0';
 }
 
-static int get_blob(sqlite3_stmt *st, int i, struct node_blob *ret)
+int row_get_blob(sqlite3_stmt *st, int i, struct node_blob *ret)
 {
 	const void *p = sqlite3_column_blob(st, i);
 	size_t len = (size_t)sqlite3_column_bytes(st, i);
@@ -295,12 +304,22 @@ static int get_blob(sqlite3_stmt *st, int i, struct node_blob *ret)
 	return 0;
 }
 
+/* An empty one is whole already. */
+static int get_len(sqlite3_stmt *st, int i, struct node_blob *ret)
+{
+	ret->size = (size_t)sqlite3_column_int64(st, i);
+	if (ret->size || sqlite3_column_type(st, i) == SQLITE_NULL)
+		return 0;
+	ret->data = malloc(1);
+	return ret->data ? 0 : -ENOMEM;
+}
+
 int row_get_ref(sqlite3_stmt *st, int first, struct object_ref *ret)
 {
 	int r;
 
 	*ret = (struct object_ref){ .store = (uint16_t)sqlite3_column_int(st, first) };
-	get_fixed(st, first + 3, ret->version, sizeof(ret->version));
+	row_get_fixed(st, first + 3, ret->version, sizeof(ret->version));
 	r = row_get_string(st, first + 1, &ret->bucket);
 	return r < 0 ? r : row_get_string(st, first + 2, &ret->key);
 }
@@ -339,8 +358,8 @@ static int read_body(struct sqlite_conn *c, sqlite3_stmt *st, struct node *n)
 	int r = row_get_ref(st, COL_STORE - 1, &n->ref);
 
 	n->dying = column_u64(st, COL_DYING - 1);
-	get_fixed(st, COL_ETAG - 1, n->etag, sizeof(n->etag));
-	get_fixed(st, COL_HASH - 1, n->hash, sizeof(n->hash));
+	row_get_fixed(st, COL_ETAG - 1, n->etag, sizeof(n->etag));
+	row_get_fixed(st, COL_HASH - 1, n->hash, sizeof(n->hash));
 	n->creator_uid = column_u32(st, COL_CREATOR_UID - 1);
 	n->todo = sqlite3_column_int64(st, COL_TODO - 1);
 	n->pending = column_u64(st, COL_PENDING - 1);
@@ -354,26 +373,26 @@ static int read_body(struct sqlite_conn *c, sqlite3_stmt *st, struct node *n)
 	if (r == 0)
 		r = row_get_string(st, COL_MIME - 1, &n->mime);
 	if (r == 0)
-		r = get_blob(st, COL_FENCED - 1, &n->fenced);
+		r = row_get_blob(st, COL_FENCED - 1, &n->fenced);
 	if (r == 0)
-		r = get_blob(st, COL_INLINE - 1, &n->inline_data);
+		r = get_len(st, COL_INLINE_LEN - 1, &n->inline_data);
 	if (r == 0)
-		r = get_blob(st, COL_SLICES - 1, &n->slices);
+		r = get_len(st, COL_SLICES_LEN - 1, &n->slices);
 	if (r == 0)
-		r = get_blob(st, COL_HOLES - 1, &n->holes);
+		r = row_get_blob(st, COL_HOLES - 1, &n->holes);
 	if (r == 0)
 		r = read_xattrs(c, st, n);
 	if (r == 0)
 		r = row_get_string(st, COL_TRASH_PATH - 1, &n->trash_path);
 	if (r == 0)
-		r = get_blob(st, COL_OPENERS - 1, &n->openers);
+		r = row_get_blob(st, COL_OPENERS - 1, &n->openers);
 	n->trash_time = sqlite3_column_int64(st, COL_TRASH_TIME - 1);
 	if (sqlite3_column_int(st, COL_IN_TRASH - 1))
 		n->attr.flags |= ATTR_IN_TRASH;
 	return r;
 }
 
-int row_read(struct sqlite_conn *c, sqlite3_stmt *st, struct node *ret)
+int row_read_lean(struct sqlite_conn *c, sqlite3_stmt *st, struct node *ret)
 {
 	int r;
 
@@ -382,6 +401,46 @@ int row_read(struct sqlite_conn *c, sqlite3_stmt *st, struct node *ret)
 	ret->partial = false;
 	if (r == 0)
 		r = read_body(c, st, ret);
+	if (r < 0)
+		node_release(ret);
+	return r;
+}
+
+/* The bytes of one of the two, of which the row says how many there are. */
+static int fill_blob(struct sqlite_conn *c, sqlite3_stmt *st, int i, const struct node *n, struct node_blob *b)
+{
+	if (b->size == 0)
+		return 0;
+	if ((size_t)sqlite3_column_bytes(st, i) != b->size)
+		return damaged(c, n, "its inline bytes or slices are not as long as the record says");
+	return row_get_blob(st, i, b);
+}
+
+/* The statement that gave the row is still open, so this sees the same state of the database. */
+static int read_contents(struct sqlite_conn *c, struct node *n)
+{
+	CONN_STMT(st);
+	int r = conn_stmt(c, SQL_CONTENTS_GET, &st);
+
+	if (r < 0)
+		return r;
+	bind_u64(st, 1, n->attr.ino);
+	r = conn_step(c, st);
+	if (r < 0)
+		return r;
+	if (r == 0)
+		return damaged(c, n, "its inline bytes or slices are missing");
+	r = fill_blob(c, st, 0, n, &n->inline_data);
+	return r < 0 ? r : fill_blob(c, st, 1, n, &n->slices);
+}
+
+int row_read(struct sqlite_conn *c, sqlite3_stmt *st, struct node *ret)
+{
+	int r = row_read_lean(c, st, ret);
+
+	if (r < 0 || !row_has_contents(ret))
+		return r;
+	r = read_contents(c, ret);
 	if (r < 0)
 		node_release(ret);
 	return r;
@@ -464,4 +523,20 @@ int row_delete_xattr_tables(struct sqlite_conn *c, mfs_ino_t ino)
 	int r = delete_of(c, SQL_TAG_DELETE, ino);
 
 	return r < 0 ? r : delete_of(c, SQL_XATTR_BIG_DELETE, ino);
+}
+
+int row_put_contents(struct sqlite_conn *c, const struct node *n, bool had)
+{
+	CONN_STMT(st);
+	int r;
+
+	if (!row_has_contents(n))
+		return had ? delete_of(c, SQL_CONTENTS_DELETE, n->attr.ino) : 0;
+	r = conn_stmt(c, SQL_CONTENTS_PUT, &st);
+	if (r < 0)
+		return r;
+	bind_u64(st, 1, n->attr.ino);
+	row_bind_blob(st, 2, &n->inline_data);
+	row_bind_blob(st, 3, &n->slices);
+	return conn_run(c, st);
 }

@@ -28,9 +28,27 @@ int row_bind(sqlite3_stmt *st, const struct node *n, enum row_col last) MFS_NODI
 int row_read_attr(sqlite3_stmt *st, struct node *ret) MFS_NODISCARD;
 /* A whole record from SQL_GET, SQL_LOOKUP and the like. On failure *ret is empty. Logs damage. */
 int row_read(struct sqlite_conn *c, sqlite3_stmt *st, struct node *ret) MFS_NODISCARD;
+/*
+ * The same without what lies in `contents`: inline_data and slices have their size and no data. Nodes of that kind do
+ * not leave meta/sqlite_*: node_copy() takes them for absent.
+ */
+int row_read_lean(struct sqlite_conn *c, sqlite3_stmt *st, struct node *ret) MFS_NODISCARD;
 
 /* What lies beside the row: values over MFS_XATTR_BIG, and the tags (only of records in files). */
 int row_put_xattr_tables(struct sqlite_conn *c, const struct node *n) MFS_NODISCARD;
 int row_delete_xattr_tables(struct sqlite_conn *c, mfs_ino_t ino) MFS_NODISCARD;
+
+/* Does the record, lean or whole, have bytes in `contents`? */
+static inline bool row_has_contents(const struct node *n)
+{
+	return n->inline_data.size || n->slices.size;
+}
+/* Make `contents` what the node has; had: what it was before had some there. */
+int row_put_contents(struct sqlite_conn *c, const struct node *n, bool had) MFS_NODISCARD;
+
+/* A column of bytes: NULL stays absent, and no bytes are not the same. */
+void row_bind_blob(sqlite3_stmt *st, int i, const struct node_blob *b);
+int row_get_blob(sqlite3_stmt *st, int i, struct node_blob *ret) MFS_NODISCARD;
+void row_get_fixed(sqlite3_stmt *st, int i, char *buf, size_t size);
 
 #endif

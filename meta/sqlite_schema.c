@@ -59,6 +59,9 @@ int schema_check(struct sqlite_conn *c)
 					   " check the path, or run massfs format)");
 	if (version > MFS_SCHEMA)
 		return refuse(c, -EPROTONOSUPPORT, "its schema is newer than this program: install a newer massfs");
+	if (version >= 1 && version < MFS_SCHEMA)
+		return refuse(c, -EPROTONOSUPPORT, "it was made by an older massfs: unmount the volume and run `massfs upgrade"
+						   " SOURCE` once");
 	if (version != MFS_SCHEMA)
 		return refuse(c, -EUCLEAN, "its schema number is none that ever was: restore it from a backup");
 	r = conn_query_i64(c, "SELECT next_ino FROM volume WHERE one=1", &v);
@@ -114,6 +117,13 @@ static const struct {
 	{ "SELECT count(*) FROM files f WHERE f.parent<>0 AND NOT EXISTS(SELECT 1 FROM files p WHERE p.ino=f.parent)",
 	  "files in a directory that does not exist" },
 	{ "SELECT count(*) FROM files WHERE ino>=(SELECT next_ino FROM volume)", "files with a number not yet given" },
+	{ "SELECT count(*) FROM (SELECT ino FROM files WHERE inline_len>0 OR slices_len>0 UNION ALL SELECT ino FROM trash"
+	  " WHERE inline_len>0 OR slices_len>0) WHERE ino NOT IN (SELECT ino FROM contents)",
+	  "records whose inline bytes or slices are missing" },
+	{ "SELECT count(*) FROM contents c LEFT JOIN files f ON f.ino=c.ino LEFT JOIN trash t ON t.ino=c.ino"
+	  " WHERE coalesce(f.inline_len,t.inline_len,0)<>coalesce(length(c.inline),0)"
+	  " OR coalesce(f.slices_len,t.slices_len,0)<>coalesce(length(c.slices),0)",
+	  "inline bytes or slices that no record has, or of another length" },
 	{ "SELECT count(*) FROM tags t WHERE NOT EXISTS(SELECT 1 FROM files f WHERE f.ino=t.ino)",
 	  "tags of a file that does not exist" },
 };

@@ -33,24 +33,64 @@ static int put_version(struct sqlite_conn *c, const struct version_record *v)
 	bind_i64(st, 14, v->uid);
 	bind_i64(st, 15, v->gid);
 	bind_i64(st, 16, v->writer);
+	row_bind_string(st, 17, v->etag[0] ? v->etag : NULL);
+	row_bind_blob(st, 18, &v->slices);
+	row_bind_blob(st, 19, &v->inline_data);
 	return conn_run(c, st);
 }
 
-static int put_dropped(struct sqlite_conn *c, const struct dropped_record *d)
+static int put_dropped(struct sqlite_conn *c, const struct dropped_record *d, uint64_t id)
 {
 	CONN_STMT(st);
-	uint64_t id = d->id;
-	int r = id ? 0 : sqlite_reserve_numbers(c, 1, &id);
+	int r = conn_stmt(c, SQL_DROPPED_PUT, &st);
 
-	if (r == 0)
-		r = conn_stmt(c, SQL_DROPPED_PUT, &st);
 	if (r < 0)
 		return r;
 	bind_u64(st, 1, id);
 	bind_u64(st, 2, d->ino);
 	row_bind_ref(st, 3, &d->ref);
 	bind_i64(st, 7, d->at);
+	bind_u64(st, 8, d->doc_id);
 	return conn_run(c, st);
+}
+
+/* One reservation for all of them. */
+static int put_all_dropped(struct sqlite_conn *c, const struct dropped_record *d, uint32_t n)
+{
+	uint32_t without = 0;
+	uint64_t next = 0;
+	int r = 0;
+
+	for (uint32_t i = 0; i < n; i++)
+		without += d[i].id == 0;
+	if (without)
+		r = sqlite_reserve_numbers(c, without, &next);
+	for (uint32_t i = 0; r == 0 && i < n; i++)
+		r = put_dropped(c, &d[i], d[i].id ? d[i].id : next++);
+	return r;
+}
+
+static int put_slices(struct sqlite_conn *c, const struct slices_doc_record *d)
+{
+	CONN_STMT(st);
+	int r = conn_stmt(c, SQL_SLICES_PUT, &st);
+
+	if (r < 0)
+		return r;
+	bind_u64(st, 1, d->ino);
+	bind_u64(st, 2, d->id);
+	bind_u64(st, 3, d->session);
+	row_bind_blob(st, 4, &d->blob);
+	return conn_run(c, st);
+}
+
+static int put_all_slices(struct sqlite_conn *c, const struct slices_doc_record *d, uint32_t n)
+{
+	int r = 0;
+
+	for (uint32_t i = 0; r == 0 && i < n; i++)
+		r = put_slices(c, &d[i]);
+	return r;
 }
 
 /*
@@ -141,7 +181,7 @@ int sqlite_write_side(struct sqlite_conn *c, const struct write *w)
 	case WRITE_VERSION_DELETE:
 		return delete_keyed(c, SQL_VERSION_DELETE, w->version->ino, w->version->data);
 	case WRITE_DROPPED_PUT:
-		return put_dropped(c, w->dropped);
+		return put_all_dropped(c, w->dropped, write_records(w));
 	case WRITE_DROPPED_DELETE:
 		return delete_keyed(c, SQL_DROPPED_DELETE, w->dropped->id, 0);
 	case WRITE_JOB_PUT:
@@ -152,6 +192,10 @@ int sqlite_write_side(struct sqlite_conn *c, const struct write *w)
 		return put_session(c, w->session);
 	case WRITE_SESSION_DELETE:
 		return delete_keyed(c, SQL_SESSION_DELETE, w->session->id, 0);
+	case WRITE_SLICES_PUT:
+		return put_all_slices(c, w->slices, write_records(w));
+	case WRITE_SLICES_DELETE:
+		return delete_keyed(c, SQL_SLICES_DELETE, w->slices->ino, w->slices->id);
 	default:
 		return -EINVAL;
 	}
@@ -180,8 +224,13 @@ static int fetch_versions(struct sqlite_conn *c, sqlite3_stmt *st, struct versio
 		v->gid = column_u32(st, 14);
 		v->writer = column_u32(st, 15);
 		r = row_get_string(st, 2, &v->path);
+		row_get_fixed(st, 16, v->etag, sizeof(v->etag));
 		if (r == 0)
 			r = row_get_ref(st, 3, &v->ref);
+		if (r == 0)
+			r = row_get_blob(st, 17, &v->slices);
+		if (r == 0)
+			r = row_get_blob(st, 18, &v->inline_data);
 		if (r < 0)
 			return r;
 	}
@@ -293,7 +342,53 @@ int side_dropped(struct sqlite_conn *c, int64_t before, uint64_t after_id, size_
 		d->id = column_u64(st, 0);
 		d->ino = column_u64(st, 1);
 		d->at = sqlite3_column_int64(st, 6);
+		d->doc_id = column_u64(st, 7);
 		r = row_get_ref(st, 2, &d->ref);
+		if (r < 0)
+			return r;
+	}
+	return r;
+}
+
+int side_slices_get(struct sqlite_conn *c, mfs_ino_t ino, uint64_t id, struct node_blob *ret)
+{
+	CONN_STMT(st);
+	struct node_blob b = { 0 };
+	int r = conn_stmt(c, SQL_SLICES_GET, &st);
+
+	if (r < 0)
+		return r;
+	bind_u64(st, 1, ino);
+	bind_u64(st, 2, id);
+	r = conn_step(c, st);
+	if (r <= 0)
+		return r < 0 ? r : -ENOENT;
+	r = row_get_blob(st, 0, &b);
+	if (r == 0)
+		*ret = b;
+	return r;
+}
+
+int side_slices_all(struct sqlite_conn *c, mfs_ino_t after_ino, uint64_t after_id, size_t limit,
+		    struct slices_doc_list *ret)
+{
+	CONN_STMT(st);
+	int r = conn_stmt(c, SQL_SLICES_ALL, &st);
+
+	if (r < 0)
+		return r;
+	bind_u64(st, 1, after_ino);
+	bind_u64(st, 2, after_id);
+	bind_u64(st, 3, limit);
+	while ((r = conn_step(c, st)) > 0) {
+		struct slices_doc_record *d = slices_doc_list_add(ret);
+
+		if (!d)
+			return -ENOMEM;
+		d->ino = column_u64(st, 0);
+		d->id = column_u64(st, 1);
+		d->session = column_u64(st, 2);
+		r = row_get_blob(st, 3, &d->blob);
 		if (r < 0)
 			return r;
 	}

@@ -14,7 +14,8 @@
 #define BODY_COLUMNS(X)                                                                                         \
 	X(22, dying) X(23, store) X(24, bucket) X(25, key) X(26, version) X(27, etag) X(28, hash) X(29, symlink) \
 	X(30, xattrs) X(31, creator_uid) X(32, creator_user) X(33, creator_host) X(34, mime) X(35, todo)        \
-	X(36, pending) X(37, quota) X(38, fenced) X(39, inline) X(40, slices) X(41, holes)
+	X(36, pending) X(37, quota) X(38, fenced) X(39, inline_len) X(40, slices_len)      \
+	X(41, holes)
 #define TRASH_COLUMNS(X) X(42, trash_path) X(43, trash_time) X(44, openers)
 
 #define AS_COLUMN(n, col) "," #col
@@ -31,9 +32,13 @@
 
 #define SELECT_VERSION                                                                                  \
 	"SELECT ino,data,path,store,bucket,key,version,size,obj_len,mtime,replaced,until,mode,uid,gid," \
-	"writer FROM versions "
+	"writer,etag,slices,inline FROM versions "
 
-/* The columns that a record has in files and in trash alike. */
+/*
+ * The columns that a record has in files and in trash alike. Inline bytes and slices are in `contents`, under the same
+ * number whichever of the two tables the record is in: so a listing, a chmod, a rename and an unlink neither read nor
+ * write them, and a page of `files` holds as many rows as before.
+ */
 #define RECORD_DDL                                                                                                \
 	"ino INTEGER PRIMARY KEY, parent INTEGER NOT NULL, name TEXT, pos INTEGER NOT NULL, mode INTEGER NOT NULL," \
 	"uid INTEGER NOT NULL, gid INTEGER NOT NULL, nlink INTEGER NOT NULL, rdev INTEGER NOT NULL,"              \
@@ -43,19 +48,40 @@
 	"dying INTEGER NOT NULL, store INTEGER NOT NULL, bucket TEXT, key TEXT, version TEXT, etag TEXT,"         \
 	"hash TEXT, symlink TEXT, xattrs BLOB, creator_uid INTEGER NOT NULL, creator_user TEXT,"                  \
 	"creator_host TEXT, mime TEXT, todo INTEGER NOT NULL, pending INTEGER NOT NULL, quota INTEGER NOT NULL,"  \
-	"fenced BLOB, inline BLOB, slices BLOB, holes BLOB,"                                                      \
+	"fenced BLOB, inline_len INTEGER, slices_len INTEGER, holes BLOB,"                                         \
 	"type TEXT GENERATED ALWAYS AS (CASE mode>>12 WHEN 8 THEN 'file' WHEN 4 THEN 'dir' WHEN 10 THEN 'symlink'" \
 	" WHEN 1 THEN 'fifo' WHEN 12 THEN 'socket' WHEN 2 THEN 'char' WHEN 6 THEN 'block' END) VIRTUAL"
 
 /* ATTR_HAS_LABEL; the same text in index and query, or SQLite does not see that the one serves the other. */
 #define LABELLED "flags&64"
 
+#define CONTENTS_DDL "CREATE TABLE contents(ino INTEGER PRIMARY KEY, inline BLOB, slices BLOB);"
+/* In order of (todo, ino): the number of the row is the last column of every index. */
+#define TODO_DDL "CREATE INDEX files_todo ON files(todo) WHERE todo<>0;"
+#define SLICES_DDL                                                                                      \
+	"CREATE TABLE slices(ino INTEGER NOT NULL, id INTEGER NOT NULL, session INTEGER NOT NULL, blob BLOB," \
+	" PRIMARY KEY(ino,id));"
+
+const char sqlite_ddl_1_to_2[] =
+	"ALTER TABLE files RENAME COLUMN inline TO inline_len;"
+	"ALTER TABLE files RENAME COLUMN slices TO slices_len;"
+	"ALTER TABLE trash RENAME COLUMN inline TO inline_len;"
+	"ALTER TABLE trash RENAME COLUMN slices TO slices_len;"
+	"ALTER TABLE versions ADD COLUMN etag TEXT;"
+	"ALTER TABLE versions ADD COLUMN slices BLOB;"
+	"ALTER TABLE versions ADD COLUMN inline BLOB;"
+	"ALTER TABLE dropped ADD COLUMN doc_id INTEGER NOT NULL DEFAULT 0;"
+	"DROP INDEX files_todo;" TODO_DDL
+	"DROP TABLE slices;" SLICES_DDL CONTENTS_DDL
+	"UPDATE volume SET schema=2 WHERE formatted;"
+	"PRAGMA user_version=2";
+
 const char sqlite_ddl[] =
 	"CREATE TABLE files(" RECORD_DDL ");"
 	"CREATE UNIQUE INDEX files_name ON files(parent,name);"
 	"CREATE INDEX files_pos ON files(parent,pos);"
 	"CREATE INDEX files_key ON files(key) WHERE key IS NOT NULL;"
-	"CREATE INDEX files_todo ON files(ino) WHERE todo<>0;"
+	TODO_DDL CONTENTS_DDL SLICES_DDL
 	"CREATE INDEX files_label ON files(ino) WHERE " LABELLED ";"
 	"CREATE TABLE trash(" RECORD_DDL ", trash_path TEXT, trash_time INTEGER NOT NULL, openers BLOB);"
 	"CREATE INDEX trash_by_path ON trash(trash_path);"
@@ -73,11 +99,12 @@ const char sqlite_ddl[] =
 	"CREATE TABLE versions(ino INTEGER NOT NULL, data INTEGER NOT NULL, path TEXT, store INTEGER NOT NULL,"
 	" bucket TEXT, key TEXT, version TEXT, size INTEGER NOT NULL, obj_len INTEGER NOT NULL,"
 	" mtime INTEGER NOT NULL, replaced INTEGER NOT NULL, until INTEGER NOT NULL, mode INTEGER NOT NULL,"
-	" uid INTEGER NOT NULL, gid INTEGER NOT NULL, writer INTEGER NOT NULL, PRIMARY KEY(ino,data)) WITHOUT ROWID;"
+	" uid INTEGER NOT NULL, gid INTEGER NOT NULL, writer INTEGER NOT NULL, etag TEXT, slices BLOB, inline BLOB,"
+	" PRIMARY KEY(ino,data)) WITHOUT ROWID;"
 	"CREATE INDEX versions_path ON versions(path);"
 	"CREATE INDEX versions_until ON versions(until);"
 	"CREATE TABLE dropped(id INTEGER PRIMARY KEY, ino INTEGER NOT NULL, store INTEGER NOT NULL, bucket TEXT,"
-	" key TEXT, version TEXT, at INTEGER NOT NULL);"
+	" key TEXT, version TEXT, at INTEGER NOT NULL, doc_id INTEGER NOT NULL DEFAULT 0);"
 	"CREATE TABLE jobs(kind INTEGER NOT NULL, key TEXT NOT NULL, ino INTEGER NOT NULL, due INTEGER NOT NULL,"
 	" token INTEGER NOT NULL, tries INTEGER NOT NULL, PRIMARY KEY(kind,key,ino)) WITHOUT ROWID;"
 	"CREATE INDEX jobs_due ON jobs(due);"
@@ -89,7 +116,6 @@ const char sqlite_ddl[] =
 	/* Made now, used by later versions of the program. (ops: see sqlite_ring.h) */
 	"CREATE TABLE ops(session INTEGER NOT NULL, slot INTEGER NOT NULL, number INTEGER NOT NULL,"
 	" PRIMARY KEY(session,slot)) WITHOUT ROWID;"
-	"CREATE TABLE slices(id INTEGER PRIMARY KEY, ino INTEGER NOT NULL, slices BLOB NOT NULL);"
 	"CREATE TABLE shared(store INTEGER NOT NULL, bucket TEXT, key TEXT NOT NULL, version TEXT NOT NULL,"
 	" count INTEGER NOT NULL, PRIMARY KEY(key,version,bucket,store));"
 	"CREATE TABLE locks(ino INTEGER PRIMARY KEY, locks BLOB NOT NULL);"
@@ -116,13 +142,20 @@ const char *const sqlite_sql[SQL_N] = {
 	[SQL_QUERY_FILES] = SELECT_FILE "WHERE ino>?1 ORDER BY ino LIMIT ?2",
 	[SQL_QUERY_FILES_KEY] = SELECT_FILE "WHERE key=?3 AND bucket IS ?4 AND (NOT ?5 OR todo<>0) AND ino>?1"
 					    " ORDER BY ino LIMIT ?2",
-	[SQL_QUERY_FILES_TODO] = SELECT_FILE "WHERE todo<>0 AND ino>?1 ORDER BY ino LIMIT ?2",
+	/* By the index of those that have some, however SQLite guesses: they are few, the files many. */
+	[SQL_QUERY_FILES_TODO] = SELECT_FILE "INDEXED BY files_todo WHERE todo<>0 AND ino>?1 ORDER BY ino LIMIT ?2",
+	[SQL_QUERY_FILES_TODO_BEFORE] = SELECT_FILE "INDEXED BY files_todo WHERE todo<>0 AND todo<=?1"
+						    " ORDER BY todo,ino LIMIT ?2",
 	[SQL_QUERY_FILES_LABEL] = SELECT_FILE "WHERE " LABELLED " AND ino>?1 ORDER BY ino LIMIT ?2",
 	[SQL_QUERY_TRASH_LABEL] = SELECT_TRASH "WHERE " LABELLED " AND ino>?1 ORDER BY ino LIMIT ?2",
 	[SQL_QUERY_TRASH] = SELECT_TRASH "WHERE ino>?1 AND (NOT ?5 OR todo<>0) ORDER BY ino LIMIT ?2",
 	[SQL_QUERY_TRASH_KEY] = SELECT_TRASH "WHERE key=?3 AND bucket IS ?4 AND (NOT ?5 OR todo<>0) AND ino>?1"
 					     " ORDER BY ino LIMIT ?2",
 	[SQL_COUNT] = "SELECT count(*),coalesce(sum(size),0) FROM files",
+	[SQL_TODO_COUNT] = "SELECT count(*),coalesce(sum(inline_len),0) FROM files INDEXED BY files_todo WHERE todo<>0",
+	[SQL_CONTENTS_GET] = "SELECT inline,slices FROM contents WHERE ino=?1",
+	[SQL_CONTENTS_PUT] = "INSERT OR REPLACE INTO contents(ino,inline,slices) VALUES(?1,?2,?3)",
+	[SQL_CONTENTS_DELETE] = "DELETE FROM contents WHERE ino=?1",
 
 	[SQL_FILE_INSERT] = "INSERT INTO files(" COLUMNS ") VALUES(" PARAMS ")",
 	[SQL_FILE_TAKEN] = "SELECT EXISTS(SELECT 1 FROM aliases WHERE parent=?2 AND name=?3)"
@@ -161,8 +194,8 @@ const char *const sqlite_sql[SQL_N] = {
 	[SQL_RESERVE] = "UPDATE volume SET next_ino=next_ino+?1 RETURNING next_ino-?1",
 
 	[SQL_VERSION_PUT] = "INSERT OR REPLACE INTO versions(ino,data,path,store,bucket,key,version,size,obj_len,mtime,"
-			    "replaced,until,mode,uid,gid,writer)"
-			    " VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16)",
+			    "replaced,until,mode,uid,gid,writer,etag,slices,inline)"
+			    " VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17,?18,?19)",
 	[SQL_VERSION_DELETE] = "DELETE FROM versions WHERE ino=?1 AND data=?2",
 	[SQL_VERSIONS_BY_PATH] = SELECT_VERSION "WHERE path=?1 ORDER BY replaced DESC, data DESC",
 	[SQL_VERSIONS_BY_INO] = SELECT_VERSION "WHERE ino=?1 ORDER BY data DESC",
@@ -170,10 +203,10 @@ const char *const sqlite_sql[SQL_N] = {
 	[SQL_VERSIONS_ALL] = SELECT_VERSION "WHERE (ino,data)>(?1,?2) ORDER BY ino,data LIMIT ?3",
 	[SQL_TRASH_BY_PATH] = SELECT_TRASH "WHERE trash_path=?1 ORDER BY trash_time DESC, ino DESC",
 	[SQL_TRASH_BEFORE] = SELECT_TRASH "WHERE trash_time<?1 ORDER BY trash_time, ino LIMIT ?2",
-	[SQL_DROPPED_PUT] = "INSERT OR REPLACE INTO dropped(id,ino,store,bucket,key,version,at)"
-			    " VALUES(?1,?2,?3,?4,?5,?6,?7)",
+	[SQL_DROPPED_PUT] = "INSERT OR REPLACE INTO dropped(id,ino,store,bucket,key,version,at,doc_id)"
+			    " VALUES(?1,?2,?3,?4,?5,?6,?7,?8)",
 	[SQL_DROPPED_DELETE] = "DELETE FROM dropped WHERE id=?1",
-	[SQL_DROPPED_LIST] = "SELECT id,ino,store,bucket,key,version,at FROM dropped WHERE id>?2 AND at<?1"
+	[SQL_DROPPED_LIST] = "SELECT id,ino,store,bucket,key,version,at,doc_id FROM dropped WHERE id>?2 AND at<?1"
 			     " ORDER BY id LIMIT ?3",
 	[SQL_JOB_PUT] = "INSERT INTO jobs(kind,key,ino,due,token,tries) VALUES(?1,?2,?3,?4,?5,?6)"
 			" ON CONFLICT(kind,key,ino) DO UPDATE SET due=min(due,excluded.due),token=excluded.token,"
@@ -181,10 +214,18 @@ const char *const sqlite_sql[SQL_N] = {
 	[SQL_JOB_DELETE] = "DELETE FROM jobs WHERE kind=?1 AND key=?2 AND ino=?3 AND token=?4",
 	[SQL_JOBS] = "SELECT kind,key,ino,due,token,tries FROM jobs WHERE due<=?1 ORDER BY due LIMIT ?2",
 	[SQL_JOBS_COUNT] = "SELECT count(*) FROM jobs",
+	[SQL_SLICES_PUT] = "INSERT OR REPLACE INTO slices(ino,id,session,blob) VALUES(?1,?2,?3,?4)",
+	[SQL_SLICES_DELETE] = "DELETE FROM slices WHERE ino=?1 AND id=?2",
+	[SQL_SLICES_GET] = "SELECT blob FROM slices WHERE ino=?1 AND id=?2",
+	[SQL_SLICES_ALL] = "SELECT ino,id,session,blob FROM slices WHERE (ino,id)>(?1,?2) ORDER BY ino,id LIMIT ?3",
 	[SQL_SESSION_PUT] = "INSERT OR REPLACE INTO sessions(id,host,mountpoint,pid,started,heartbeat,closed)"
 			    " VALUES(?1,?2,?3,?4,?5,?6,?7)",
 	[SQL_SESSION_DELETE] = "DELETE FROM sessions WHERE id=?1",
 	[SQL_SESSIONS] = "SELECT id,host,mountpoint,pid,started,heartbeat,closed FROM sessions ORDER BY id",
+	[SQL_NEXT_NUMBER] = "SELECT next_ino FROM volume",
+	[SQL_ALIASES_ALL] = "SELECT id,parent,name,target FROM aliases WHERE id>?1 ORDER BY id LIMIT ?2",
+	[SQL_JOBS_FROM] = "SELECT kind,key,ino,due,token,tries FROM jobs WHERE (kind,key,ino)>=(?1,?2,?3)"
+			  " ORDER BY kind,key,ino LIMIT ?4",
 	[SQL_VOLUME_GET] = "SELECT schema,uuid,created FROM volume WHERE formatted",
 	[SQL_VOLUME_PUT] = "UPDATE volume SET schema=?1,uuid=?2,created=?3,formatted=1",
 };

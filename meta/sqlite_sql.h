@@ -49,8 +49,8 @@ enum row_col {
 	COL_PENDING,
 	COL_QUOTA,
 	COL_FENCED,
-	COL_INLINE,
-	COL_SLICES,
+	COL_INLINE_LEN, /* NULL: absent. The bytes of both are in `contents` */
+	COL_SLICES_LEN,
 	COL_HOLES,
 	COL_LAST_BODY = COL_HOLES,
 	COL_TRASH_PATH,
@@ -73,11 +73,14 @@ enum sql_id {
 	SQL_QUERY_FILES,
 	SQL_QUERY_FILES_KEY,
 	SQL_QUERY_FILES_TODO,
+	SQL_QUERY_FILES_TODO_BEFORE,
 	SQL_QUERY_FILES_LABEL,
 	SQL_QUERY_TRASH,
 	SQL_QUERY_TRASH_KEY,
 	SQL_QUERY_TRASH_LABEL,
 	SQL_COUNT,
+	SQL_TODO_COUNT,
+	SQL_CONTENTS_GET,
 
 	SQL_FILE_INSERT,
 	SQL_FILE_TAKEN,
@@ -92,6 +95,8 @@ enum sql_id {
 	SQL_TRASH_UPDATE,
 	SQL_TRASH_DELETE,
 	SQL_HAS_CHILD,
+	SQL_CONTENTS_PUT,
+	SQL_CONTENTS_DELETE,
 	SQL_XATTR_BIG_GET,
 	SQL_XATTR_BIG_PUT,
 	SQL_XATTR_BIG_DELETE,
@@ -121,9 +126,16 @@ enum sql_id {
 	SQL_JOB_DELETE,
 	SQL_JOBS,
 	SQL_JOBS_COUNT,
+	SQL_SLICES_PUT,
+	SQL_SLICES_DELETE,
+	SQL_SLICES_GET,
+	SQL_SLICES_ALL,
 	SQL_SESSION_PUT,
 	SQL_SESSION_DELETE,
 	SQL_SESSIONS,
+	SQL_NEXT_NUMBER,
+	SQL_ALIASES_ALL,
+	SQL_JOBS_FROM,
 	SQL_VOLUME_GET,
 	SQL_VOLUME_PUT,
 	SQL_N
@@ -132,5 +144,7 @@ enum sql_id {
 extern const char *const sqlite_sql[SQL_N];
 /* What makes an empty database an index of schema MFS_SCHEMA. */
 extern const char sqlite_ddl[];
+/* What makes one of schema 1 of a database of schema 2. */
+extern const char sqlite_ddl_1_to_2[];
 
 #endif

@@ -47,7 +47,7 @@ static int delete_by_id(struct sqlite_conn *c, enum sql_id id, uint64_t key)
 	return conn_run(c, st);
 }
 
-int sqlite_load(struct sqlite_conn *c, mfs_ino_t ino, struct node *ret)
+static int load(struct sqlite_conn *c, mfs_ino_t ino, bool lean, struct node *ret)
 {
 	CONN_STMT(st);
 	int r = conn_stmt(c, SQL_GET, &st);
@@ -58,7 +58,32 @@ int sqlite_load(struct sqlite_conn *c, mfs_ino_t ino, struct node *ret)
 	r = conn_step(c, st);
 	if (r < 0)
 		return r;
-	return r == 0 ? -ESTALE : row_read(c, st, ret);
+	if (r == 0)
+		return -ESTALE;
+	return lean ? row_read_lean(c, st, ret) : row_read(c, st, ret);
+}
+
+int sqlite_load(struct sqlite_conn *c, mfs_ino_t ino, struct node *ret)
+{
+	return load(c, ino, false, ret);
+}
+
+int sqlite_load_lean(struct sqlite_conn *c, mfs_ino_t ino, struct node *ret)
+{
+	return load(c, ino, true, ret);
+}
+
+/* The part of a record in the sums, to be taken away as it was and added as it is. */
+static void account(struct sqlite_delta *d, const struct node *n, int sign)
+{
+	if (n->attr.flags & ATTR_IN_TRASH)
+		return;
+	d->files += sign;
+	d->bytes += sign * (int64_t)n->attr.size;
+	if (n->todo) {
+		d->todo += sign;
+		d->todo_inline += sign * (int64_t)n->inline_data.size;
+	}
 }
 
 /* Is the id, or the name, taken by a record of another table than the one it goes to? */
@@ -120,12 +145,11 @@ int sqlite_insert_node(struct sqlite_conn *c, const struct write *w, struct sqli
 		return r;
 	node_derive(&n);
 	r = insert_row(c, &n);
+	if (r == 0)
+		r = row_put_contents(c, &n, false);
 	if (r < 0)
 		return r;
-	if (!(n.attr.flags & ATTR_IN_TRASH)) {
-		delta->files++;
-		delta->bytes += (int64_t)n.attr.size;
-	}
+	account(delta, &n, 1);
 	put_ret_attr(w->ret_attr, &n);
 	return 0;
 }
@@ -147,10 +171,9 @@ static int update_row(struct sqlite_conn *c, const struct write *w, const struct
 }
 
 /* EDIT and RENAME. Rule M6 is for stores that cannot update an indexed name; SQLite's UPDATE is delete and insert. */
-static int write_edit(struct sqlite_conn *c, const struct write *w, struct node *n, struct sqlite_delta *delta)
+static int write_edit(struct sqlite_conn *c, const struct write *w, struct node *n)
 {
-	bool had_xattrs = n->n_xattrs;
-	uint64_t size = n->attr.size;
+	bool had_xattrs = n->n_xattrs, had_contents = row_has_contents(n);
 	int r = change_edit(w, n);
 
 	if (r == 0 && w->kind == WRITE_RENAME)
@@ -161,8 +184,8 @@ static int write_edit(struct sqlite_conn *c, const struct write *w, struct node 
 		r = row_delete_xattr_tables(c, w->ino);
 	if (r == 0 && (w->mask & EDIT_XATTRS))
 		r = row_put_xattr_tables(c, n);
-	if (r == 0 && !(n->attr.flags & ATTR_IN_TRASH))
-		delta->bytes += (int64_t)(n->attr.size - size);
+	if (r == 0 && (w->mask & EDIT_REF))
+		r = row_put_contents(c, n, had_contents);
 	return r;
 }
 
@@ -174,11 +197,10 @@ static int delete_row(struct sqlite_conn *c, const struct node *n)
 	return r == 0 && n->n_xattrs ? row_delete_xattr_tables(c, n->attr.ino) : r;
 }
 
-/* TRASH and UNTRASH: out of one table, into the other. */
-static int write_move(struct sqlite_conn *c, const struct write *w, struct node *n, struct sqlite_delta *delta)
+/* TRASH and UNTRASH: out of one table, into the other. What is in `contents` stays there. */
+static int write_move(struct sqlite_conn *c, const struct write *w, struct node *n)
 {
-	int sign = w->kind == WRITE_TRASH ? -1 : 1;
-	uint64_t size = n->attr.size;
+	bool had_contents = row_has_contents(n);
 	int r = delete_row(c, n);
 
 	if (r == 0)
@@ -187,9 +209,17 @@ static int write_move(struct sqlite_conn *c, const struct write *w, struct node 
 		r = check_taken(c, SQL_FILE_TAKEN, w->ino, n->parent, &n->name);
 	if (r == 0)
 		r = insert_row(c, n);
-	delta->files += sign;
-	delta->bytes += sign * (int64_t)(w->kind == WRITE_TRASH ? size : n->attr.size);
+	if (r == 0 && (w->mask & EDIT_REF))
+		r = row_put_contents(c, n, had_contents);
 	return r;
+}
+
+/* DELETE and PURGE: with all that lies beside the row. */
+static int write_delete(struct sqlite_conn *c, const struct node *n)
+{
+	int r = delete_row(c, n);
+
+	return r == 0 && row_has_contents(n) ? delete_by_id(c, SQL_CONTENTS_DELETE, n->attr.ino) : r;
 }
 
 /* All writes on a record that is there: load, check, do. */
@@ -198,7 +228,7 @@ static int write_existing(struct sqlite_conn *c, const struct write *w, struct s
 	MFS_CLEANUP(node_release) struct node n = NODE_INIT;
 	bool wants_trash = w->kind == WRITE_UNTRASH || w->kind == WRITE_PURGE;
 	bool in_trash;
-	int r = sqlite_load(c, w->ino, &n);
+	int r = sqlite_load_lean(c, w->ino, &n);
 
 	if (r < 0)
 		return r;
@@ -208,23 +238,24 @@ static int write_existing(struct sqlite_conn *c, const struct write *w, struct s
 	r = change_check(w, &n, in_trash);
 	if (r < 0)
 		return r;
+	account(delta, &n, -1);
 	switch (w->kind) {
 	case WRITE_EDIT:
 	case WRITE_RENAME:
-		r = write_edit(c, w, &n, delta);
+		r = write_edit(c, w, &n);
 		break;
 	case WRITE_TRASH:
 	case WRITE_UNTRASH:
-		r = write_move(c, w, &n, delta);
+		r = write_move(c, w, &n);
 		break;
 	default:
-		delta->files -= !in_trash;
-		delta->bytes -= in_trash ? 0 : (int64_t)n.attr.size;
-		r = delete_row(c, &n);
+		return write_delete(c, &n);
 	}
-	if (r == 0)
-		put_ret_attr(w->ret_attr, &n);
-	return r;
+	if (r < 0)
+		return r;
+	account(delta, &n, 1);
+	put_ret_attr(w->ret_attr, &n);
+	return 0;
 }
 
 /* Aliases. */
@@ -303,7 +334,7 @@ static int put_touched_attr(struct sqlite_conn *c, const struct touch *t)
 
 	if (!t->ret_attr)
 		return 0;
-	r = sqlite_load(c, t->dir, &n);
+	r = sqlite_load_lean(c, t->dir, &n);
 	if (r == 0)
 		*t->ret_attr = n.attr;
 	return r;
@@ -414,7 +445,7 @@ static int ret_attr_again(struct sqlite_conn *c, struct mfs_attr *ret, mfs_ino_t
 
 	if (!ret)
 		return 0;
-	r = sqlite_load(c, ino, &n);
+	r = sqlite_load_lean(c, ino, &n);
 	if (r < 0 && r != -ESTALE)
 		return r;
 	*ret = r == 0 ? n.attr : (struct mfs_attr){ .ino = ino };

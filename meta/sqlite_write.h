@@ -7,9 +7,10 @@
 #include "meta/change.h"
 #include "meta/sqlite_conn.h"
 
-/* What a transaction did to the sums that engine_count() gives. */
+/* What a transaction did to the sums that engine_count() and engine_todo_count() give. */
 struct sqlite_delta {
 	int64_t files, bytes;
+	int64_t todo, todo_inline; /* records in files with todo, and their inline bytes */
 };
 
 /* Guards, writes and touches of c in order. 0 or the -errno of the first that fails. */
@@ -22,6 +23,8 @@ int sqlite_insert_node(struct sqlite_conn *c, const struct write *w, struct sqli
 
 /* The record, from files or trash. -ESTALE. */
 int sqlite_load(struct sqlite_conn *c, mfs_ino_t ino, struct node *ret) MFS_NODISCARD;
+/* The same without inline bytes and slices (row_read_lean). */
+int sqlite_load_lean(struct sqlite_conn *c, mfs_ino_t ino, struct node *ret) MFS_NODISCARD;
 
 /* A write to a side collection (sqlite_side.c). */
 int sqlite_write_side(struct sqlite_conn *c, const struct write *w) MFS_NODISCARD;
