@@ -177,7 +177,8 @@ static int link_version(struct localdir *ld, struct op_ctx *op, int fd, const st
 		localdir_version_path(&ticket->version, path);
 		MFS_GUARD(label_lock(ld, st));
 		if (!linkat(ld->v_fd, from, ld->v_fd, path, 0)) {
-			r = set_label(ld, fd, st, path + 3);
+			/* A view of the file must not claim to be a version that has none. */
+			r = localdir_is_hidden(ticket->key) ? 0 : set_label(ld, fd, st, path + 3);
 			if (!r)
 				return 0;
 			unlinkat(ld->v_fd, path, 0);

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "common/clock.h"
+#include "common/crash_point.h"
 #include "common/log.h"
 #include "common/str.h"
 #include "common/workers.h"
@@ -19,9 +20,6 @@
 
 #define TRIES_MAX      16
 #define PATH_BYTES_MAX 16384 /* a longer path is no key (OBJECT_KEY_MAX), whatever it is in full */
-#define CHUNK_MIN      (UINT64_C(16) << 20)
-#define CHUNKS_MAX     5000
-#define SPARSE_MIN     (UINT64_C(64) << 20)
 #define SOON_NS	       (20 * INT64_C(1000000))
 #define O_PREFIX       ".massfs/o/"
 
@@ -32,9 +30,16 @@ static int later(struct reconcile_ctx *rc, int64_t delay_ns)
 	return -EAGAIN;
 }
 
+/* Is, or becomes, an object at its path. Not: a file that was made and never written. */
 static bool has_content(const struct node *n)
 {
-	return attr_is_reg(&n->attr) && !(n->attr.flags & ATTR_IN_TRASH) && !object_ref_is_empty(&n->ref);
+	return attr_is_reg(&n->attr) && !(n->attr.flags & ATTR_IN_TRASH) &&
+	       (!object_ref_is_empty(&n->ref) || n->inline_data.data || n->attr.size || n->todo);
+}
+
+static bool is_at_key(const struct node *n, const char *key)
+{
+	return n->ref.key && strcmp(n->ref.key, key) == 0;
 }
 
 static int key_of_path(struct reconcile_ctx *rc, const char *path, mfs_ino_t ino, struct mfs_buf *ret)
@@ -89,8 +94,8 @@ static int is_at_a_name(struct reconcile_ctx *rc, const struct node *n, struct m
 	r = own_key(rc, n->attr.ino, ret_own);
 	if (r < 0)
 		return r;
-	*ret = strcmp(mfs_buf_str(ret_own), n->ref.key) == 0;
-	if (*ret || n->attr.nlink < 2)
+	*ret = is_at_key(n, mfs_buf_str(ret_own));
+	if (*ret || !n->ref.key || n->attr.nlink < 2)
 		return 0;
 	count = (int)n->attr.nlink;
 	aliases = calloc((size_t)count, sizeof(*aliases));
@@ -106,71 +111,9 @@ static int is_at_a_name(struct reconcile_ctx *rc, const struct node *n, struct m
 			continue;
 		if (r < 0)
 			return r;
-		*ret = strcmp(mfs_buf_str(&key), n->ref.key) == 0;
+		*ret = is_at_key(n, mfs_buf_str(&key));
 	}
 	return 0;
-}
-
-static bool is_open(struct volume *v, mfs_ino_t ino)
-{
-	return v->hooks.is_open && v->hooks.is_open(v->hooks.arg, ino);
-}
-
-static bool stays_sparse(struct volume *v, const struct node *n)
-{
-	uint64_t hole = n->attr.size - n->attr.obj_len;
-
-	return !(object_store_caps(v->store) & OBJECT_CAP_SPARSE) && hole > SPARSE_MIN &&
-	       hole > n->attr.size / 4;
-}
-
-/* [at, at + len) of the file, where it is not a mere copy of the object. */
-static int put_mixed(struct reconcile_ctx *rc, struct object_upload *u, const struct node *n,
-		     unsigned int number, uint64_t at, uint64_t len)
-{
-	MFS_AUTOFREE unsigned char *buf = calloc(1, (size_t)len);
-	uint64_t from_object = at < n->attr.obj_len ? MFS_MIN(len, n->attr.obj_len - at) : 0;
-	ssize_t got = 0;
-
-	if (!buf)
-		return -ENOMEM;
-	if (from_object)
-		got = object_get(rc->v->store, rc->op, &n->ref, at, buf, (size_t)from_object);
-	if (got < 0)
-		return (int)got;
-	if ((uint64_t)got != from_object)
-		return -EUCLEAN;
-	return object_upload_part(u, rc->op, number, at, buf, (size_t)len);
-}
-
-/* A new object at `key`: the first obj_len bytes of the old one and zeros up to the file's size. */
-static int compose(struct reconcile_ctx *rc, const struct node *n, const char *key,
-		   const struct object_meta *meta, struct object_info *ret)
-{
-	bool sparse = object_store_caps(rc->v->store) & OBJECT_CAP_SPARSE;
-	uint64_t chunk = MFS_MAX(CHUNK_MIN, n->attr.size / CHUNKS_MAX / MFS_MIB * MFS_MIB + MFS_MIB);
-	uint64_t end = sparse ? n->attr.obj_len : n->attr.size;
-	struct object_upload *u = NULL;
-	unsigned int number = 1;
-	int r = object_upload_begin(rc->v->store, rc->op, NULL, key, meta, &u);
-
-	if (r < 0)
-		return r;
-	for (uint64_t at = 0; at < end && r == 0; at += chunk, number++) {
-		uint64_t len = MFS_MIN(chunk, end - at);
-
-		if (atomic_load(&rc->op->cancelled))
-			r = -ECANCELED;
-		else if (at + len <= n->attr.obj_len)
-			r = object_upload_part_copy(u, rc->op, number, at, &n->ref, at, len);
-		else
-			r = put_mixed(rc, u, n, number, at, len);
-	}
-	if (r < 0) {
-		object_upload_abort(u, rc->op);
-		return r;
-	}
-	return object_upload_complete(u, rc->op, n->attr.size, meta, ret);
 }
 
 /*
@@ -187,6 +130,22 @@ static int queue_key(struct reconcile_ctx *rc, const struct object_ref *ref)
 	return engine_apply(rc->v->engine, rc->op, &c);
 }
 
+/* An object is not there: the record moved on meanwhile (-EAGAIN), or it is lost (-EIO). */
+static int missing(struct reconcile_ctx *rc, const struct node *n)
+{
+	struct node now = NODE_INIT;
+	int r = namespace_get(rc->v->ns, rc->op, n->attr.ino, &now);
+
+	if (r == 0)
+		r = now.attr.lay != n->attr.lay ? -EAGAIN : -EIO;
+	node_release(&now);
+	if (r == -EIO)
+		mfs_log(MFS_LOG_FS, MFS_LOG_ERR, rc->op,
+			"inode=%" PRIu64 " key=%s version=%s an object that the index names is missing; run massfs fsck",
+			n->attr.ino, n->ref.key ? n->ref.key : "", n->ref.version);
+	return r;
+}
+
 static void delete_lost(struct reconcile_ctx *rc, const struct object_ref *ref, const struct node *n)
 {
 	int r;
@@ -200,58 +159,67 @@ static void delete_lost(struct reconcile_ctx *rc, const struct object_ref *ref, 
 			ref->key, ref->version, strerror(-r));
 }
 
-/* The file's bytes become an object at `key`, and the record names it. -EAGAIN: the record moved meanwhile. */
-static int move_to(struct reconcile_ctx *rc, const struct node *n, bool exact, const char *key)
+/* The record names the new object from now on; all that it named before is dropped. `c` is the rest of the commit. */
+static int switch_record(struct reconcile_ctx *rc, const struct node *n, const struct object_info *info,
+			 struct commit *c)
 {
-	struct object_meta meta = volume_object_meta(rc->v, &n->attr);
-	MFS_AUTOFREE char *copy = strdup(key);
-	struct object_info info = { 0 };
-	struct commit c = { .ino = n->attr.ino, .lay = n->attr.lay, .size = n->attr.size, .settle = true };
+	MFS_AUTOFREE char *copy = strdup(c->ref.key); /* ref is not const there */
 	struct mfs_attr attr;
 	int r;
 
 	if (!copy)
 		return -ENOMEM;
-	if (exact)
-		r = object_copy(rc->v->store, rc->op, &n->ref, NULL, key, &meta, &info);
-	else
-		r = compose(rc, n, key, &meta, &info);
-	if (r < 0)
-		return r;
-	c.ref.key = copy;
-	memcpy(c.ref.version, info.version, sizeof(c.ref.version));
-	c.etag = info.etag[0] ? info.etag : NULL;
-	c.obj_len = n->attr.size;
-	c.alloc = info.alloc;
-	c.queue_key = info.not_shown;
-	r = namespace_commit(rc->v->ns, rc->op, &c, &attr);
-	if (r < 0) {
-		int queued = queue_key(rc, &c.ref);
+	c->ref.key = copy;
+	memcpy(c->ref.version, info->version, sizeof(c->ref.version));
+	c->ino = n->attr.ino;
+	c->lay = n->attr.lay;
+	c->size = c->obj_len = n->attr.size;
+	c->etag = info->etag[0] ? info->etag : NULL;
+	c->alloc = info->alloc;
+	c->queue_key = info->not_shown;
+	c->settle = true;
+	mfs_crash_point("reconcile.copied");
+	r = namespace_commit(rc->v->ns, rc->op, c, &attr);
+	if (r == 0) {
+		mfs_crash_point("reconcile.recorded");
+		reconcile_was_settled(rc, n);
+	} else {
+		int queued = queue_key(rc, &c->ref);
 
 		/* Any other failure may have an unknown outcome: then the copy is left for gc, which reads the record again. */
 		if (r == -EAGAIN || reconcile_is_gone(r))
-			delete_lost(rc, &c.ref, n);
+			delete_lost(rc, &c->ref, n);
 		if (queued < 0)
-			return queued; /* this job stays, and with it the copy's key */
+			r = queued; /* this job stays, and with it the copy's key */
 	}
 	return r;
 }
 
-static int missing(struct reconcile_ctx *rc, const struct node *n, int r)
+/* The file's bytes become an object at `key`, and the record names it. -EAGAIN: the record moved meanwhile. */
+static int move_to(struct reconcile_ctx *rc, const struct node *n, bool exact, const char *key)
 {
-	if (r != -ENOENT)
-		return r;
-	mfs_log(MFS_LOG_FS, MFS_LOG_ERR, rc->op,
-		"inode=%" PRIu64
-		" key=%s version=%s the object that the index names is missing; run massfs fsck",
-		n->attr.ino, n->ref.key, n->ref.version);
-	return -EIO;
+	struct object_meta meta = volume_object_meta(rc->v, &n->attr);
+	struct node_blob holes = { 0 };
+	struct object_info info = { 0 };
+	struct commit c = { .ref = { .key = (char *)(uintptr_t)key }, .slices = exact ? &n->slices : &holes };
+	int r;
+
+	if (exact)
+		r = reconcile_copy(rc, n, NULL, key, &meta, &info);
+	else
+		r = reconcile_compose(rc, n, key, &meta, &info, &holes);
+	if (r == 0)
+		r = switch_record(rc, n, &info, &c);
+	else if (r == -ENOENT)
+		r = missing(rc, n);
+	free(holes.data);
+	return r;
 }
 
 /* The version the record names becomes the top of its own key. 1: it was already; 0: look again. */
 static int put_on_top(struct reconcile_ctx *rc, const struct node *n)
 {
-	struct object_meta meta;
+	struct object_meta meta = volume_object_meta(rc->v, &n->attr);
 	struct object_info info;
 	int r = object_head(rc->v->store, rc->op, n->ref.bucket, n->ref.key, NULL, &info);
 
@@ -259,32 +227,18 @@ static int put_on_top(struct reconcile_ctx *rc, const struct node *n)
 		return 1;
 	if (r < 0 && r != -ENOENT)
 		return r;
-	meta = volume_object_meta(rc->v, &n->attr);
-	r = object_copy(rc->v->store, rc->op, &n->ref, n->ref.bucket, n->ref.key, &meta, &info);
+	r = reconcile_copy(rc, n, n->ref.bucket, n->ref.key, &meta, &info);
 	if (r < 0)
-		return missing(rc, n, r);
+		return r == -ENOENT ? missing(rc, n) : r;
 	if (info.not_shown)
 		return -EAGAIN;
 	if (strcmp(info.version, n->ref.version) != 0) {
 		/* A store where a copy onto itself is a new version: the record has to name that one. */
-		MFS_AUTOFREE char *key = strdup(n->ref.key);
-		struct commit c = { .ino = n->attr.ino,
-				    .lay = n->attr.lay,
-				    .ref = { .key = key },
-				    .obj_len = n->attr.size,
-				    .size = n->attr.size,
-				    .alloc = info.alloc,
-				    .settle = true };
-		struct mfs_attr attr;
+		struct commit c = { .ref = { .bucket = n->ref.bucket, .key = n->ref.key }, .slices = &n->slices };
 
-		if (!key)
-			return -ENOMEM;
-		memcpy(c.ref.version, info.version, sizeof(c.ref.version));
-		r = namespace_commit(rc->v->ns, rc->op, &c, &attr);
-		if (r == -EAGAIN || reconcile_is_gone(r)) {
-			r = queue_key(rc, &c.ref);
-			delete_lost(rc, &c.ref, n);
-		}
+		r = switch_record(rc, n, &info, &c);
+		if (r == -EAGAIN || reconcile_is_gone(r))
+			r = 0;
 	}
 	return r;
 }
@@ -306,38 +260,65 @@ static bool keeps_final_key(struct reconcile_ctx *rc, const struct node *n, int6
 	return n->attr.ctime <= now && until > now;
 }
 
+/* Not one whole native object yet. 1: nothing is to be done here and now; 0: look again. */
+static int settle_content(struct reconcile_ctx *rc, const struct node *n, const char *key)
+{
+	bool sparse;
+	int r = reconcile_stays_sparse(rc, n, &sparse);
+
+	if (r < 0)
+		return r == -ENOENT ? missing(rc, n) : r;
+	if (sparse)
+		return r < 0 ? r : reconcile_set_todo(rc, n, 0);
+	/* A job is about places; bytes are moved when the record's own time has come. */
+	if (!rc->compose)
+		return n->todo ? 1 : reconcile_set_todo(rc, n, mfs_now_ns());
+	rc->again_at = reconcile_not_before(rc, n);
+	if (rc->again_at)
+		return -EAGAIN;
+	r = move_to(rc, n, false, key);
+	return r == -EAGAIN || reconcile_is_gone(r) ? 0 : r;
+}
+
 /* One round of settle(): 1 done, 0 look again, -errno. */
 static int settle_once(struct reconcile_ctx *rc, const struct node *n)
 {
 	MFS_AUTOBUF struct mfs_buf own = MFS_BUF_INIT(PATH_BYTES_MAX);
 	struct key_gate *gate = &rc->v->gate;
 	struct object_info info;
-	bool at_a_name = false, exact;
+	bool at_a_name = false, whole;
 	const char *key;
 	uint64_t mark;
 	int r = is_at_a_name(rc, n, &own, &at_a_name);
 
+	if (r == 0)
+		r = reconcile_is_whole(n, &whole);
 	if (r < 0)
 		return reconcile_is_gone(r) ? 1 : r;
-	if (!at_a_name && keeps_final_key(rc, n, &rc->again_at))
+	if (whole && !at_a_name && keeps_final_key(rc, n, &rc->again_at))
 		return -EAGAIN;
 	key = at_a_name ? n->ref.key : mfs_buf_str(&own);
 	if (!key_gate_idle(gate, key, &mark))
 		return later(rc, SOON_NS);
-	r = object_head(rc->v->store, rc->op, n->ref.bucket, n->ref.key, n->ref.version, &info);
-	if (r < 0)
-		return missing(rc, n, r);
-	exact = n->attr.obj_len == n->attr.size && info.size == n->attr.size;
-	if (!exact && stays_sparse(rc->v, n))
-		return 1;
-	if (!exact && is_open(rc->v, n->attr.ino) && !rc->force)
-		return later(rc, MFS_NSEC_PER_SEC);
-	if (at_a_name && exact) {
-		r = put_on_top(rc, n);
-		return r == 1 ? key_gate_unmoved(gate, key, mark) : r;
+	if (whole) {
+		r = object_head(rc->v->store, rc->op, n->ref.bucket, n->ref.key, n->ref.version, &info);
+		if (r < 0)
+			return r == -ENOENT ? retry(missing(rc, n)) : r;
+		whole = info.size == n->attr.size;
 	}
-	r = move_to(rc, n, exact, key);
-	return r == -EAGAIN || reconcile_is_gone(r) ? 0 : r;
+	if (!whole)
+		return settle_content(rc, n, key);
+	if (!at_a_name)
+		return retry(move_to(rc, n, true, key));
+	r = put_on_top(rc, n);
+	if (r != 1)
+		return retry(r);
+	if (n->todo && rc->compose) {
+		r = reconcile_set_todo(rc, n, 0);
+		if (r != 1)
+			return r;
+	}
+	return key_gate_unmoved(gate, key, mark);
 }
 
 int reconcile_settle(struct reconcile_ctx *rc, mfs_ino_t ino)
