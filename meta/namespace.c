@@ -85,35 +85,50 @@ int ns_old_name(mfs_ino_t parent, const char *name, size_t len, struct mfs_name 
 
 /* Inode numbers. */
 
-static bool take_ino(struct namespace *ns, mfs_ino_t *ret)
+/* `count` of the numbers in stock, in a row. */
+static bool take_numbers(struct namespace *ns, unsigned int count, uint64_t *ret_first)
 {
 	MFS_GUARD(&ns->lock);
 
-	if (ns->ino_left == 0)
+	if (ns->ino_left < count)
 		return false;
-	ns->ino_left--;
-	*ret = ns->ino_next++;
+	*ret_first = ns->ino_next;
+	ns->ino_next += count;
+	ns->ino_left -= count;
 	return true;
 }
 
-/* Two threads that find none left both reserve; what the slower one finds still unused is lost, which costs nothing. */
-int ns_new_ino(struct namespace *ns, struct op_ctx *op, mfs_ino_t *ret)
+/*
+ * The stock is filled up with what is over of the reservation. Two threads that find too few both reserve; what is left
+ * of the smaller stock is lost, which costs nothing.
+ */
+int namespace_reserve(struct namespace *ns, struct op_ctx *op, unsigned int count, uint64_t *ret_first)
 {
+	unsigned int batch = MFS_MAX(count, INO_BATCH);
 	uint64_t first;
 	int r;
 
-	if (take_ino(ns, ret))
+	if (count == 0)
+		return -EINVAL;
+	if (take_numbers(ns, count, ret_first))
 		return 0;
-	r = engine_reserve(ns->e, op, INO_BATCH, &first);
+	r = engine_reserve(ns->e, op, batch, &first);
 	if (r < 0)
 		return r;
-	*ret = first;
+	*ret_first = first;
 	{
 		MFS_GUARD(&ns->lock);
-		ns->ino_next = first + 1;
-		ns->ino_left = INO_BATCH - 1;
+		if (ns->ino_left < batch - count) {
+			ns->ino_next = first + count;
+			ns->ino_left = batch - count;
+		}
 	}
 	return 0;
+}
+
+int ns_new_ino(struct namespace *ns, struct op_ctx *op, mfs_ino_t *ret)
+{
+	return namespace_reserve(ns, op, 1, ret);
 }
 
 /* Users. */

@@ -5,9 +5,23 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "meta/drops.h"
+#include "meta/layout.h"
 #include "meta/namespace_internal.h"
 
 #define TEMPORARY_DELAY_NS (30 * MFS_NSEC_PER_SEC) /* an rsync renames sooner */
+
+/* What a change borrows of the state that it replaces. */
+struct replaced {
+	struct version_record version; /* borrows */
+	struct dropped_list dropped;
+};
+
+static void replaced_release(struct replaced *r)
+{
+	dropped_list_release(&r->dropped);
+}
+#define AUTO_REPLACED MFS_CLEANUP(replaced_release)
 
 /* Where the file is, for versions and jobs; taken before the change, which expects that it still holds. */
 struct place {
@@ -61,6 +75,11 @@ static int check_content(struct namespace *ns, struct op_ctx *op, const struct n
 	return n->attr.lay == lay ? 0 : -EAGAIN;
 }
 
+static bool has_blob(const struct node_blob *b)
+{
+	return b && b->size;
+}
+
 /* The state that is replaced, as a version. It borrows from n and p. */
 static void fill_version(const struct ns_op *x, const struct node *n, const struct place *p,
 			 struct version_record *v)
@@ -79,7 +98,10 @@ static void fill_version(const struct ns_op *x, const struct node *n, const stru
 				      .mode = a->mode,
 				      .uid = a->uid,
 				      .gid = a->gid,
-				      .writer = x->op->uid };
+				      .writer = x->op->uid,
+				      .slices = n->slices,
+				      .inline_data = n->inline_data };
+	memcpy(v->etag, n->etag, sizeof(v->etag));
 	if (__builtin_add_overflow(x->now, x->ns->opt.retention_ns, &v->until))
 		v->until = INT64_MAX;
 }
@@ -104,22 +126,35 @@ static int key_of_other_name(struct ns_op *x, const struct node *n, const char *
 	return MFS_MIN(total, 0);
 }
 
+/*
+ * The key that was left. Where the file is to have an object there again (it is inline now, and the reconciler will
+ * write it to its own place) the job can wait for that; it stands all the same, for then the key is looked at whatever
+ * becomes of the file until then: an unlink or rename of a file without an object queues no key.
+ */
+static int queue_left_key(struct ns_op *x, const struct node *n, const struct commit *c, const char *want)
+{
+	bool comes_again = !c->ref.key && c->todo > x->now && strcmp(n->ref.key, want) == 0;
+
+	return ns_job_key_due(x, n->ref.key, comes_again ? c->todo : x->now);
+}
+
 /* The reconciler's work after a commit: the key that was left, the one that is not the file's, the one not shown. */
 static int queue_commit_jobs(struct ns_op *x, const struct node *n, const struct commit *c,
 			     const struct place *p)
 {
 	MFS_AUTOBUF struct mfs_buf want = MFS_BUF_INIT(NS_PATH_MAX);
 	const char *key = c->ref.key;
+	bool left = n->ref.key && (!key || strcmp(n->ref.key, key) != 0);
 	int r = 0;
 
-	if (n->ref.key && (!key || strcmp(n->ref.key, key) != 0))
-		r = ns_job_key(x, n->ref.key);
+	if (key || left)
+		r = namespace_path_key(x->ns, p->path.data, n->attr.ino, &want);
+	if (r == 0 && left)
+		r = queue_left_key(x, n, c, want.data);
 	if (r == 0 && key && c->queue_key)
 		r = ns_job_key(x, key);
-	if (r < 0 || !key)
-		return r;
-	r = namespace_path_key(x->ns, p->path.data, n->attr.ino, &want);
-	if (r < 0 || strcmp(want.data, key) == 0)
+	/* Who has todo is looked at anyway. */
+	if (r < 0 || !key || c->todo || strcmp(want.data, key) == 0)
 		return r;
 	r = key_of_other_name(x, n, key);
 	if (r != 0)
@@ -141,9 +176,13 @@ static struct write *write_commit(struct ns_op *x, struct node *n, const struct 
 	set->attr.obj_len = c->obj_len;
 	set->attr.alloc = c->alloc;
 	set->attr.ctime = x->now;
+	set->slices = has_blob(c->slices) ? *c->slices : (struct node_blob){ 0 };
+	set->inline_data = has_blob(c->inline_data) ? *c->inline_data : (struct node_blob){ 0 };
+	set->todo = c->todo;
+	x->work_now = c->todo && c->todo <= x->now;
 	w->node = set;
 	w->ret_attr = ret;
-	w->mask = killed | EDIT_REF | EDIT_BUMP_LAY;
+	w->mask = killed | EDIT_REF | EDIT_TODO | EDIT_BUMP_LAY;
 	if (killed)
 		ns_expect_ver(w, n->attr.ver);
 	expect_content(x, w, c->lay);
@@ -159,20 +198,24 @@ static struct write *write_commit(struct ns_op *x, struct node *n, const struct 
 	return w;
 }
 
-/* What becomes of the content that is replaced: a version, or free to be collected. */
-static void write_replaced(struct ns_op *x, const struct node *n, const struct commit *c,
-			   const struct place *p, struct version_record *version,
-			   struct dropped_record *dropped)
+/* What becomes of the content that is replaced: a version, or (what is not in the new state) free to be collected. */
+static int write_replaced(struct ns_op *x, const struct node *n, const struct content_names *after,
+			  const struct place *p, bool keep, struct replaced *room)
 {
-	bool has_object = !object_ref_is_empty(&n->ref);
+	const struct content_names before = { .ref = &n->ref, .slices = &n->slices };
+	int r;
 
-	if (c->keep_version && !c->settle && !p->in_trash && (has_object || n->attr.size > 0)) {
-		fill_version(x, n, p, version);
-		change_write(&x->c, WRITE_VERSION_PUT, 0)->version = version;
-	} else if (has_object && !object_ref_equal(&n->ref, &c->ref)) {
-		*dropped = (struct dropped_record){ .ino = n->attr.ino, .ref = n->ref, .at = x->now };
-		change_write(&x->c, WRITE_DROPPED_PUT, 0)->dropped = dropped;
+	if (keep && !p->in_trash && (!object_ref_is_empty(&n->ref) || n->attr.size > 0)) {
+		fill_version(x, n, p, &room->version);
+		change_write(&x->c, WRITE_VERSION_PUT, 0)->version = &room->version;
+		return 0;
 	}
+	r = drops_add(&room->dropped, n->attr.ino, x->now, &before, after);
+	/* Damage in what is replaced is no reason to keep it: it is logged, and fsck finds what nothing names any more. */
+	if (r == -EUCLEAN)
+		r = 0;
+	drops_write(&x->c, &room->dropped);
+	return r;
 }
 
 /* A directory above moved between our reading of the path and the change: the job that walks it may have been here
@@ -188,11 +231,23 @@ static void recheck(struct namespace *ns, struct op_ctx *op, const struct place 
 			ino, strerror(-r));
 }
 
+/* Documents that the new layout names. */
+static void write_docs(struct ns_op *x, const struct commit *c)
+{
+	struct write *w;
+
+	if (c->n_docs == 0)
+		return;
+	w = change_write(&x->c, WRITE_SLICES_PUT, 0);
+	w->slices = c->docs;
+	w->n = c->n_docs;
+}
+
 static int commit_node(struct namespace *ns, struct op_ctx *op, const struct commit *c, struct node *n,
 		       struct place *p, struct mfs_attr *ret)
 {
-	struct version_record version;
-	struct dropped_record dropped;
+	const struct content_names after = { .ref = &c->ref, .slices = c->slices };
+	AUTO_REPLACED struct replaced replaced = { 0 };
 	struct node set;
 	NS_AUTOOP struct ns_op x;
 	struct mfs_attr done;
@@ -204,9 +259,11 @@ static int commit_node(struct namespace *ns, struct op_ctx *op, const struct com
 		r = queue_commit_jobs(&x, n, c, p);
 	else if (r == 0 && c->ref.key)
 		r = ns_job_key(&x, c->ref.key); /* of an unlinked open file: the key must not show it */
+	if (r == 0)
+		r = write_replaced(&x, n, &after, p, c->keep_version && !c->settle, &replaced);
 	if (r < 0)
 		return r;
-	write_replaced(&x, n, c, p, &version, &dropped);
+	write_docs(&x, c);
 	write_commit(&x, n, c, &set, &done);
 	x.c.durable = c->durable;
 	r = ns_op_apply(&x);
@@ -232,6 +289,30 @@ static int commit_once(struct namespace *ns, struct op_ctx *op, const struct com
 	return r;
 }
 
+static bool slices_are_sound(const struct commit *c)
+{
+	struct layout l;
+	int r;
+
+	if (!has_blob(c->slices))
+		return c->n_docs == 0;
+	r = layout_parse(c->slices, &l);
+	layout_release(&l);
+	return r != -EUCLEAN;
+}
+
+/* A record is inline, or has an object (or none) with slices over it. */
+static bool commit_is_sound(const struct commit *c)
+{
+	if (c->obj_len && object_ref_is_empty(&c->ref))
+		return false;
+	if (!slices_are_sound(c))
+		return false;
+	return !has_blob(c->inline_data) ||
+	       (object_ref_is_empty(&c->ref) && !has_blob(c->slices) && c->inline_data->size <= MFS_INLINE_MAX &&
+		c->inline_data->size <= c->size);
+}
+
 int namespace_commit(struct namespace *ns, struct op_ctx *op, const struct commit *c, struct mfs_attr *ret)
 {
 	MFS_AUTOFREE struct place *p = calloc(1, sizeof(*p));
@@ -242,7 +323,7 @@ int namespace_commit(struct namespace *ns, struct op_ctx *op, const struct commi
 		return -ENOMEM;
 	if (c->size > (uint64_t)MFS_FILE_SIZE_MAX)
 		return -EFBIG;
-	if (c->obj_len && object_ref_is_empty(&c->ref))
+	if (!commit_is_sound(c))
 		return -EINVAL;
 	p->path.max = NS_PATH_MAX;
 	for (unsigned int i = 0;; i++) {
@@ -264,45 +345,96 @@ struct truncate {
 	bool keep_version, kill_priv;
 };
 
+/* What the change of a truncation borrows. */
+struct truncation {
+	struct node set; /* borrows */
+	struct node_blob clipped;
+	struct replaced replaced;
+	uint32_t mask;
+};
+
+static void truncation_release(struct truncation *t)
+{
+	free(t->clipped.data);
+	replaced_release(&t->replaced);
+}
+#define AUTO_TRUNCATION MFS_CLEANUP(truncation_release)
+
+/* The content cut at `size`, in `set`, which borrows what is not cut from n. `clipped` is the caller's to free. */
+static int clip_content(const struct node *n, uint64_t size, struct node *set, struct node_blob *clipped)
+{
+	int r = 0;
+
+	*set = *n;
+	set->attr.size = size;
+	set->attr.obj_len = MFS_MIN(n->attr.obj_len, size);
+	if (n->inline_data.size > size) {
+		set->inline_data.size = (size_t)size;
+		if (size == 0)
+			set->inline_data = (struct node_blob){ 0 };
+	}
+	if (size == 0)
+		set->slices = (struct node_blob){ 0 };
+	else if (has_blob(&n->slices) && size < n->attr.size) {
+		r = layout_clip_blob(&n->slices, size, clipped);
+		set->slices = has_blob(clipped) ? *clipped : (struct node_blob){ 0 };
+	}
+	return r == -EUCLEAN ? -EIO : r;
+}
+
+/* size moves: the layout follows, and the reconciler is asked to look. */
+static int truncate_layout(struct ns_op *x, const struct truncate *t, const struct node *n, const struct place *p,
+			   struct truncation *room)
+{
+	const struct content_names after = { .ref = &room->set.ref, .slices = &room->set.slices };
+	int r = clip_content(n, t->size, &room->set, &room->clipped);
+
+	if (r == 0)
+		r = write_replaced(x, n, &after, p, t->keep_version && t->size < n->attr.size, &room->replaced);
+	if (r < 0)
+		return r;
+	room->mask = EDIT_BUMP_DATA | EDIT_BUMP_LAY;
+	if (n->inline_data.size > t->size || room->set.slices.data != n->slices.data)
+		room->mask |= EDIT_REF;
+	/* Neither an object nor bytes before and after: still the empty file of a create that was not closed. */
+	if (!object_ref_is_empty(&n->ref) || n->attr.size || t->size) {
+		room->set.todo = n->todo && n->todo < x->now ? n->todo : x->now;
+		room->mask |= EDIT_TODO;
+		x->work_now = true;
+	}
+	return 0;
+}
+
 static int truncate_node(struct namespace *ns, struct op_ctx *op, const struct truncate *t, struct node *n,
 			 struct place *p, struct mfs_attr *ret)
 {
-	bool changes = t->size != n->attr.size, has_object = !object_ref_is_empty(&n->ref);
+	bool changes = t->size != n->attr.size;
+	AUTO_TRUNCATION struct truncation room = { 0 };
 	uint64_t ver = n->attr.ver;
-	struct version_record version;
 	NS_AUTOOP struct ns_op x;
+	uint32_t killed;
 	struct mfs_attr done;
 	struct write *w;
 	int r = 0;
 
 	ns_op_init(&x, ns, op);
+	killed = t->kill_priv ? ns_kill_priv(n) : 0;
+	room.set = *n;
 	if (changes)
 		r = find_place(ns, op, n, p);
-	else
-		p->in_trash = true; /* nothing for the reconciler */
-	if (r == 0 && changes && !p->in_trash && (has_object || t->size > 0))
-		r = ns_job_file(&x, t->ino, x.now);
+	if (r == 0 && changes)
+		r = truncate_layout(&x, t, n, p, &room);
 	if (r < 0)
 		return r;
-	if (changes && t->size < n->attr.size && t->keep_version && !p->in_trash) {
-		fill_version(&x, n, p, &version);
-		change_write(&x.c, WRITE_VERSION_PUT, 0)->version = &version;
-	}
 	w = change_write(&x.c, WRITE_EDIT, t->ino);
-	w->mask = EDIT_SIZE | EDIT_MTIME | EDIT_CTIME;
-	if (changes)
-		w->mask |= EDIT_BUMP_DATA | EDIT_BUMP_LAY;
-	if (t->kill_priv)
-		w->mask |= ns_kill_priv(n);
-	if (w->mask & (EDIT_MODE | EDIT_XATTRS))
+	w->mask = EDIT_SIZE | EDIT_MTIME | EDIT_CTIME | killed | room.mask;
+	if (killed)
 		ns_expect_ver(w, ver);
 	expect_content(&x, w, t->lay);
 	if (changes)
 		expect_place(w, n);
-	n->attr.size = t->size;
-	n->attr.obj_len = MFS_MIN(n->attr.obj_len, t->size);
-	n->attr.mtime = n->attr.ctime = x.now;
-	w->node = n;
+	room.set.attr.mtime = room.set.attr.ctime = x.now;
+	w->node = &room.set;
 	w->ret_attr = &done;
 	r = ns_op_apply(&x);
 	if (r == 0)

@@ -97,15 +97,17 @@ struct ns_op {
 	struct change c;
 	struct job_record jobs[NS_JOBS_MAX];
 	unsigned int n_jobs;
+	bool work_now; /* a record that the change writes is to be looked at now */
 };
 void ns_op_init(struct ns_op *x, struct namespace *ns, struct op_ctx *op);
 void ns_op_release(struct ns_op *x);
 #define NS_AUTOOP MFS_CLEANUP(ns_op_release)
-/* Apply, and wake the reconciler when jobs were queued. */
+/* Apply, and wake the reconciler when there is work for it. */
 int ns_op_apply(struct ns_op *x) MFS_NODISCARD;
 
 /* Queue a job, unless the change has it already. ns_job_place: for the key that ought to hold the file's object. */
 int ns_job_key(struct ns_op *x, const char *key) MFS_NODISCARD;
+int ns_job_key_due(struct ns_op *x, const char *key, int64_t due) MFS_NODISCARD;
 int ns_job_file(struct ns_op *x, mfs_ino_t ino, int64_t due) MFS_NODISCARD;
 int ns_job_dir(struct ns_op *x, mfs_ino_t ino) MFS_NODISCARD;
 int ns_job_place(struct ns_op *x, const char *key, mfs_ino_t ino) MFS_NODISCARD;

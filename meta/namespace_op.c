@@ -22,7 +22,7 @@ int ns_op_apply(struct ns_op *x)
 	const struct namespace_hooks *h = &x->ns->opt.hooks;
 	int r = engine_apply(x->ns->e, x->op, &x->c);
 
-	if (r == 0 && x->n_jobs && h->jobs_queued)
+	if (r == 0 && (x->n_jobs || x->work_now) && h->jobs_queued)
 		h->jobs_queued(h->arg);
 	return r;
 }
@@ -59,6 +59,11 @@ static int job(struct ns_op *x, enum job_kind kind, const char *key, mfs_ino_t i
 int ns_job_key(struct ns_op *x, const char *key)
 {
 	return job(x, JOB_KEY, key, 0, x->now);
+}
+
+int ns_job_key_due(struct ns_op *x, const char *key, int64_t due)
+{
+	return job(x, JOB_KEY, key, 0, due);
 }
 
 int ns_job_file(struct ns_op *x, mfs_ino_t ino, int64_t due)

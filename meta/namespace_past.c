@@ -5,8 +5,11 @@
 
 void past_list_release(struct past_list *l)
 {
-	for (size_t i = 0; i < l->n; i++)
+	for (size_t i = 0; i < l->n; i++) {
 		object_ref_release(&l->v[i].ref);
+		free(l->v[i].slices.data);
+		free(l->v[i].inline_data.data);
+	}
 	free(l->v);
 	*l = (struct past_list){ 0 };
 }
@@ -50,7 +53,10 @@ static int add_versions(struct namespace *ns, struct op_ctx *op, const char *pat
 				    .uid = v->uid,
 				    .gid = v->gid };
 		p->ref = v->ref;
+		p->slices = v->slices;
+		p->inline_data = v->inline_data;
 		v->ref = (struct object_ref){ 0 };
+		v->slices = v->inline_data = (struct node_blob){ 0 };
 	}
 	version_list_release(&l);
 	return r;
@@ -82,7 +88,10 @@ static int add_trash(struct namespace *ns, struct op_ctx *op, const char *path, 
 		if (__builtin_add_overflow(n->trash_time, ns->opt.retention_ns, &p->until))
 			p->until = INT64_MAX;
 		p->ref = n->ref;
+		p->slices = n->slices;
+		p->inline_data = n->inline_data;
 		n->ref = (struct object_ref){ 0 };
+		n->slices = n->inline_data = (struct node_blob){ 0 };
 	}
 	node_list_release(&l);
 	return r;
@@ -155,6 +164,11 @@ static int undelete_once(struct namespace *ns, struct op_ctx *op, mfs_ino_t ino,
 		w = change_write(&x.c, WRITE_UNTRASH, ino);
 		w->node = &set;
 		w->mask = EDIT_CTIME;
+		/* Not a whole object: the reconciler left it alone while it was in the trash. */
+		if (n.inline_data.size || n.slices.size || n.todo) {
+			set.todo = x.now;
+			w->mask |= EDIT_TODO;
+		}
 		w->nlink_delta = 1;
 		w->ret_attr = &done;
 		w->expect.flags = EXPECT_IN_TRASH;
