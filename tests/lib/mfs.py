@@ -440,6 +440,20 @@ class Volume:
         if not self.suite.plain:
             self.suite.massfs("settle", "--wait", mount.path if mount else self.dir)
 
+    def collect(self):
+        """gc --delete until exactly the live set is left (unmounted, and with MASSFS_TEST_GC_AGE=0): pieces deleted.
+
+        What has expired is dropped by one run and deleted by the next one.
+        """
+        pieces = ("unnamed", "dropped", "waiting", "expired_versions", "expired_trash", "temp_files")
+        deleted = 0
+        for _ in range(3):
+            deleted += self.suite.massfs_json("gc", "--delete", self.dir)["deleted"]
+        left = self.suite.massfs_json("gc", self.dir)
+        check(not any(left[k] for k in pieces) and left["objects"] == left["referenced"] + left["foreign"],
+              f"gc --delete left more than the live set: {left}")
+        return deleted
+
     def fsck(self):
         if not self.suite.plain:
             return self.suite.massfs("fsck", self.dir)[1]
