@@ -198,6 +198,12 @@ size_t mem_item_key_len(const struct mem_item *i)
 	return i->key_len;
 }
 
+void mem_item_key(const struct mem_item *i, struct mem_key *ret)
+{
+	ret->len = i->key_len;
+	memcpy(ret->bytes, i->key, i->key_len);
+}
+
 const void *mem_item_value(const struct mem_item *i)
 {
 	return i->value;

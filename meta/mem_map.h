@@ -35,6 +35,7 @@ const struct mem_item *mem_item_next(const struct mem_item *i);
 bool mem_item_has_prefix(const struct mem_item *i, const struct mem_key *prefix);
 uint64_t mem_item_u64(const struct mem_item *i, size_t off); /* a number in the key */
 size_t mem_item_key_len(const struct mem_item *i);
+void mem_item_key(const struct mem_item *i, struct mem_key *ret);
 const void *mem_item_value(const struct mem_item *i);
 
 const void *mem_map_get(const struct mem_map *m, const struct mem_key *k, bool *ret_found);
