@@ -1,6 +1,10 @@
 #!/usr/bin/env python3
 """kill -9 of the daemon in the middle of a recorded workload; then the promises against the record.
 
+Every other round the daemon dies at a random moment, the rounds between at a named crash point (common/crash_point.h; found
+by searching the sources), at the Nth time it comes there. The reconciler and gc work beside the writers as fast as they
+can; half of the time they are killed once more while they mend the volume.
+
 Several writers work at once, each on names of its own in directories they share. Before each system call
 the record says what it may lead to, after it what was acknowledged. When the daemon is killed each writer
 has at most one call in flight; of that either outcome is right, of all else only the acknowledged one:
@@ -10,13 +14,15 @@ has at most one call in flight; of that either outcome is right, of all else onl
              that was acknowledged is undone;
   promise 3  the names are those of the record, each change whole (a rename is seen at one place).
 
-Then the volume is unmounted: objects/ shows each file at its path, `massfs fsck` is clean, `massfs gc
---delete` removes garbage, and everything is read back once more to see that it was only garbage.
+Then settle --wait, and the volume is unmounted: objects/ shows each file at its path, `massfs fsck` is clean, `massfs gc
+--delete` leaves exactly the live set, and everything is read back once more to see that the rest was only garbage.
 """
 import errno
 import os
 import random
+import re
 import stat
+import subprocess
 import sys
 import threading
 import time
@@ -29,6 +35,25 @@ DEAD = (errno.ENOTCONN, errno.ECONNABORTED, errno.EIO, errno.ENODEV)
 N_WRITERS = 5
 SHARED = ("shared-0", "shared-1")
 BIG = 5 << 20
+
+
+POINT = re.compile(r'\bmfs_crash_point\("([^"]+)"\)')
+
+
+def crash_points(suite):
+    """The names in the sources; none when the build has none compiled in."""
+    with open(f"{suite.build}/CMakeCache.txt", encoding="utf-8") as file:
+        cache = file.read()
+    if not re.search(r"^MASSFS_CRASH_POINTS:BOOL=(ON|1|TRUE|YES)$", cache, re.M | re.I):
+        return []
+    source = re.search(r"^CMAKE_HOME_DIRECTORY:INTERNAL=(.*)$", cache, re.M).group(1)
+    found = set()
+    for folder in ("common", "backend", "meta", "fs", "tools"):
+        for where, _, names in os.walk(os.path.join(source, folder)):
+            for name in names:
+                if name.endswith(".c"):
+                    found.update(POINT.findall(mfs.get(os.path.join(where, name)).decode()))
+    return sorted(found)
 
 
 class Killed(Exception):
@@ -108,6 +133,7 @@ class Writer:
 
     def __init__(self, number, seed, plain):
         self.number = number
+        self.big_share = 0.03   # of the files: bigger than a part
         self.plain = plain      # a bare directory is not killed: work is finished first
         self.rng = random.Random(seed)
         self.home = f"writer-{number}"
@@ -170,7 +196,7 @@ class Writer:
 
     def content(self):
         kind = self.rng.random()
-        if kind < 0.03:
+        if kind < self.big_share:
             size = self.rng.randrange(BIG - 10, 2 * BIG + 10)
         elif kind < 0.3:
             size = self.rng.randrange(0, 200)
@@ -187,9 +213,11 @@ class Writer:
                 raise Killed
             raise Failure("short write")
 
-    def write_all(self, fd, data):
+    def write_all(self, file, fd, data, before=b""):
+        """`before` is what the file has; a handle that is open for long commits by itself, between any two writes."""
         step = max(4096, len(data) // self.rng.randrange(1, 6))
         for start in range(0, len(data), step):
+            file.maybe.append(before + data[:start + step])
             self.write_call(os.write, fd, data[start:start + step])
 
     def create(self, rel):
@@ -207,7 +235,7 @@ class Writer:
     def new_file(self):
         file, fd = self.create(self.fresh())
         data = self.content()
-        self.write_all(fd, data)
+        self.write_all(file, fd, data)
         self.close(file, data, fd)
 
     def save_by_rename(self):
@@ -217,7 +245,7 @@ class Writer:
         temporary = f"{head}/.{name}.{self.rng.randrange(10**5, 10**6)}"
         file, fd = self.create(temporary)
         data = self.content()
-        self.write_all(fd, data)
+        self.write_all(file, fd, data)
         late = self.rng.random() < 0.25
         if not late:
             self.close(file, data, fd)
@@ -234,7 +262,7 @@ class Writer:
         fd = self.call(os.open, self.path(rel), os.O_WRONLY | os.O_TRUNC)
         self.fds.append(fd)
         data = self.content()
-        self.write_all(fd, data)
+        self.write_all(file, fd, data)
         self.fds.remove(fd)
         self.commit(file, data, os.close, fd)
 
@@ -249,11 +277,39 @@ class Writer:
         for _ in range(self.rng.randrange(1, 4)):
             offset = self.rng.randrange(0, len(data) + 100)
             piece = self.rng.randbytes(self.rng.randrange(1, 5000))
+            self.note(file, data, offset, piece)
             self.write_call(os.pwrite, fd, piece, offset)
-            data += bytes(max(0, offset - len(data)))
-            data[offset:offset + len(piece)] = piece
             if self.rng.random() < 0.3:
                 self.commit(file, bytes(data), os.fsync, fd)
+        self.close(file, bytes(data), fd)
+
+    @staticmethod
+    def note(file, data, offset, piece):
+        data += bytes(max(0, offset - len(data)))
+        data[offset:offset + len(piece)] = piece
+        file.maybe.append(bytes(data))
+
+    def scattered(self):
+        """A database: pages all over a bigger file, an fsync after each or a few. It grows into patches and slices."""
+        rel = f"{self.home}/database"
+        if rel not in self.tree:
+            file, fd = self.create(rel)
+            data = self.rng.randbytes(300_000)
+            self.write_all(file, fd, data)
+            self.close(file, data, fd)
+        file = self.tree[rel]
+        if file.kind != "file":
+            return
+        fd = self.call(os.open, self.path(rel), os.O_RDWR)
+        self.fds.append(fd)
+        data = bytearray(file.data)
+        for _ in range(self.rng.randrange(2, 12)):
+            for _ in range(self.rng.choice((1, 1, 3))):
+                offset = self.rng.randrange(0, 80) * 4096
+                piece = self.rng.randbytes(4096)
+                self.note(file, data, offset, piece)
+                self.write_call(os.pwrite, fd, piece, offset)
+            self.commit(file, bytes(data), os.fsync, fd)
         self.close(file, bytes(data), fd)
 
     def append(self):
@@ -264,7 +320,7 @@ class Writer:
         fd = self.call(os.open, self.path(rel), os.O_WRONLY | os.O_APPEND)
         self.fds.append(fd)
         piece = self.rng.randbytes(self.rng.randrange(1, 3000))
-        self.write_all(fd, piece)
+        self.write_all(file, fd, piece, file.data)
         self.close(file, file.data + piece, fd)
 
     def truncate(self):
@@ -289,7 +345,9 @@ class Writer:
             return
         fd = self.call(os.open, self.path(rel), os.O_RDWR)
         self.fds.append(fd)
-        self.call(os.write, fd, b"written before the unlink")
+        file, text = self.tree[rel], b"written before the unlink"
+        file.maybe.append(text + file.data[len(text):])
+        self.call(os.write, fd, text)
         self.change({rel: None}, os.unlink, self.path(rel))
         self.call(os.write, fd, b"and after it")
         self.fds.remove(fd)
@@ -359,7 +417,7 @@ class Writer:
             self.call(os.chmod, self.path(rel), mode)
             file.mode, file.maybe_modes = mode, []
 
-    WORK = [(new_file, 14), (save_by_rename, 12), (rewrite, 6), (change_inside, 8), (append, 6), (truncate, 4),
+    WORK = [(new_file, 14), (save_by_rename, 12), (rewrite, 6), (change_inside, 8), (append, 6), (scattered, 4), (truncate, 4),
             (unlink, 6), (unlink_open, 3), (mkdir, 5), (rmdir, 3), (rename, 10), (exchange, 3), (link, 4),
             (symlink, 3), (setxattr, 6), (chmod, 4)]
 
@@ -505,29 +563,31 @@ def judge_objects(writers, volume):
     return problems
 
 
-def garbage_count(report):
-    """How many pieces a gc report would delete now."""
-    counts = [report[key] for key in ("unnamed", "dropped", "temp_files") if key in report]
-    check(counts, f"massfs gc --json counts no garbage: {report}")
-    return sum(counts)
-
-
 class Crash:
     def __init__(self, suite):
         self.suite = suite
         self.garbage = 0
         self.calls = 0
+        self.points = [] if suite.plain else crash_points(suite)
+        self.reached = {}
+        os.environ["MASSFS_TEST_GC_AGE"] = suite.env["MASSFS_TEST_GC_AGE"] = "0"
 
     def run(self):
-        rounds = self.suite.args.rounds or (100 if self.suite.long else 10)
+        rounds = self.suite.args.rounds or (200 if self.suite.long else 10)
+        if not self.points:
+            print("       no crash points in this build: random moments only", flush=True)
         for number in range(rounds):
             if number % 5 == 0:
                 self.start_volume(number)
             self.round(number)
             if self.suite.failures:
                 return
-        print(f"{rounds} rounds, {self.calls} calls, {self.garbage} pieces of garbage collected", flush=True)
+        print(f"{rounds} rounds, {self.calls} calls, {self.garbage} pieces of garbage collected; died at "
+              + (", ".join(f"{p} {n}x" for p, n in sorted(self.reached.items())) or "no named point"), flush=True)
         self.mount.umount()
+
+    def opts(self):
+        return f"allow_other,retention={self.retention}"
 
     def start_volume(self, number):
         """A new volume every few rounds: old enough to have history, small enough to read in whole."""
@@ -535,21 +595,52 @@ class Crash:
             self.mount.umount()
             mfs.shutil.rmtree(self.volume.dir)
         self.volume = self.suite.volume(f"volume-{number}").format()
-        self.mount = self.volume.mount("allow_other")
+        self.retention = self.suite.rng.choice(("0", "7d"))
+        self.mount = self.volume.mount(self.opts())
         self.writers = [Writer(n, f"{self.suite.seed} {number} {n}", self.suite.plain)
                         for n in range(N_WRITERS)]
         for name in SHARED:
             os.mkdir(os.path.join(self.mount.path, name))
 
+    def choose_point(self, number):
+        """Every other round the next of the named points, the Nth time; None: at a random moment."""
+        if self.suite.args.point:
+            return self.suite.args.point
+        number += self.suite.args.first
+        if not self.points or number % 2 == 0:
+            return None
+        rng = random.Random(f"{self.suite.seed} point {number}")
+        # Each part of the long share has a --first of its own and so goes through all of them; a short one begins anywhere.
+        start = number // 2 if self.suite.args.first else number // 2 + self.suite.seed
+        return f"{self.points[start % len(self.points)]}:{rng.choice((1, 2, rng.randrange(1, 10), rng.randrange(1, 60)))}"
+
+    def housekeeping(self, killed):
+        """The reconciler and gc beside the writers. They may fail when the daemon dies, and only then."""
+        rng = random.Random(f"{self.suite.seed} housekeeping")
+        while not killed.wait(rng.uniform(0.02, 0.4)):
+            verb = rng.choice((["settle", "--wait"], ["settle"], ["gc", "--delete"]))
+            done = subprocess.run([*self.suite.command(), *verb, self.mount.path], stdin=subprocess.DEVNULL,
+                                  capture_output=True, timeout=120, check=False)
+            if done.returncode and not killed.wait(5):
+                self.house_error = f"massfs {verb}: {done.returncode}: {done.stderr.decode()[-2000:]}"
+                return
+
     def work_and_kill(self, number):
+        """The writers work until the daemon dies: at the point, or when the time is over."""
         rng = random.Random(f"{self.suite.seed} kill {number}")
+        self.house_error = None
         killed = threading.Event()  # calls fail from here on
         killed.dead = threading.Event()  # the daemon is no more
         threads = [threading.Thread(target=w.run, args=(self.mount.path, killed), daemon=True) for w in self.writers]
+        if not self.suite.plain:
+            threads.append(threading.Thread(target=self.housekeeping, args=(killed,), daemon=True))
         for thread in threads:
             thread.start()
-        delay = rng.uniform(0.05, 2.5) * (3 if self.suite.sanitizer else 1)
-        time.sleep(delay)
+        delay = (5 if self.point else rng.uniform(0.05, 2.5)) * (3 if self.suite.sanitizer else 1)
+        start = time.monotonic()
+        while time.monotonic() < start + delay and self.mount.alive():
+            time.sleep(0.005)
+        died = not self.mount.alive()
         killed.set()
         if not self.suite.plain:
             self.mount.kill()
@@ -562,7 +653,22 @@ class Crash:
                 raise Failure(writer.error)
             self.calls += writer.calls
             writer.calls = 0
-        return delay
+        check(not self.house_error, self.house_error)
+        if died:
+            check(self.point and self.mount.process.returncode == -9,
+                  f"the daemon died by itself, code {self.mount.process.returncode}: {self.mount.log_text()[-3000:]}")
+            name = self.point.split(":")[0]
+            self.reached[name] = self.reached.get(name, 0) + 1
+        return f"{'at ' + self.point if died else 'killed'} after {time.monotonic() - start:.2f} s"
+
+    def mend_and_kill(self, number):
+        """The volume's own repairs die as well, at some point, before they may run to their end."""
+        rng = random.Random(f"{self.suite.seed} mend {number}")
+        if not self.points or rng.random() < 0.5:
+            return
+        env = {**self.suite.env, "MASSFS_CRASH_AT": f"{rng.choice(self.points)}:{rng.randrange(1, 6)}"}
+        for verb in (["settle", "--wait"], ["gc", "--delete"]):
+            self.suite.massfs(*verb, self.volume.dir, ok=(0, -9), env=env)
 
     def report(self, number, when, problems):
         if problems:
@@ -571,34 +677,44 @@ class Crash:
             raise Failure(f"round {number}, {when}: {len(problems)} broken promises, first: {problems[0]}")
 
     def round(self, number):
-        delay = self.work_and_kill(number)
+        self.point = self.choose_point(number)
+        for writer in self.writers:
+            writer.big_share = 0.25 if self.point and self.point.startswith("upload.") else 0.03
+        if self.point:  # the daemon that runs knows nothing of the point
+            self.mount.umount()
+            self.mount = self.volume.mount(self.opts(), path=self.mount.path,
+                                           env={**self.suite.env, "MASSFS_CRASH_AT": self.point})
+        how = self.work_and_kill(number)
         if self.suite.plain:
             self.report(number, "after the kill", judge(self.writers, self.mount.path))
             return
         if number % 2:  # the other rounds mount over the dead one: massfs has to clean it
             mfs.run(["umount", "-l", self.mount.path])
-        self.mount = self.volume.mount("allow_other", path=self.mount.path)
-        self.report(number, "after the kill", judge(self.writers, self.mount.path))
+            self.mend_and_kill(number)
+        self.mount = self.volume.mount(self.opts(), path=self.mount.path)
+        self.report(number, f"{how}, after the kill", judge(self.writers, self.mount.path))
         self.volume.settle(self.mount)
         self.mount.umount()
-        self.report(number, "in objects/", judge_objects(self.writers, self.volume))
+        self.report(number, f"{how}, in objects/", judge_objects(self.writers, self.volume))
         self.volume.fsck()
-        found = garbage_count(self.suite.massfs_json("gc", self.volume.dir))
-        self.suite.massfs("gc", "--delete", self.volume.dir)
-        left = garbage_count(self.suite.massfs_json("gc", self.volume.dir))
-        check(left == 0, f"round {number}: gc --delete left {left} of {found} pieces of garbage")
+        found = self.volume.collect()
         self.garbage += found
         self.volume.fsck()
-        self.mount = self.volume.mount("allow_other", path=self.mount.path)
-        self.report(number, "after gc --delete", judge(self.writers, self.mount.path))
+        self.mount = self.volume.mount(self.opts(), path=self.mount.path)
+        self.report(number, f"{how}, after gc --delete", judge(self.writers, self.mount.path))
         names = sum(len(w.tree) for w in self.writers)
-        print(f"ok     round {number}: killed after {delay:.2f} s, {names} names, {found} garbage", flush=True)
+        print(f"ok     round {number}: {how}, {names} names, {found} garbage", flush=True)
 
 
 def body(suite):
     Crash(suite).run()
 
 
+def add_args(parser):
+    parser.add_argument("--rounds", type=int, default=0, help="kill -9 so many times")
+    parser.add_argument("--first", type=int, default=0, help="number of the first round: which crash points come")
+    parser.add_argument("--point", help="NAME:N, in each round this crash point")
+
+
 if __name__ == "__main__":
-    mfs.main("crash", __doc__, body,
-             lambda p: p.add_argument("--rounds", type=int, default=0, help="kill -9 so many times"))
+    mfs.main("crash", __doc__, body, add_args)
