@@ -186,6 +186,8 @@ static const char *why_not(int r)
 		       "each file at its path";
 	case -EPROTONOSUPPORT:
 		return "the index was made by a newer massfs; use that";
+	case -EPROTO:
+		return "the index was made by an older massfs; `massfs upgrade SOURCE` makes it one of this version";
 	case -EROFS:
 		return "it is read-only; mount with -o ro";
 	default:
@@ -398,4 +400,26 @@ int volume_format(const struct mfs_config *cfg, bool force, char **ret_reason)
 	if (lock >= 0)
 		close(lock);
 	return r;
+}
+
+int volume_upgrade(const struct mfs_config *cfg, uint32_t *ret_from, char **ret_reason)
+{
+	MFS_AUTOFREE char *index = NULL;
+	int lock = -1, r = need_dir(cfg, ret_reason);
+
+	if (r < 0)
+		return r;
+	index = join(cfg->dir, OUR_DIR "/index.db");
+	if (!index)
+		return -ENOMEM;
+	if (access(index, F_OK) < 0)
+		return mfs_fail(ret_reason, -errno, "%s: no index of an embedded volume: %s", index, strerror(errno));
+	r = lock_take(cfg->dir, false, &lock, ret_reason);
+	if (r < 0)
+		return r;
+	r = sqlite_engine_upgrade(index, ret_from);
+	close(lock);
+	if (r < 0)
+		return mfs_fail(ret_reason, r, "%s: was not upgraded and is as it was: %s", index, why_not(r));
+	return 0;
 }

@@ -13,10 +13,6 @@
 #include "fs/reconcile_stats.h"
 #include "meta/namespace.h"
 
-/* How much content may be in the index alone, waiting for the reconciler; beyond it files are put directly. */
-#define VOLUME_INLINE_FILES_MAX 16384
-#define VOLUME_INLINE_BYTES_MAX (INT64_C(64) << 20)
-
 enum volume_mode {
 	VOLUME_MOUNT,	 /* a session, the lock */
 	VOLUME_TOOL,	 /* the lock (so: not mounted), a session of its own that is closed at the end */
@@ -38,9 +34,6 @@ struct volume {
 	struct block_cache *cache; /* NULL: objects are read from the store (fs/block_cache.h); set by the mount */
 	struct key_gate gate;	/* uploads against the reconciler; see there */
 	struct reconcile_stats reconcile; /* fs/reconcile_stats.h */
-	/* Records with inline content, and its bytes: engine_todo_count() at the open, then commits (up) and settles, truncations
-	 * and removals (down) of this mount. A hint: what a lost race miscounts is corrected by the reconciler when it is idle. */
-	_Atomic int64_t inline_files, inline_bytes;
 	struct namespace_hooks hooks; /* set by the mount before volume_open */
 };
 
@@ -50,13 +43,16 @@ int volume_format(const struct mfs_config *cfg, bool force, char **ret_reason) M
 
 /*
  * Open. `hooks` may be NULL. 0 or -errno with *ret_reason as above: -EBUSY (the holder's pid is named), -ENOENT (not
- * formatted), -EUCLEAN (index corrupt), -EPROTONOSUPPORT (newer schema), -EROFS, -EACCES.
+ * formatted), -EUCLEAN (index corrupt), -EPROTONOSUPPORT (newer schema), -EPROTO (older: volume_upgrade), -EROFS, -EACCES.
  * Sessions of earlier mounts that did not end are closed here (the lock shows that they are dead).
  */
 int volume_open(const struct mfs_config *cfg, enum volume_mode mode, const struct namespace_hooks *hooks,
 		struct volume **ret, char **ret_reason) MFS_NODISCARD;
 /* Ends the session, syncs, closes. NULL: nothing. */
 void volume_close(struct volume *v);
+
+/* Make the index of a volume that nobody has open one of this version's schema. *ret_from: the schema that it had. */
+int volume_upgrade(const struct mfs_config *cfg, uint32_t *ret_from, char **ret_reason) MFS_NODISCARD;
 
 /* What an upload for this file carries. */
 struct object_meta volume_object_meta(struct volume *v, const struct mfs_attr *attr);

@@ -191,7 +191,8 @@ int engine_count(struct engine *e, struct op_ctx *op, uint64_t *ret_files, uint6
  *
  * mem: instances made with the same `shared` (mem_shared_new) see one index, as two mounts would.
  * sqlite: `path` is the database file; made if `create`. -ENOENT not there, -EUCLEAN not a massfs index or corrupt
- * (logged: what, and what to do), -EPROTONOSUPPORT a newer schema, or an older one (sqlite_engine_upgrade). nosync: never fsync (a bench option).
+ * (logged: what, and what to do), -EPROTONOSUPPORT a newer schema, -EPROTO an older one (see
+ * sqlite_engine_upgrade). nosync: never fsync (a bench option).
  * cache_bytes bounds the page caches of all its connections together.
  */
 struct mem_shared;
@@ -204,6 +205,9 @@ struct sqlite_options {
 	uint64_t cache_bytes; /* 0: 32 MiB */
 };
 int sqlite_engine_open(const char *path, const struct sqlite_options *opt, struct engine **ret) MFS_NODISCARD;
+/* Make an index of an older schema one that sqlite_engine_open takes, all or nothing. Nobody has it open. *ret_from: the
+ * schema that it had (MFS_SCHEMA: nothing was done). Errors as of the open. */
+int sqlite_engine_upgrade(const char *path, uint32_t *ret_from) MFS_NODISCARD;
 
 /*
  * fault: the nth call (from 1) to an operation fails with -err; n = 0: none. With drop_reply the nth apply is carried

@@ -60,7 +60,7 @@ int schema_check(struct sqlite_conn *c)
 	if (version > MFS_SCHEMA)
 		return refuse(c, -EPROTONOSUPPORT, "its schema is newer than this program: install a newer massfs");
 	if (version >= 1 && version < MFS_SCHEMA)
-		return refuse(c, -EPROTONOSUPPORT, "it was made by an older massfs: unmount the volume and run `massfs upgrade"
+		return refuse(c, -EPROTO, "it was made by an older massfs: unmount the volume and run `massfs upgrade"
 						   " SOURCE` once");
 	if (version != MFS_SCHEMA)
 		return refuse(c, -EUCLEAN, "its schema number is none that ever was: restore it from a backup");

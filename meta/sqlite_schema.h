@@ -9,7 +9,7 @@
 
 /*
  * Checks what is cheap to check at every open: that it is a database, ours, of our schema, not cut short, with its
- * volume row and root readable. -EUCLEAN, -EPROTONOSUPPORT (newer schema), logged with what to do.
+ * volume row and root readable. -EUCLEAN, -EPROTONOSUPPORT (newer schema), -EPROTO (older), logged with what to do.
  */
 int schema_check(struct sqlite_conn *c) MFS_NODISCARD;
 /* In WAL mode, with all tables, when it is empty; else nothing. */

@@ -27,6 +27,7 @@ static const struct command by_verb[] = {
 	{ "umount", cmd_umount },
 	{ "unmount", cmd_umount },
 	{ "format", cmd_format },
+	{ "upgrade", cmd_upgrade },
 };
 
 static int (*find(const struct command *commands, size_t n, const char *name))(int, char **)
@@ -43,6 +44,8 @@ static void print_help(FILE *out)
 	      "\n"
 	      "  massfs format [--force] [--if-needed] SOURCE\n"
 	      "      make a volume in an empty or absent folder\n"
+	      "  massfs upgrade SOURCE\n"
+	      "      make an unmounted volume of an older massfs one of this version\n"
 	      "  massfs mount SOURCE DIR [-sfnv] [-o OPTIONS]\n"
 	      "      mount it, as mount -t massfs does\n"
 	      "  massfs umount [-flrv] DIR\n"
