@@ -93,8 +93,9 @@ int massfs_drain(struct massfs *fs, struct op_ctx *op, void (*report)(void *arg,
 	r = commit_all(fs, op, report, arg);
 	/* On a full disk neither of the two can be written, and neither is a loss: jobs are done by the next mount. */
 	(void)!atimes_flush(fs->atimes, op);
-	/* All of them: a temporary name gives its final name's key up now, an open file gets its whole object. */
-	r2 = reconcile_run(fs->vol, op, INT64_MAX, &left, NULL, NULL);
+	/* All jobs: a temporary name gives its final name's key up now. Content that is no object yet is as durable where it
+	 * is: the next mount goes on with that. */
+	r2 = reconcile_run_jobs(fs->vol, op, INT64_MAX, &left, NULL, NULL);
 	if (r2 < 0)
 		mfs_log(MFS_LOG_FS, MFS_LOG_WARN, op, "views in objects/ are left to the next mount: %s", strerror(-r2));
 	r2 = engine_sync(fs->vol->engine, op);

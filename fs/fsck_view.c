@@ -137,7 +137,7 @@ static int check_key(void *arg, const char *key, const struct object_info *info)
 		return 0;
 	r = reconcile_file_at(&rc, key, &n);
 	if (r == 1) {
-		right = strcmp(n.ref.key, key) != 0 || strcmp(n.ref.version, info->version) == 0;
+		right = !n.ref.key || strcmp(n.ref.key, key) != 0 || strcmp(n.ref.version, info->version) == 0;
 		node_release(&n);
 		if (right)
 			return 0; /* at another key, or here: told of with the file */
@@ -164,5 +164,5 @@ int fsck_settle(struct fsck *f)
 {
 	uint64_t left;
 
-	return reconcile_run(f->v, f->op, INT64_MAX, &left, NULL, NULL);
+	return reconcile_run_jobs(f->v, f->op, INT64_MAX, &left, NULL, NULL);
 }

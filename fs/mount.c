@@ -61,6 +61,21 @@ static bool is_open(void *arg, mfs_ino_t ino)
 	return open;
 }
 
+static bool is_written(void *arg, mfs_ino_t ino)
+{
+	struct massfs *fs = arg;
+	struct inode *i = inode_find(fs->inodes, ino);
+	bool written = false;
+
+	if (i) {
+		MFS_GUARD(&i->lock);
+
+		written = i->n_open_write > 0;
+	}
+	inode_put(fs->inodes, &i);
+	return written;
+}
+
 static bool key_is_legal(void *arg, const char *key)
 {
 	struct massfs *fs = arg;
@@ -247,7 +262,7 @@ static int start_volume(struct mount *m, const struct mfs_config *cfg, char **re
 {
 	struct massfs *fs = &m->fs;
 	struct namespace_hooks hooks = {
-		.arg = fs, .is_open = is_open, .key_is_legal = key_is_legal, .jobs_queued = jobs_queued
+		.arg = fs, .is_open = is_open, .is_written = is_written, .key_is_legal = key_is_legal, .jobs_queued = jobs_queued
 	};
 	int r = inode_table_new(&fs->inodes);
 

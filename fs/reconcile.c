@@ -21,6 +21,7 @@
 #define TRIES_MAX      16
 #define PATH_BYTES_MAX 16384 /* a longer path is no key (OBJECT_KEY_MAX), whatever it is in full */
 #define SOON_NS	       (20 * INT64_C(1000000))
+#define AWAIT_NS	(10 * MFS_NSEC_PER_SEC)
 #define O_PREFIX       ".massfs/o/"
 
 /* Not now, but look again soon: not a failure. */
@@ -130,6 +131,12 @@ static int queue_key(struct reconcile_ctx *rc, const struct object_ref *ref)
 	return engine_apply(rc->v->engine, rc->op, &c);
 }
 
+/* After a lost race: 0, look again. */
+static int retry(int r)
+{
+	return r == -EAGAIN || reconcile_is_gone(r) ? 0 : r;
+}
+
 /* An object is not there: the record moved on meanwhile (-EAGAIN), or it is lost (-EIO). */
 static int missing(struct reconcile_ctx *rc, const struct node *n)
 {
@@ -182,7 +189,7 @@ static int switch_record(struct reconcile_ctx *rc, const struct node *n, const s
 	r = namespace_commit(rc->v->ns, rc->op, c, &attr);
 	if (r == 0) {
 		mfs_crash_point("reconcile.recorded");
-		reconcile_was_settled(rc, n);
+		reconcile_stats_settled(&rc->v->reconcile, n->attr.ino);
 	} else {
 		int queued = queue_key(rc, &c->ref);
 
@@ -229,16 +236,14 @@ static int put_on_top(struct reconcile_ctx *rc, const struct node *n)
 		return r;
 	r = reconcile_copy(rc, n, n->ref.bucket, n->ref.key, &meta, &info);
 	if (r < 0)
-		return r == -ENOENT ? missing(rc, n) : r;
+		return r == -ENOENT ? retry(missing(rc, n)) : r;
 	if (info.not_shown)
 		return -EAGAIN;
 	if (strcmp(info.version, n->ref.version) != 0) {
 		/* A store where a copy onto itself is a new version: the record has to name that one. */
 		struct commit c = { .ref = { .bucket = n->ref.bucket, .key = n->ref.key }, .slices = &n->slices };
 
-		r = switch_record(rc, n, &info, &c);
-		if (r == -EAGAIN || reconcile_is_gone(r))
-			r = 0;
+		r = retry(switch_record(rc, n, &info, &c));
 	}
 	return r;
 }
@@ -267,17 +272,21 @@ static int settle_content(struct reconcile_ctx *rc, const struct node *n, const 
 	int r = reconcile_stays_sparse(rc, n, &sparse);
 
 	if (r < 0)
-		return r == -ENOENT ? missing(rc, n) : r;
+		return r == -ENOENT ? retry(missing(rc, n)) : r;
 	if (sparse)
-		return r < 0 ? r : reconcile_set_todo(rc, n, 0);
+		return reconcile_set_todo(rc, n, 0);
 	/* A job is about places; bytes are moved when the record's own time has come. */
 	if (!rc->compose)
 		return n->todo ? 1 : reconcile_set_todo(rc, n, mfs_now_ns());
 	rc->again_at = reconcile_not_before(rc, n);
 	if (rc->again_at)
 		return -EAGAIN;
+	r = reconcile_stats_claim(&rc->v->reconcile, rc->op, n->attr.ino, rc->force);
+	if (r <= 0)
+		return r;
 	r = move_to(rc, n, false, key);
-	return r == -EAGAIN || reconcile_is_gone(r) ? 0 : r;
+	reconcile_stats_unclaim(&rc->v->reconcile, n->attr.ino);
+	return retry(r);
 }
 
 /* One round of settle(): 1 done, 0 look again, -errno. */
@@ -312,7 +321,7 @@ static int settle_once(struct reconcile_ctx *rc, const struct node *n)
 		return retry(move_to(rc, n, true, key));
 	r = put_on_top(rc, n);
 	if (r != 1)
-		return retry(r);
+		return r;
 	if (n->todo && rc->compose) {
 		r = reconcile_set_todo(rc, n, 0);
 		if (r != 1)
@@ -400,12 +409,34 @@ static int move_temporary_holder(struct reconcile_ctx *rc, const char *key)
 static int hide(struct reconcile_ctx *rc, const char *key)
 {
 	struct object_info info;
+	int r;
 
 	/* A marker costs a real store a version; a local one a look, and empty folders go with it. */
 	if (!(object_store_caps(rc->v->store) & OBJECT_CAP_CHEAP_COPY) &&
 	    object_head(rc->v->store, rc->op, NULL, key, NULL, &info) == -ENOENT)
 		return 0;
-	return object_put_marker(rc->v->store, rc->op, NULL, key);
+	r = object_put_marker(rc->v->store, rc->op, NULL, key);
+	if (r == 0)
+		mfs_crash_point("reconcile.hidden");
+	return r;
+}
+
+/*
+ * The file at this path has its object elsewhere, or none yet, and its record's own time is still to come. What shows here
+ * until then, an older state or another file, stays for a moment, and goes when that would be long. The job stays until
+ * the file is here: a rename of a file without an object queues no key. 1: nothing shows.
+ */
+static int await_content(struct reconcile_ctx *rc, const struct node *n, const char *key)
+{
+	struct object_info info;
+	int r = object_head(rc->v->store, rc->op, NULL, key, NULL, &info);
+
+	if (r < 0)
+		return r == -ENOENT ? 1 : r;
+	if (n->todo > mfs_now_ns() + AWAIT_NS)
+		return hide(rc, key);
+	rc->again_at = MFS_MAX(n->todo, mfs_now_ns()) + MFS_NSEC_PER_SEC;
+	return -EAGAIN;
 }
 
 /* One round: 1 done, 0 look again, -errno. */
@@ -431,8 +462,14 @@ static int key_once(struct reconcile_ctx *rc, const char *key)
 				node_release(&n);
 				return 0;
 			}
-			is_here = strcmp(n.ref.key, key) == 0;
+			is_here = is_at_key(&n, key);
+			if (!is_here && n.todo) {
+				is_here = true;
+				r = await_content(rc, &n, key);
+			}
 			node_release(&n);
+			if (r == 0)
+				return 0;
 		}
 	}
 	if (r < 0)
@@ -449,7 +486,7 @@ static int key_once(struct reconcile_ctx *rc, const char *key)
 		if (r < 0)
 			return r;
 		if (r == 1) {
-			bool came = strcmp(n.ref.key, key) == 0;
+			bool came = is_at_key(&n, key) || n.todo;
 
 			node_release(&n);
 			if (came)
@@ -498,28 +535,52 @@ int reconcile_job(struct reconcile_ctx *rc, const struct job_record *job)
 	return r;
 }
 
+/* Not one whole object. */
+static int content_state(struct reconcile_ctx *rc, const struct node *n, enum file_state *ret)
+{
+	bool sparse;
+	int r;
+
+	if (n->inline_data.data) {
+		*ret = FILE_INLINE;
+		return 0;
+	}
+	r = reconcile_stays_sparse(rc, n, &sparse);
+	if (r < 0)
+		return r;
+	/* What is only longer or shorter than its object has no patches. */
+	*ret = sparse ? FILE_SPARSE : n->slices.size ? FILE_PATCHED : FILE_PENDING;
+	return 0;
+}
+
 int reconcile_state(struct volume *v, struct op_ctx *op, const struct node *n, enum file_state *ret)
 {
 	MFS_AUTOBUF struct mfs_buf own = MFS_BUF_INIT(PATH_BYTES_MAX);
 	struct reconcile_ctx rc = { .v = v, .op = op };
 	struct object_info exact, top;
-	bool at_a_name = false;
+	bool at_a_name = false, whole;
 	int r;
 
-	if (object_ref_is_empty(&n->ref)) {
-		*ret = n->attr.size ? FILE_SPARSE : FILE_EMPTY;
+	*ret = n->todo ? FILE_PENDING : FILE_EMPTY;
+	if (object_ref_is_empty(&n->ref) && !n->inline_data.data && !n->attr.size)
 		return 0;
-	}
-	r = object_head(v->store, op, n->ref.bucket, n->ref.key, n->ref.version, &exact);
+	r = reconcile_is_whole(n, &whole);
 	if (r < 0)
-		return r == -ENOENT ? -EIO : r;
-	if (exact.size < n->attr.obj_len)
-		return -EUCLEAN;
-	*ret = n->attr.obj_len < n->attr.size ? FILE_SPARSE : FILE_PENDING;
+		return r;
+	if (!object_ref_is_empty(&n->ref)) {
+		r = object_head(v->store, op, n->ref.bucket, n->ref.key, n->ref.version, &exact);
+		if (r < 0)
+			return r == -ENOENT ? -EIO : r;
+		if (exact.size < n->attr.obj_len)
+			return -EUCLEAN;
+	}
+	if (!whole)
+		return content_state(&rc, n, ret);
+	*ret = FILE_PENDING;
 	r = is_at_a_name(&rc, n, &own, &at_a_name);
 	if (r < 0 && !reconcile_is_gone(r))
 		return r;
-	if (*ret == FILE_SPARSE || !at_a_name || exact.size != n->attr.size)
+	if (!at_a_name || exact.size != n->attr.size)
 		return 0;
 	r = object_head(v->store, op, n->ref.bucket, n->ref.key, NULL, &top);
 	if (r == 0 && strcmp(top.version, n->ref.version) == 0)
@@ -529,7 +590,7 @@ int reconcile_state(struct volume *v, struct op_ctx *op, const struct node *n, e
 
 static int one(struct volume *v, struct op_ctx *op, const struct job_record *job)
 {
-	struct reconcile_ctx rc = { .v = v, .op = op, .force = true };
+	struct reconcile_ctx rc = { .v = v, .op = op, .force = true, .compose = true };
 	int r = job->kind == JOB_DIR
 			? workers_new("reconcile-file", RECONCILE_THREADS, 4 * RECONCILE_THREADS, &rc.files)
 			: 0;

@@ -1,6 +1,7 @@
 /*
- * The reconciler: makes the bucket follow the index, key by key. A thread of the mount works the queue of jobs at
- * once after each change and, since jobs are in the index, after a crash; the functions below also run offline.
+ * The reconciler: makes the bucket follow the index, key by key. Threads of the mount work the queue of jobs at once
+ * after each change, and content that is no object yet when its time has come; since both are in the index, after a
+ * crash too. The functions below also run offline.
  */
 #ifndef MASSFS_FS_RECONCILE_H
 #define MASSFS_FS_RECONCILE_H
@@ -18,22 +19,35 @@ int reconcile_file(struct volume *v, struct op_ctx *op, mfs_ino_t ino) MFS_NODIS
 /* Every file below a directory that moved. */
 int reconcile_dir(struct volume *v, struct op_ctx *op, mfs_ino_t dir) MFS_NODISCARD;
 
-/* What a regular file is at rest. EMPTY: no object (size 0, never written). SPARSE: fewer bytes in the object than the
- * file has. PENDING: the reconciler has work with it. -EIO: the object is missing. */
-enum file_state { FILE_EMPTY, FILE_SETTLED, FILE_PENDING, FILE_SPARSE };
+/*
+ * What a regular file is. SETTLED: one whole object on top of its path's key. EMPTY: no object (made and never written).
+ * INLINE: its content is in the index. PATCHED: parts of it are in patch objects. SPARSE: so much of it is holes that on
+ * a store without them it stays as it is. PENDING: all else that the reconciler has work with (an object at another
+ * key, or longer or shorter than the file). -EIO: the object is missing.
+ */
+enum file_state { FILE_EMPTY, FILE_SETTLED, FILE_PENDING, FILE_INLINE, FILE_PATCHED, FILE_SPARSE };
 int reconcile_state(struct volume *v, struct op_ctx *op, const struct node *n, enum file_state *ret) MFS_NODISCARD;
 
-/* Work all jobs due by `due_before` (wall time ns; INT64_MAX: all), until none is left that can be done.
- * *ret_left: how many stay queued. Safe beside the thread. report may be NULL. */
+/*
+ * Two queues are worked until nothing is left in them that can be done: jobs (keys and directories to look at), and the
+ * records with todo set, whose content is to become an object. Due by `due_before` (wall time ns); INT64_MAX: all of
+ * them, by force: whatever is open, was changed a moment ago or has a temporary name. *ret_left (may be NULL): how many
+ * stay. Safe beside the threads. report may be NULL.
+ */
 int reconcile_run(struct volume *v, struct op_ctx *op, int64_t due_before, uint64_t *ret_left,
 		  void (*report)(void *arg, uint64_t done, uint64_t left), void *arg) MFS_NODISCARD;
+
+/* Only the jobs: no content is composed (umount, fsck). *ret_left: jobs. */
+int reconcile_run_jobs(struct volume *v, struct op_ctx *op, int64_t due_before, uint64_t *ret_left,
+		       void (*report)(void *arg, uint64_t done, uint64_t left), void *arg) MFS_NODISCARD;
 
 /* Queue a key: an upload to it that was given up may have left its view wrong. Wakes the thread. */
 int reconcile_queue_key(struct volume *v, struct op_ctx *op, const char *key) MFS_NODISCARD;
 
+/* Two threads: one for jobs, one for records. */
 struct reconciler;
 int reconciler_start(struct volume *v, struct reconciler **ret) MFS_NODISCARD;
 void reconciler_wake(struct reconciler *r); /* any thread; jobs were queued. NULL: nothing */
-void reconciler_stop(struct reconciler *r); /* ends after the job in hand, joins. NULL: nothing */
+void reconciler_stop(struct reconciler *r); /* ends between two parts at the latest, joins. NULL: nothing */
 
 #endif

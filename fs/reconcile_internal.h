@@ -6,6 +6,8 @@
 
 #include "common/op_ctx.h"
 #include "fs/reconcile.h"
+#include "fs/snapshot.h"
+#include "meta/layout.h"
 
 #define RECONCILE_TEMPORARY_NS (30 * INT64_C(1000000000)) /* how long a temporary name may keep the final name's key */
 
@@ -16,8 +18,36 @@ struct reconcile_ctx {
 	struct op_ctx *op;
 	struct workers *files; /* for the files of a directory; NULL: one after the other */
 	bool force;	   /* whatever is due later is done now (drain, settle --wait) */
+	bool compose;	   /* content that is no whole object is made one; else its record is left to the other queue */
 	int64_t again_at;  /* out, with -EAGAIN: look again at this wall time, no failure; 0: by the usual backoff */
 };
+
+/* --- reconcile_compose.c --- */
+
+/* Is it one object with all its bytes (its size apart, which only the store knows)? -EUCLEAN. */
+int reconcile_is_whole(const struct node *n, bool *ret) MFS_NODISCARD;
+/* Holes that the store would have to store, so many that the file is left as it is? */
+int reconcile_stays_sparse(struct reconcile_ctx *rc, const struct node *n, bool *ret) MFS_NODISCARD;
+/* A new object at `key` with the file's bytes. *ret_slices: what the record says over it (holes); the caller frees data.
+ * -ENOENT: an object that the node names is not there. */
+int reconcile_compose(struct reconcile_ctx *rc, const struct node *n, const char *key,
+		      const struct object_meta *meta, struct object_info *ret,
+		      struct node_blob *ret_slices) MFS_NODISCARD;
+/* A whole object at another key, or on top of its own again. */
+int reconcile_copy(struct reconcile_ctx *rc, const struct node *n, const char *bucket, const char *key,
+		   const struct object_meta *meta, struct object_info *ret) MFS_NODISCARD;
+
+/* --- reconcile_todo.c --- */
+
+/* The wall time before which this content is left alone; 0: now is right. */
+int64_t reconcile_not_before(struct reconcile_ctx *rc, const struct node *n);
+/* 1 done, 0 the record moved on meanwhile, -errno. */
+int reconcile_set_todo(struct reconcile_ctx *rc, const struct node *n, int64_t at) MFS_NODISCARD;
+/* Records due by then, by several threads; *ret_done counts those that were settled. */
+int reconcile_records(struct reconcile_ctx *rc, int64_t due_before,
+		      void (*report)(void *arg), void *arg, uint64_t *ret_done) MFS_NODISCARD;
+
+/* --- reconcile.c, reconcile_dir.c, reconcile_view.c --- */
 
 /* The file's object becomes one whole native object at its place, on top of its key. */
 int reconcile_settle(struct reconcile_ctx *rc, mfs_ino_t ino) MFS_NODISCARD;

@@ -1,5 +1,5 @@
 /*
- * The queue of jobs and the thread that works it.
+ * The queue of jobs, and a run over both queues.
  *
  * A job is deleted, by its token, only after it was done; queued again meanwhile it stays. What cannot be done now is
  * put off: a view that another key blocks is tried again as soon as any other job was done, what failed waits 1 s,
@@ -7,14 +7,11 @@
  */
 #include <errno.h>
 #include <inttypes.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include "common/clock.h"
+#include "common/crash_point.h"
 #include "common/log.h"
 #include "common/workers.h"
 #include "fs/reconcile_internal.h"
@@ -25,13 +22,12 @@
 #define PASSES_MAX	64
 #define FAILED_IN_A_ROW 32
 #define BACKOFF_MAX_NS	(60 * MFS_NSEC_PER_SEC)
-#define IDLE_MAX_NS	(60 * MFS_NSEC_PER_SEC)
-#define NICE		10
 
 struct run {
 	struct reconcile_ctx rc; /* again_at is of no use here: each job has a copy */
 	struct workers *jobs; /* made when there is more than one job */
 	bool all; /* whatever its due time */
+	bool records; /* those too, not only jobs */
 	int64_t due_before;
 	struct job_list blocked; /* of this pass: not possible yet, still queued */
 	struct job_list done; /* to be deleted in one change */
@@ -89,6 +85,8 @@ static int delete_done(struct run *run)
 		for (; i < run->done.n && c.n_writes < CHANGE_MAX_WRITES; i++)
 			change_write(&c, WRITE_JOB_DELETE, 0)->job = &run->done.v[i];
 		r = engine_apply(run->rc.v->engine, run->rc.op, &c);
+		if (r == 0)
+			mfs_crash_point("reconcile.job_deleted");
 	}
 	job_list_release(&run->done);
 	run->done = (struct job_list){ 0 };
@@ -249,11 +247,23 @@ static int page(struct run *run, size_t *ret_n)
 	return r;
 }
 
-static void tell(struct run *run)
+static int count_left(struct run *run, uint64_t *ret)
 {
+	uint64_t records = 0, bytes;
+	int r = engine_jobs_count(run->rc.v->engine, run->rc.op, ret);
+
+	if (r == 0 && run->records)
+		r = engine_todo_count(run->rc.v->engine, run->rc.op, &records, &bytes);
+	*ret += records;
+	return r;
+}
+
+static void tell(void *arg)
+{
+	struct run *run = arg;
 	uint64_t left = 0;
 
-	if (run->report && engine_jobs_count(run->rc.v->engine, run->rc.op, &left) == 0)
+	if (run->report && count_left(run, &left) == 0)
 		run->report(run->arg, run->n_done, left);
 }
 
@@ -276,18 +286,40 @@ static int pass(struct run *run, bool *ret_again)
 	return r;
 }
 
-static int work(struct run *run, uint64_t *ret_left)
+static int work_jobs(struct run *run)
 {
 	bool again = true;
-	int r = 0, err;
+	int r = 0;
 
 	for (int i = 0; again && r == 0 && i < PASSES_MAX; i++)
 		r = pass(run, &again);
 	for (size_t i = 0; i < run->blocked.n && r == 0; i++)
 		r = put_off(run, &run->blocked.v[i], 0, -EAGAIN);
-	err = ret_left ? engine_jobs_count(run->rc.v->engine, run->rc.op, ret_left) : 0;
 	job_list_release(&run->blocked);
+	run->blocked = (struct job_list){ 0 };
 	free(run->put_off);
+	run->put_off = NULL;
+	run->n_put_off = run->cap_put_off = 0;
+	return r;
+}
+
+/* Content first: what a settled file leaves behind, and what waits for it to come, is jobs. */
+static int work(struct run *run, uint64_t *ret_left)
+{
+	uint64_t before;
+	int r = 0, err = 0;
+
+	for (int i = 0; i < PASSES_MAX; i++) {
+		before = run->n_done;
+		if (run->records)
+			r = reconcile_records(&run->rc, run->due_before, tell, run, &run->n_done);
+		if (r == 0)
+			r = work_jobs(run);
+		if (r < 0 || !run->records || run->n_done == before)
+			break;
+	}
+	if (ret_left)
+		err = count_left(run, ret_left);
 	workers_free(run->jobs);
 	workers_free(run->rc.files);
 	return r < 0 ? r : err;
@@ -295,6 +327,21 @@ static int work(struct run *run, uint64_t *ret_left)
 
 int reconcile_run(struct volume *v, struct op_ctx *op, int64_t due_before, uint64_t *ret_left,
 		  void (*report)(void *arg, uint64_t done, uint64_t left), void *arg)
+{
+	struct run run = {
+		.rc = { .v = v, .op = op, .force = due_before == INT64_MAX },
+		.all = due_before == INT64_MAX,
+		.records = true,
+		.due_before = due_before,
+		.report = report,
+		.arg = arg,
+	};
+
+	return work(&run, ret_left);
+}
+
+int reconcile_run_jobs(struct volume *v, struct op_ctx *op, int64_t due_before, uint64_t *ret_left,
+		       void (*report)(void *arg, uint64_t done, uint64_t left), void *arg)
 {
 	struct run run = {
 		.rc = { .v = v, .op = op, .force = due_before == INT64_MAX },
@@ -321,116 +368,4 @@ int reconcile_queue_key(struct volume *v, struct op_ctx *op, const char *key)
 	if (r == 0 && v->hooks.jobs_queued)
 		v->hooks.jobs_queued(v->hooks.arg);
 	return r;
-}
-
-/* --- the thread --- */
-
-struct reconciler {
-	struct volume *v;
-	pthread_t thread;
-	struct op_ctx op; /* cancelled: the thread ends */
-	struct mfs_mutex lock;
-	pthread_cond_t wake; /* `lock`; predicate: woken || stopping */
-	bool woken, stopping; /* guarded by lock */
-};
-
-/* When the earliest job is due (wall time), at most a minute from now. */
-static int64_t next_due(struct reconciler *r)
-{
-	int64_t now = mfs_now_ns(), at = now + IDLE_MAX_NS;
-	struct job_list l = { 0 };
-
-	if (engine_jobs(r->v->engine, &r->op, INT64_MAX, 1, &l) == 0 && l.n && l.v[0].due < at)
-		at = MFS_MAX(l.v[0].due, now);
-	job_list_release(&l);
-	return at;
-}
-
-/* False: stop. */
-static bool wait_until(struct reconciler *r, int64_t wall)
-{
-	/* Waiting goes by the monotonic clock: a jump of the wall clock costs at most one idle period. */
-	struct timespec ts = mfs_ns_to_timespec(mfs_mono_ns() + MFS_MAX(wall - mfs_now_ns(), INT64_C(0)));
-
-	MFS_GUARD(&r->lock);
-	while (!r->woken && !r->stopping)
-		if (pthread_cond_clockwait(&r->wake, &r->lock.m, CLOCK_MONOTONIC, &ts) == ETIMEDOUT)
-			break;
-	r->woken = false;
-	return !r->stopping;
-}
-
-static void *reconciler_main(void *arg)
-{
-	struct reconciler *r = arg;
-	int64_t at;
-
-	/* Foreground work comes first. Fails without the right to: then not. */
-	(void)setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), NICE);
-	pthread_setname_np(pthread_self(), "reconciler");
-	for (;;) {
-		int err = reconcile_run(r->v, &r->op, INT64_MAX - 1, NULL, NULL, NULL);
-
-		if (err < 0 && err != -ECANCELED) {
-			mfs_log(MFS_LOG_FS, MFS_LOG_WARN, NULL, "reconciler: %s; goes on in 5 s",
-				strerror(-err));
-			at = mfs_now_ns() + 5 * MFS_NSEC_PER_SEC;
-			/* Being woken does not shorten this. */
-			while (wait_until(r, at) && mfs_now_ns() < at)
-				;
-		} else {
-			at = next_due(r);
-		}
-		if (!wait_until(r, at))
-			return NULL;
-	}
-}
-
-int reconciler_start(struct volume *v, struct reconciler **ret)
-{
-	struct reconciler *r = calloc(1, sizeof(*r));
-	sigset_t all, old;
-	int err;
-
-	if (!r)
-		return -ENOMEM;
-	r->v = v;
-	pthread_mutex_init(&r->lock.m, NULL);
-	pthread_cond_init(&r->wake, NULL);
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	err = pthread_create(&r->thread, NULL, reconciler_main, r);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	if (err) {
-		free(r);
-		return -err;
-	}
-	*ret = r;
-	return 0;
-}
-
-void reconciler_wake(struct reconciler *r)
-{
-	if (!r)
-		return;
-	MFS_GUARD(&r->lock);
-	r->woken = true;
-	pthread_cond_signal(&r->wake);
-}
-
-void reconciler_stop(struct reconciler *r)
-{
-	if (!r)
-		return;
-	{
-		MFS_GUARD(&r->lock);
-
-		r->stopping = true;
-		atomic_store(&r->op.cancelled, true);
-		pthread_cond_signal(&r->wake);
-	}
-	pthread_join(r->thread, NULL);
-	pthread_cond_destroy(&r->wake);
-	pthread_mutex_destroy(&r->lock.m);
-	free(r);
 }

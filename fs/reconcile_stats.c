@@ -108,16 +108,63 @@ int64_t reconcile_stats_error(struct reconcile_stats *s, char *text, size_t size
 	return s->last_error_at;
 }
 
+/* Waits for a change, a moment at most. */
+static void wait_locked(struct reconcile_stats *s) MFS_REQUIRES(s->lock)
+{
+	struct timespec ts = mfs_ns_to_timespec(mfs_mono_ns() + SLICE_NS);
+
+	(void)pthread_cond_clockwait(&s->changed, &s->lock.m, CLOCK_MONOTONIC, &ts);
+}
+
+static uint64_t *find_claim_locked(struct reconcile_stats *s, uint64_t ino) MFS_REQUIRES(s->lock)
+{
+	for (size_t i = 0; i < RECONCILE_CLAIMS_MAX; i++)
+		if (s->claims[i] == ino)
+			return &s->claims[i];
+	return NULL;
+}
+
+int reconcile_stats_claim(struct reconcile_stats *s, struct op_ctx *op, uint64_t ino, bool wait)
+{
+	bool waited = false;
+	uint64_t *place;
+
+	MFS_GUARD(&s->lock);
+	while (find_claim_locked(s, ino)) {
+		if (!wait)
+			return -EBUSY;
+		if (atomic_load(&op->cancelled))
+			return -ECANCELED;
+		waited = true;
+		wait_locked(s);
+	}
+	if (waited)
+		return 0;
+	place = find_claim_locked(s, 0);
+	if (place)
+		*place = ino;
+	return 1;
+}
+
+void reconcile_stats_unclaim(struct reconcile_stats *s, uint64_t ino)
+{
+	uint64_t *place;
+
+	MFS_GUARD(&s->lock);
+	place = find_claim_locked(s, ino);
+	if (place)
+		*place = 0;
+	pthread_cond_broadcast(&s->changed);
+}
+
 bool reconcile_stats_enter_big(struct reconcile_stats *s, struct op_ctx *op)
 {
 	MFS_GUARD(&s->lock);
 
 	while (s->n_big >= RECONCILE_BIG_MAX) {
-		struct timespec ts = mfs_ns_to_timespec(mfs_mono_ns() + SLICE_NS);
-
 		if (atomic_load(&op->cancelled))
 			return false;
-		(void)pthread_cond_clockwait(&s->changed, &s->lock.m, CLOCK_MONOTONIC, &ts);
+		wait_locked(s);
 	}
 	s->n_big++;
 	return true;
@@ -128,5 +175,5 @@ void reconcile_stats_leave_big(struct reconcile_stats *s)
 	MFS_GUARD(&s->lock);
 
 	s->n_big--;
-	pthread_cond_signal(&s->changed);
+	pthread_cond_broadcast(&s->changed);
 }

@@ -16,6 +16,7 @@
 #define RECONCILE_FAILED_MAX 256
 #define RECONCILE_ERROR_MAX  256
 #define RECONCILE_BIG_MAX    4 /* files composed from ranges at the same time: each has a buffer */
+#define RECONCILE_CLAIMS_MAX 256
 
 struct op_ctx;
 
@@ -26,7 +27,8 @@ struct reconcile_stats {
 	_Atomic uint64_t imported;
 
 	struct mfs_mutex lock; /* guards all below */
-	pthread_cond_t changed; /* n_big */
+	pthread_cond_t changed; /* n_big, claims */
+	uint64_t claims[RECONCILE_CLAIMS_MAX]; /* inodes whose content is being composed; 0: free */
 	unsigned int n_big;	/* < RECONCILE_BIG_MAX to enter */
 	int64_t paid_until;	/* CLOCK_MONOTONIC: what was moved is paid for at this time */
 	int64_t window;		/* CLOCK_MONOTONIC: when this window of the rate began */
@@ -51,6 +53,11 @@ uint32_t reconcile_stats_failed(struct reconcile_stats *s, uint64_t ino, const c
 void reconcile_stats_settled(struct reconcile_stats *s, uint64_t ino);
 /* Copies the text. Wall time of the error; 0: none. */
 int64_t reconcile_stats_error(struct reconcile_stats *s, char *text, size_t size);
+
+/* Nobody else composes this file meanwhile. 1: claimed (or too many are: then two may do the same work once). Else
+ * somebody has it: -EBUSY, or with `wait` 0 when he is done: look again; -ECANCELED. */
+int reconcile_stats_claim(struct reconcile_stats *s, struct op_ctx *op, uint64_t ino, bool wait) MFS_NODISCARD;
+void reconcile_stats_unclaim(struct reconcile_stats *s, uint64_t ino);
 
 /* A place among those that compose big files. False: op was cancelled meanwhile. */
 bool reconcile_stats_enter_big(struct reconcile_stats *s, struct op_ctx *op);

@@ -26,7 +26,7 @@ static int look(void *arg, const char *key, const struct object_info *info)
 		return 0;
 	r = reconcile_file_at(w->rc, key, &n);
 	if (r == 1) {
-		right = strcmp(n.ref.key, key) == 0 && strcmp(n.ref.version, info->version) == 0;
+		right = n.ref.key && strcmp(n.ref.key, key) == 0 && strcmp(n.ref.version, info->version) == 0;
 		node_release(&n);
 	}
 	return r < 0 || right ? MFS_MIN(r, 0) : reconcile_queue_key(w->rc->v, w->rc->op, key);

@@ -114,7 +114,7 @@ int verb_gc(struct verb_call *call, const struct verb_args *args)
 
 	/* After a crash, what is garbage may still be shown at a key: first the reconciler's work. */
 	if (!call->fs && opt.delete_it)
-		r = reconcile_run(call->vol, call->op, opt.now, NULL, NULL, NULL);
+		r = reconcile_run_jobs(call->vol, call->op, opt.now, NULL, NULL, NULL);
 	if (r == 0)
 		r = gc_run(call->vol, call->op, &opt, &res);
 	verb_progress_end(&progress);

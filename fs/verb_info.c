@@ -30,6 +30,10 @@ static const char *state_name(enum file_state s)
 		return "settled";
 	case FILE_SPARSE:
 		return "sparse";
+	case FILE_INLINE:
+		return "inline";
+	case FILE_PATCHED:
+		return "patched";
 	case FILE_PENDING:
 		break;
 	}

@@ -24,6 +24,8 @@ struct namespace_hooks {
 	void *arg;
 	/* Is the inode open on this mount (then its trash record is not purged before it is closed)? */
 	bool (*is_open)(void *arg, mfs_ino_t ino);
+	/* Is it open for writing (the reconciler leaves it alone then)? NULL: is_open. Not namespace's own question. */
+	bool (*is_written)(void *arg, mfs_ino_t ino);
 	/* Can this path be a key of the store (backend's object_key_is_legal)? NULL: every path can. */
 	bool (*key_is_legal)(void *arg, const char *key);
 	/* Jobs were queued: wake the reconciler. */

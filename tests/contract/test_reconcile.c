@@ -178,11 +178,11 @@ static void test_truncate__composes_the_object_anew(void **state)
 
 	world_write(w, "a", "12345678");
 	world_truncate(w, "a", 3);
-	assert_int_equal(world_settle(w), 0);
+	assert_int_equal(world_force(w), 0);
 	assert_view(w, "a", "123");
 	world_truncate(w, "a", 6);
 	assert_content(w, "a", "123000");
-	assert_int_equal(world_settle(w), 0);
+	assert_int_equal(world_force(w), 0);
 	assert_view(w, "a", "123000");
 	assert_content(w, "a", "123000");
 }
@@ -195,7 +195,7 @@ static void test_truncate_down_and_up__does_not_show_the_old_bytes(void **state)
 	world_write(w, "a", "12345678");
 	world_truncate(w, "a", 3);
 	world_truncate(w, "a", 8);
-	assert_int_equal(world_settle(w), 0);
+	assert_int_equal(world_force(w), 0);
 	assert_view(w, "a", "12300000");
 	assert_content(w, "a", "12300000");
 }

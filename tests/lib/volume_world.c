@@ -471,6 +471,14 @@ uint64_t world_settle(struct world *w)
 	return left;
 }
 
+uint64_t world_force(struct world *w)
+{
+	uint64_t left;
+
+	assert_int_equal(reconcile_run(w->v, &w->op, INT64_MAX, &left, NULL, NULL), 0);
+	return left;
+}
+
 /* --- verbs --- */
 
 static void changed(void *arg, mfs_ino_t ino, mfs_ino_t parent, const char *name)

@@ -66,8 +66,10 @@ const char *world_read(struct world *w, const char *path);
 const char *world_view(struct world *w, const char *key);
 bool world_has_version(struct world *w, const char *version);
 uint64_t world_jobs(struct world *w);
-/* Until nothing that is due can be done. Returns how many jobs are left. */
+/* Until nothing that is due can be done. Returns how many jobs and records are left. */
 uint64_t world_settle(struct world *w);
+/* The same by force, as settle --wait: whatever is due later too. */
+uint64_t world_force(struct world *w);
 
 /* A verb as `uid`; out and err are kept in the world. Returns the exit status. */
 int world_verb(struct world *w, uid_t uid, int argc, const char *const *argv);
