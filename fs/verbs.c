@@ -43,6 +43,7 @@ static const struct verb {
 	{ "settle", verb_settle, OPERAND_MAYBE_PATH, true, false, FLAG_WAIT, "settle [--wait] [PATH]",
 	  "make the objects follow the index now" },
 	{ "drain", verb_drain, OPERAND_NONE, true, true, 0, "drain", "commit everything (umount does this)" },
+	{ "dump", verb_dump, OPERAND_NONE, true, true, 0, "dump", "the index as text (massfs dump asks for this)" },
 	{ "pid", verb_pid, OPERAND_NONE, false, true, 0, "pid", "of the daemon" },
 };
 

@@ -1,5 +1,6 @@
 /*
- * Opening and formatting a volume: the lock, the stacks, the session. The only file that calls constructors.
+ * Opening and formatting a volume: the lock, the stacks, the session. This file and volume_stage.c call constructors, no
+ * other does.
  */
 #include "fs/volume.h"
 
@@ -80,6 +81,21 @@ static int lock_take(const char *dir, bool readonly, int *ret_fd, char **ret_rea
 	}
 	*ret_fd = fd;
 	return 0;
+}
+
+int volume_lock(const struct mfs_config *cfg, bool readonly, int *ret_fd, char **ret_reason)
+{
+	int r = need_dir(cfg, ret_reason);
+	MFS_AUTOFREE char *ours = r == 0 ? join(cfg->dir, OUR_DIR) : NULL;
+
+	if (r < 0)
+		return r;
+	if (!ours)
+		return -ENOMEM;
+	if (access(ours, F_OK) < 0)
+		return mfs_fail(ret_reason, -errno, "%s: not a massfs volume (%s); `massfs format %s` makes one", cfg->dir,
+				strerror(errno), cfg->dir);
+	return lock_take(cfg->dir, readonly, ret_fd, ret_reason);
 }
 
 long volume_holder(const struct mfs_config *cfg)

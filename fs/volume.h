@@ -57,6 +57,9 @@ int volume_upgrade(const struct mfs_config *cfg, uint32_t *ret_from, char **ret_
 /* What an upload for this file carries. */
 struct object_meta volume_object_meta(struct volume *v, const struct mfs_attr *attr);
 
+/* The volume's lock alone, as volume_open() takes it: released by close(). -EBUSY, -ENOENT with *ret_reason. */
+int volume_lock(const struct mfs_config *cfg, bool readonly, int *ret_fd, char **ret_reason) MFS_NODISCARD;
+
 /* The pid that holds the volume's lock; 0: nobody; -errno. */
 long volume_holder(const struct mfs_config *cfg);
 

@@ -27,6 +27,8 @@ static const struct command by_verb[] = {
 	{ "umount", cmd_umount },
 	{ "unmount", cmd_umount },
 	{ "format", cmd_format },
+	{ "dump", cmd_dump },
+	{ "load", cmd_load },
 	{ "upgrade", cmd_upgrade },
 };
 
@@ -52,6 +54,11 @@ static void print_help(FILE *out)
 	      "      write out what is left, unmount, wait for the daemon's end\n",
 	      out);
 	verb_print_help(out);
+	fputs("  massfs dump [--level N] [--json] SOURCE|MOUNT [FILE|-]\n"
+	      "      the whole index as text (zstd), also while it is mounted\n"
+	      "  massfs load [--replace] [--json] SOURCE FILE|-\n"
+	      "      a volume's index from such a text\n",
+	      out);
 	fputs("\n"
 	      "Verbs with FILE or PATH work on a file in a mount, below a volume's objects/, or SOURCE:/path.\n"
 	      "SOURCE is the folder of an embedded volume, NAME (for /etc/massfs/NAME.conf), or a path to such a\n"

@@ -29,6 +29,8 @@ int cmd_mount(int argc, char **argv);
 int cmd_umount(int argc, char **argv);
 /* argv[0] is the verb. */
 int cmd_format(int argc, char **argv);
+int cmd_dump(int argc, char **argv);
+int cmd_load(int argc, char **argv);
 int cmd_upgrade(int argc, char **argv);
 int cmd_verb(int argc, char **argv);
 

@@ -1,0 +1,147 @@
+/*
+ * massfs load [--replace] [--json] SOURCE FILE|-: a volume's index from a dump.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/conf.h"
+#include "common/op_ctx.h"
+#include "fs/dump.h"
+#include "fs/volume_stage.h"
+#include "tools/stream.h"
+#include "tools/tool.h"
+
+struct load_args {
+	bool replace, json, help;
+	const char *source, *file;
+};
+
+static void print_usage(FILE *out)
+{
+	fputs("usage: massfs load [--replace] [--json] SOURCE FILE|-\n"
+	      "  Make the index of a volume that is not mounted from a dump (- is standard input).\n"
+	      "  SOURCE        a volume that was just formatted\n"
+	      "  --replace     it may hold files; its index is kept beside the new one\n"
+	      "  --json        the summary as JSON\n",
+	      out);
+}
+
+static int parse(int argc, char **argv, struct load_args *ret)
+{
+	static const struct option longs[] = {
+		{ "replace", no_argument, NULL, 'r' },
+		{ "json", no_argument, NULL, 'j' },
+		{ "help", no_argument, NULL, 'h' },
+		{ 0 },
+	};
+	int c;
+
+	while ((c = getopt_long(argc, argv, "h", longs, NULL)) != -1) {
+		switch (c) {
+		case 'r':
+			ret->replace = true;
+			break;
+		case 'j':
+			ret->json = true;
+			break;
+		case 'h':
+			ret->help = true;
+			return 0;
+		default:
+			return -EINVAL;
+		}
+	}
+	if (argc - optind != 2)
+		return -EINVAL;
+	ret->source = argv[optind];
+	ret->file = argv[optind + 1];
+	return 0;
+}
+
+static int load_into(const struct load_args *args, struct volume_stage *s, struct record_counts *counts, char **reason)
+{
+	struct op_ctx op = { .uid = getuid(), .gid = getgid() };
+	struct tool_progress p;
+	struct load_file file;
+	int r = load_file_open(&file, args->file);
+
+	if (r < 0)
+		return mfs_fail(reason, r, "%s: %s", args->file, strerror(-r));
+	tool_progress_init(&p, "massfs load");
+	r = load_index(s->engine, &op, load_file_read, &file, tool_progress_show, &p, counts, reason);
+	tool_progress_end(&p);
+	load_file_release(&file);
+	if (r < 0) {
+		char *why = *reason;
+
+		*reason = NULL;
+		r = mfs_fail(reason, r, "%s: %s; the volume is as it was", args->file, why ? why : strerror(-r));
+		free(why);
+	}
+	return r;
+}
+
+static void print_summary(const struct load_args *args, const struct volume_stage *s, const struct record_counts *c,
+			  const char *kept)
+{
+	if (args->json) {
+		printf("{\"files\": %" PRIu64 ", \"removed\": %" PRIu64 ", \"links\": %" PRIu64 ", \"versions\": %" PRIu64
+		       ", \"slices\": %" PRIu64 ", \"dropped\": %" PRIu64 ", \"jobs\": %" PRIu64 ", \"sessions\": %" PRIu64
+		       "}\n",
+		       c->n[RECORD_NODE], c->trash, c->n[RECORD_ALIAS], c->n[RECORD_VERSION], c->n[RECORD_SLICES],
+		       c->n[RECORD_DROPPED], c->n[RECORD_JOB], c->n[RECORD_SESSION]);
+		return;
+	}
+	printf("%s: %" PRIu64 " files and folders, %" PRIu64 " removed ones, %" PRIu64 " further names, %" PRIu64
+	       " versions\n",
+	       s->cfg->dir, c->n[RECORD_NODE], c->trash, c->n[RECORD_ALIAS], c->n[RECORD_VERSION]);
+	if (kept)
+		printf("The index before is kept as %s; remove it when all is well.\n", kept);
+}
+
+static int load(const struct load_args *args)
+{
+	MFS_CLEANUP(mfs_config_release) struct mfs_config cfg;
+	MFS_AUTOFREE char *reason = NULL, *kept = NULL;
+	struct record_counts counts = { 0 };
+	struct volume_stage *s = NULL;
+	int r;
+
+	mfs_config_init(&cfg);
+	r = mfs_config_load(&cfg, args->source, NULL, false, NULL, &reason);
+	if (!r)
+		r = volume_stage_begin(&cfg, &s, &reason);
+	if (r == 0 && !args->replace && s->old != STAGE_NO_INDEX && s->old != STAGE_EMPTY_INDEX)
+		r = mfs_fail(&reason, -EEXIST,
+			     "%s: the volume has an index that is not empty; give --replace to put the dump in its place",
+			     cfg.dir);
+	if (r == 0)
+		r = load_into(args, s, &counts, &reason);
+	if (r == 0)
+		r = volume_stage_commit(s, &kept, &reason);
+	if (r == 0)
+		print_summary(args, s, &counts, kept);
+	volume_stage_free(s);
+	if (r < 0)
+		tool_error("massfs load", "%s", reason ? reason : strerror(-r));
+	return r < 0 ? VERB_FAILED : VERB_OK;
+}
+
+int cmd_load(int argc, char **argv)
+{
+	struct load_args args = { 0 };
+
+	if (parse(argc, argv, &args) < 0) {
+		print_usage(stderr);
+		return VERB_USAGE;
+	}
+	if (args.help) {
+		print_usage(stdout);
+		return VERB_OK;
+	}
+	return load(&args);
+}
