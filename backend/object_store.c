@@ -8,6 +8,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <stdatomic.h>
 #include <string.h>
 
 #include "backend/store_key.h"
@@ -85,6 +86,8 @@ int object_put(struct object_store *s, struct op_ctx *op, const char *bucket, co
 	r = check_key(s, op, key);
 	if (!r)
 		r = s->ops->put(s, op, bucket, key, buf, len, meta, ret ? ret : &info);
+	if (!r)
+		atomic_fetch_add(&s->bytes_put, len);
 	mfs_debug(MFS_LOG_STORE, op, "put key=%s bytes=%zu r=%d", key, len, r);
 	return r;
 }
@@ -113,6 +116,8 @@ int object_upload_part(struct object_upload *u, struct op_ctx *op, unsigned int 
 		r = check_range(off, len);
 	if (!r)
 		r = u->store->ops->part(u, op, number, off, buf, len);
+	if (!r)
+		atomic_fetch_add(&u->store->bytes_put, len);
 	mfs_debug(MFS_LOG_STORE, op, "part n=%u off=%ju bytes=%zu r=%d", number, (uintmax_t)off, len, r);
 	return r;
 }
@@ -130,6 +135,8 @@ int object_upload_part_copy(struct object_upload *u, struct op_ctx *op, unsigned
 		r = check_range(src_off, len);
 	if (!r)
 		r = u->store->ops->part_copy(u, op, number, off, src, src_off, len);
+	if (!r)
+		atomic_fetch_add(&u->store->bytes_copied, len);
 	mfs_debug(MFS_LOG_STORE, op, "part-copy n=%u off=%ju bytes=%ju r=%d", number, (uintmax_t)off,
 		  (uintmax_t)len, r);
 	return r;

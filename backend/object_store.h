@@ -64,6 +64,8 @@ typedef int object_list_fn(void *arg, const char *key, const struct object_info 
 
 struct object_store {
 	const struct object_store_ops *ops;
+	/* Kept by the dispatch, from its opening on: what went over to the store, and what it copied on its side. */
+	_Atomic uint64_t bytes_put, bytes_copied;
 };
 
 /* An upload in parts, from begin to the complete or abort that ends it. */

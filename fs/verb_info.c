@@ -197,6 +197,8 @@ static void print_status_json(struct verb_call *call, const struct status *s)
 		json_number(f, &first, "errors", atomic_load(&fs->n_errors));
 		json_number(f, &first, "bytes_read", atomic_load(&fs->bytes_read));
 		json_number(f, &first, "bytes_written", atomic_load(&fs->bytes_written));
+		json_number(f, &first, "bytes_stored", atomic_load(&v->store->bytes_put));
+		json_number(f, &first, "bytes_copied", atomic_load(&v->store->bytes_copied));
 	}
 	fputs("}\n", f);
 }
