@@ -152,11 +152,13 @@ static void test_open__refuses_another_schema(void **state)
 	char *path = closed(f);
 	struct engine *e = NULL;
 
-	run_sql(path, "PRAGMA user_version=2");
+	run_sql(path, "PRAGMA user_version=3");
 	assert_int_equal(open_at(path, false, &e), -EPROTONOSUPPORT);
+	run_sql(path, "PRAGMA user_version=1");
+	assert_int_equal(open_at(path, false, &e), -EPROTO);
 	run_sql(path, "PRAGMA user_version=0");
 	assert_int_equal(open_at(path, false, &e), -EUCLEAN);
-	run_sql(path, "PRAGMA user_version=1");
+	run_sql(path, "PRAGMA user_version=2");
 	opened_again(f, path);
 }
 
@@ -396,7 +398,8 @@ static void test_statements__use_indexes(void **state)
 {
 	struct engine_fixture *f = *state;
 	static const enum sql_id whole_table[] = { SQL_COUNT, SQL_JOBS_COUNT, SQL_SESSIONS, SQL_VOLUME_GET,
-						   SQL_VOLUME_PUT, SQL_RESERVE, SQL_QUERY_TRASH_KEY };
+						   SQL_VOLUME_PUT, SQL_RESERVE, SQL_QUERY_TRASH_KEY, SQL_TODO_COUNT,
+						   SQL_NEXT_NUMBER };
 	char *path = closed(f);
 	sqlite3 *db = NULL;
 
