@@ -22,7 +22,7 @@ static int refuse(struct sqlite_conn *c, int r, const char *why)
  * A copy that was cut short. SQLite sees that only where whole pages are missing; and only with an empty log is all
  * of the database in this file.
  */
-static int check_length(struct sqlite_conn *c)
+int schema_check_length(struct sqlite_conn *c)
 {
 	int64_t pages = 0, page_size = 0;
 	char *wal = NULL;
@@ -45,13 +45,13 @@ static int check_length(struct sqlite_conn *c)
 
 int schema_check(struct sqlite_conn *c)
 {
-	int64_t id = 0, version = 0, v = 0;
+	int64_t id = 0, version = 0;
 	int r = conn_query_i64(c, "PRAGMA application_id", &id);
 
 	if (r == 0)
 		r = conn_query_i64(c, "PRAGMA user_version", &version);
 	if (r == 0)
-		r = check_length(c);
+		r = schema_check_length(c);
 	if (r < 0)
 		return r;
 	if (id != SQLITE_APPLICATION_ID)
@@ -64,7 +64,14 @@ int schema_check(struct sqlite_conn *c)
 						   " SOURCE` once");
 	if (version != MFS_SCHEMA)
 		return refuse(c, -EUCLEAN, "its schema number is none that ever was: restore it from a backup");
-	r = conn_query_i64(c, "SELECT next_ino FROM volume WHERE one=1", &v);
+	return schema_check_volume(c);
+}
+
+int schema_check_volume(struct sqlite_conn *c)
+{
+	int64_t v = 0;
+	int r = conn_query_i64(c, "SELECT next_ino FROM volume WHERE one=1", &v);
+
 	/* An index that was made and not yet formatted has no root; a formatted one must. */
 	if (r == 0)
 		r = conn_query_i64(c, "SELECT NOT formatted OR EXISTS(SELECT 1 FROM files WHERE ino=1) FROM volume", &v);

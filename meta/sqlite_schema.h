@@ -12,6 +12,9 @@
  * volume row and root readable. -EUCLEAN, -EPROTONOSUPPORT (newer schema), -EPROTO (older), logged with what to do.
  */
 int schema_check(struct sqlite_conn *c) MFS_NODISCARD;
+/* Parts of that, for who changes the schema: the file's length (before a transaction), volume row and root (in one). */
+int schema_check_length(struct sqlite_conn *c) MFS_NODISCARD;
+int schema_check_volume(struct sqlite_conn *c) MFS_NODISCARD;
 /* In WAL mode, with all tables, when it is empty; else nothing. */
 int schema_create(struct sqlite_conn *c) MFS_NODISCARD;
 /* The thorough check: SQLite's own, and that names and records agree. A line of text for each fault found. */

@@ -38,6 +38,8 @@ static int upgrade(struct sqlite_conn *c, uint32_t *ret_from)
 	else
 		r = run_steps(c, version);
 	if (r == 0)
+		r = schema_check_volume(c);
+	if (r == 0)
 		*ret_from = (uint32_t)version;
 	return r;
 }
@@ -45,6 +47,7 @@ static int upgrade(struct sqlite_conn *c, uint32_t *ret_from)
 int sqlite_engine_upgrade(const char *path, uint32_t *ret_from)
 {
 	struct sqlite_conn c = { 0 };
+	uint32_t from = 0;
 	int r;
 
 	if (access(path, F_OK) < 0)
@@ -53,17 +56,19 @@ int sqlite_engine_upgrade(const char *path, uint32_t *ret_from)
 	if (r < 0)
 		return r;
 	/* Each commit is on the disk; the last connection's close empties the log. */
-	r = conn_exec_text(&c, "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; BEGIN IMMEDIATE");
+	r = schema_check_length(&c);
 	if (r == 0)
-		r = upgrade(&c, ret_from);
+		r = conn_exec_text(&c, "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; BEGIN IMMEDIATE");
 	if (r == 0)
-		r = schema_check(&c);
+		r = upgrade(&c, &from);
 	if (r == 0)
 		r = conn_exec_text(&c, "COMMIT");
 	if (r < 0)
 		conn_rollback(&c);
-	else
-		mfs_log(MFS_LOG_META, MFS_LOG_INFO, NULL, "index=%s schema=%u is now schema=%d", path, *ret_from, MFS_SCHEMA);
+	else if (from != MFS_SCHEMA)
+		mfs_log(MFS_LOG_META, MFS_LOG_INFO, NULL, "index=%s schema=%u is now schema=%d", path, from, MFS_SCHEMA);
 	conn_close(&c);
+	if (r == 0)
+		*ret_from = from;
 	return r;
 }
