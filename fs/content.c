@@ -1,6 +1,6 @@
 /*
- * One open file's bytes: life cycle, writes into memory, truncation. Reads are in content_read.c, the way to the store
- * in content_upload.c, the commit in content_commit.c.
+ * One open file's bytes: life cycle, writes into memory, truncation, punching. Reads are in content_read.c, committed
+ * states in content_state.c, the commit in content_commit.c, a new file's way to the store in content_upload.c.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -11,45 +11,23 @@
 #include "common/clock.h"
 #include "fs/content_internal.h"
 
-#define WAIT_MS 50
+#define WAIT_MS	    50
+#define APPEND_WHOLE MFS_MIB /* an append up to this is in one commit */
 
 void content_env_init(struct content_env *env, struct volume *vol, struct budget *budget, struct workers *uploaders)
 {
 	*env = (struct content_env){ .vol = vol, .budget = budget, .uploaders = uploaders };
 	pthread_mutex_init(&env->lock.m, NULL);
+	pthread_mutex_init(&env->patch_lock.m, NULL);
 }
 
 void content_env_release(struct content_env *env)
 {
 	assert(!env->first);
+	for (size_t i = 0; i < CONTENT_PATCHES; i++)
+		blob_put(env->patches[i]);
+	pthread_mutex_destroy(&env->patch_lock.m);
 	pthread_mutex_destroy(&env->lock.m);
-}
-
-struct base *base_new(const struct object_ref *ref)
-{
-	struct base *b = calloc(1, sizeof(*b));
-
-	if (!b)
-		return NULL;
-	if (object_ref_copy(ref, &b->ref) < 0) {
-		free(b);
-		return NULL;
-	}
-	pthread_mutex_init(&b->lock.m, NULL);
-	b->refs = 1;
-	b->fd = -1;
-	return b;
-}
-
-void base_put(struct base *b)
-{
-	if (!b || atomic_fetch_sub(&b->refs, 1) != 1)
-		return;
-	if (b->fd >= 0)
-		close(b->fd);
-	object_ref_release(&b->ref);
-	pthread_mutex_destroy(&b->lock.m);
-	free(b);
 }
 
 void content_enter_locked(struct content *c)
@@ -65,27 +43,20 @@ void content_leave_locked(struct content *c)
 	pthread_cond_broadcast(&c->changed);
 }
 
-int content_adopt_locked(struct content *c, const struct node *n)
+void content_adopt_locked(struct content *c, struct state *s)
 {
-	struct base *b = base_new(&n->ref);
-
-	if (!b)
-		return -ENOMEM;
-	base_put(c->base);
-	c->base = b;
-	c->base_len = n->attr.obj_len;
-	c->lay = n->attr.lay;
-	c->data = n->attr.data;
-	c->attr = n->attr;
-	c->size = n->attr.size;
+	state_put(c->state);
+	c->state = s;
+	c->size = s->size;
+	c->clip = CONTENT_ALL;
 	c->stale = false;
+	c->tail.own_from = s->layout.log_end;
 	c->gen++;
-	return 0;
 }
 
 int content_refresh(struct content *c, struct op_ctx *op)
 {
-	struct node n = NODE_INIT;
+	struct state *s;
 	int r;
 
 	{
@@ -94,27 +65,41 @@ int content_refresh(struct content *c, struct op_ctx *op)
 		if (!c->stale || c->dirty)
 			return 0;
 	}
-	r = namespace_get(c->env->vol->ns, op, c->ino, &n);
+	r = state_load(c->env, op, c->ino, c->state, &s);
 	if (r < 0)
 		return r;
 	MFS_GUARD(&c->lock);
-	r = content_adopt_locked(c, &n);
-	node_release(&n);
-	return r;
+	if (c->dirty) { /* a write came meanwhile, on top of the old state: the commit will see that it moved */
+		state_put(s);
+		return 0;
+	}
+	content_adopt_locked(c, s);
+	return 0;
+}
+
+void content_touch_locked(struct content *c)
+{
+	int64_t now = mfs_mono_ns();
+
+	if (!c->dirty)
+		c->dirty_since = now;
+	c->dirty = true;
+	c->closed = false;
+	c->written = now;
+	c->mtime = mfs_now_ns();
 }
 
 int content_open(const struct content_env *cenv, struct op_ctx *op, mfs_ino_t ino, struct content **ret)
 {
 	/* The list of contents is the environment's own state behind its lock. */
 	struct content_env *env = (struct content_env *)(uintptr_t)cenv;
-	struct node n = NODE_INIT;
-	struct content *c;
+	struct content *c = calloc(1, sizeof(*c));
+	struct state *s;
 	int r;
 
-	c = calloc(1, sizeof(*c));
 	if (!c)
 		return -ENOMEM;
-	r = namespace_get(env->vol->ns, op, ino, &n);
+	r = state_load(env, op, ino, NULL, &s);
 	if (r < 0) {
 		free(c);
 		return r;
@@ -122,27 +107,20 @@ int content_open(const struct content_env *cenv, struct op_ctx *op, mfs_ino_t in
 	c->env = env;
 	c->ino = ino;
 	c->upload_key = (struct mfs_buf)MFS_BUF_INIT(CONTENT_PATH_MAX);
+	c->append_from = c->frozen_append = CONTENT_ALL;
 	pthread_mutex_init(&c->lock.m, NULL);
 	pthread_cond_init(&c->changed, NULL);
 	{
 		MFS_GUARD(&c->lock);
 
-		r = content_adopt_locked(c, &n);
+		content_adopt_locked(c, s);
 	}
-	node_release(&n);
-	if (r == 0) {
-		MFS_GUARD(&env->lock);
-
-		c->next = env->first;
-		c->prevp = &env->first;
-		if (c->next)
-			c->next->prevp = &c->next;
-		env->first = c;
-	}
-	if (r < 0) {
-		content_free(c);
-		return r;
-	}
+	MFS_GUARD(&env->lock);
+	c->next = env->first;
+	c->prevp = &env->first;
+	if (c->next)
+		c->next->prevp = &c->next;
+	env->first = c;
 	*ret = c;
 	return 0;
 }
@@ -157,6 +135,12 @@ void content_discard(struct content *c, struct op_ctx *op)
 	for (size_t i = 0; i < c->n_sending; i++)
 		extent_free(c->env->budget, c->sending[i]);
 	c->n_sending = 0;
+	ranges_release(&c->holes);
+	ranges_release(&c->frozen);
+	c->append_from = c->frozen_append = CONTENT_ALL;
+	c->clip = CONTENT_ALL;
+	c->size = c->state->size;
+	c->unsure_data = 0;
 	c->dirty = c->rewrite = false;
 	c->mtime = 0;
 	c->stale = true;
@@ -179,6 +163,8 @@ void content_free(struct content *c)
 		/* A thread that makes room took this one off the list before we did: let it finish. */
 		MFS_GUARD(&c->lock);
 
+		while (c->compacting)
+			pthread_cond_wait(&c->changed, &c->lock.m);
 		content_enter_locked(c);
 	}
 	if (c->dirty || c->upload || c->n_sending) {
@@ -190,7 +176,10 @@ void content_free(struct content *c)
 		content_discard(c, NULL);
 	}
 	dirty_release(&c->map, c->env->budget); /* empty, but it keeps its array */
-	base_put(c->base);
+	tail_drop(c);
+	blob_forget(c->env, c->state->layout.segments, c->state->layout.n_segments);
+	state_put(c->state);
+	ranges_release(&c->holes);
 	free(c->sending);
 	mfs_buf_release(&c->upload_key);
 	pthread_cond_destroy(&c->changed);
@@ -204,9 +193,11 @@ void content_writer_opened(struct content *c)
 
 	if (c->n_writers++ == 0 || c->closed)
 		c->version_due = true;
-	/* A file that was made and never written gets its (empty) object at the first close. */
-	if (object_ref_is_empty(&c->base->ref) && c->size == 0)
+	/* A file that was made and never written gets its (empty) object after the first close. */
+	if (!c->state->object && c->size == 0 && !c->state->todo && !c->dirty) {
 		c->dirty = true;
+		c->dirty_since = c->written = mfs_mono_ns();
+	}
 }
 
 void content_writer_closed(struct content *c)
@@ -232,7 +223,7 @@ void content_writer_closed(struct content *c)
 }
 
 /* The idle file that holds most dirty memory, made busy; NULL: none. On the list means not freed: content_free() takes
- * env->lock to leave it, and then waits for busy. */
+ * env->lock to leave it, and then waits for busy. What idle files keep of their patches goes on the way. */
 static struct content *take_biggest(struct content_env *env)
 {
 	struct content *big = NULL;
@@ -242,7 +233,10 @@ static struct content *take_biggest(struct content_env *env)
 	for (struct content *i = env->first; i; i = i->next) {
 		MFS_GUARD(&i->lock);
 
-		if (!i->busy && !i->failed && i->map.bytes > most) {
+		if (i->busy)
+			continue;
+		tail_drop(i);
+		if (!i->failed && i->map.bytes > most) {
 			most = i->map.bytes;
 			big = i;
 		}
@@ -257,25 +251,52 @@ static struct content *take_biggest(struct content_env *env)
 	return big;
 }
 
-/* Let others give memory back: this content first, then whichever holds most. No lock held. */
-static int make_room(struct content *c, struct op_ctx *op)
+/* Send, or commit, what is dirty. The caller is busy. */
+static int push_out(struct content *c, struct op_ctx *op)
 {
-	struct content_env *env = c->env;
-	bool send = false;
-	int r = 0;
+	bool streams;
+	int r;
 
 	{
 		MFS_GUARD(&c->lock);
 
-		if (c->map.bytes > 0 && !c->busy) {
-			c->busy = true;
-			send = true;
+		streams = c->upload || (upload_suits_locked(c) && (content_sparse(c) || upload_wanted_locked(c)));
+	}
+	if (!streams)
+		return content_commit(c, op, NULL, NULL);
+	r = upload_stage(c, op);
+	if (r == 0)
+		r = upload_send(c, true);
+	if (r < 0 || content_sparse(c))
+		return r;
+	{
+		MFS_GUARD(&c->lock);
+
+		if (c->n_sending) /* memory comes back by these */
+			return 0;
+	}
+	return content_commit(c, op, NULL, NULL);
+}
+
+/* Let others give memory back: this content first, then whichever holds most. No lock held. */
+static int make_room(struct content *c, struct op_ctx *op)
+{
+	struct content_env *env = c->env;
+	struct content *big;
+	bool send = false;
+	int r;
+
+	{
+		MFS_GUARD(&c->lock);
+
+		if (!c->busy) {
+			tail_drop(c);
+			send = c->map.bytes > 0;
+			c->busy = send;
 		}
 	}
 	if (send) {
-		r = content_sparse(c) ? upload_stage(c, op) : content_commit(c, op, NULL, NULL);
-		if (r == 0 && content_sparse(c))
-			r = upload_send(c, true);
+		r = push_out(c, op);
 		MFS_GUARD(&c->lock);
 
 		content_leave_locked(c);
@@ -287,13 +308,10 @@ static int make_room(struct content *c, struct op_ctx *op)
 		return 0;
 	}
 	/* Nobody else moves: push out the biggest idle file. Its busy flag keeps it from being freed under us. */
-	struct content *big = take_biggest(env);
-
+	big = take_biggest(env);
 	if (!big)
 		return 0;
-	r = content_sparse(big) ? upload_stage(big, op) : content_commit(big, op, NULL, NULL);
-	if (r == 0 && content_sparse(big))
-		r = upload_send(big, true);
+	r = push_out(big, op);
 	if (r < 0)
 		mfs_debug(MFS_LOG_FS, op, "inode=%" PRIu64 " making room failed: %s", big->ino, strerror(-r));
 	MFS_GUARD(&big->lock);
@@ -301,80 +319,165 @@ static int make_room(struct content *c, struct op_ctx *op)
 	return 0; /* its failure is its own writers' to hear */
 }
 
-int content_write(struct content *c, struct op_ctx *op, uint64_t off, const void *buf, size_t len, bool append)
+/* Commit as a step of its own: what is written next must not be in one commit with what is dirty now. */
+static int commit_first(struct content *c, struct op_ctx *op)
 {
-	size_t done = 0;
+	int r;
+
+	{
+		MFS_GUARD(&c->lock);
+
+		content_enter_locked(c);
+	}
+	r = c->dirty ? content_commit(c, op, NULL, NULL) : 0;
+	MFS_GUARD(&c->lock);
+	content_leave_locked(c);
+	return r;
+}
+
+/* Appended bytes may move at the commit (content_commit.c): what was written plainly beyond the end, or is, must not be
+ * in one commit with them. Of no matter where nobody else can commit. */
+static bool must_part_locked(const struct content *c, uint64_t off, size_t len, bool append)
+{
+	if (c->env->vol->engine->ops->caps & ENGINE_SINGLE_MOUNT)
+		return false;
+	if (append)
+		return c->append_from == CONTENT_ALL && c->dirty && c->size > content_committed_locked(c) && !c->rewrite;
+	return c->append_from != CONTENT_ALL && off + len > c->size;
+}
+
+/* Up to len bytes into the map: how many; -errno. */
+static ssize_t put_locked(struct content *c, uint64_t off, const void *buf, size_t len, bool append)
+{
+	size_t n;
+
+	if (c->failed)
+		return c->failed;
+	if (ranges_reserve(&c->holes) < 0)
+		return -ENOMEM;
+	n = dirty_write(&c->map, c->env->budget, off, buf, len);
+	if (append && n < len && len <= APPEND_WHOLE) { /* a commit between would part it */
+		dirty_clip(&c->map, c->env->budget, off);
+		n = 0;
+	}
+	if (n == 0)
+		return 0;
+	ranges_cut(&c->holes, off, n);
+	if (append && c->append_from == CONTENT_ALL)
+		c->append_from = off;
+	content_touch_locked(c);
+	c->size = MFS_MAX(c->size, off + n);
+	return (ssize_t)n;
+}
+
+/* The index moved it: appends and sizes need the new state. */
+static int write_fresh(struct content *c, struct op_ctx *op)
+{
 	int r = 0;
 
 	{
 		MFS_GUARD(&c->lock);
 
-		while (c->stale && !c->dirty) { /* the index moved it: appends and sizes need the new state */
-			content_enter_locked(c);
-			pthread_mutex_unlock(&c->lock.m);
-			r = content_refresh(c, op);
-			pthread_mutex_lock(&c->lock.m);
-			content_leave_locked(c);
-			if (r < 0)
-				return r;
-		}
-		if (append)
-			off = c->size;
+		if (!c->stale || c->dirty)
+			return 0;
+		content_enter_locked(c);
 	}
-	if (off + len > (uint64_t)MFS_FILE_SIZE_MAX || off + len < off)
-		return -EFBIG;
+	r = content_refresh(c, op);
+	MFS_GUARD(&c->lock);
+	content_leave_locked(c);
+	return r;
+}
+
+/* Enough is dirty: on its way while the application goes on. The caller is busy. */
+static void send_some(struct content *c, struct op_ctx *op)
+{
+	bool streams;
+	int r;
+
+	{
+		MFS_GUARD(&c->lock);
+
+		streams = c->upload || upload_suits_locked(c);
+	}
+	r = streams ? upload_stage(c, op) : content_commit(c, op, NULL, NULL);
+	if (r == 0 && streams)
+		r = upload_send(c, false);
+	/* The bytes are safe in memory: whether they can be stored is the flush's to say. */
+	if (r < 0)
+		mfs_debug(MFS_LOG_FS, op, "inode=%" PRIu64 " sending ahead: %s", c->ino, strerror(-r));
+	MFS_GUARD(&c->lock);
+	content_leave_locked(c);
+}
+
+int content_write(struct content *c, struct op_ctx *op, uint64_t off, const void *buf, size_t len, bool append)
+{
+	size_t done = 0;
+	int r = write_fresh(c, op);
+
+	if (r < 0)
+		return r;
 	while (done < len) {
-		bool want;
+		bool want = false, part = false;
+		ssize_t n = 0;
 
 		{
 			MFS_GUARD(&c->lock);
-			size_t n;
 
-			if (c->failed)
-				return c->failed;
 			if (append && done == 0)
 				off = c->size;
-			n = dirty_write(&c->map, c->env->budget, off + done, (const char *)buf + done, len - done);
-			done += n;
-			if (n) {
-				c->dirty = true;
-				c->closed = false;
-				c->size = MFS_MAX(c->size, off + done);
-				c->mtime = mfs_now_ns();
+			if (off + len > (uint64_t)MFS_FILE_SIZE_MAX || off + len < off)
+				return -EFBIG;
+			part = must_part_locked(c, off + done, len - done, append && done == 0);
+			if (!part) {
+				n = put_locked(c, off + done, (const char *)buf + done, len - done, append);
+				if (n < 0)
+					return (int)n;
+				done += (size_t)n;
+				want = done == len && !c->busy && upload_wanted_locked(c);
+				if (want)
+					c->busy = true;
 			}
-			want = done == len && !c->busy && upload_wanted_locked(c);
-			if (want)
-				c->busy = true;
 		}
-		if (want) {
-			r = upload_stage(c, op);
-			if (r == 0)
-				r = upload_send(c, false);
-			MFS_GUARD(&c->lock);
-
-			content_leave_locked(c);
-			/* The bytes are safe in memory: whether they can be stored is the flush's to say. */
-			if (r < 0)
-				mfs_debug(MFS_LOG_FS, op, "inode=%" PRIu64 " streaming: %s", c->ino, strerror(-r));
-			r = 0;
-		} else if (done < len) {
+		if (part)
+			r = commit_first(c, op);
+		else if (want)
+			send_some(c, op);
+		else if (done < len)
 			r = make_room(c, op);
-			if (r < 0)
-				return r;
-		}
+		if (r < 0)
+			return r;
 	}
 	return 0;
+}
+
+/* The state after the index alone was told of another size. NULL: no memory. */
+static struct state *resized(const struct state *old, const struct mfs_attr *now)
+{
+	struct state *s = state_clone(old);
+
+	if (!s)
+		return NULL;
+	s->size = now->size;
+	s->obj_len = now->obj_len;
+	s->inline_data.size = (size_t)MFS_MIN((uint64_t)s->inline_data.size, now->size);
+	layout_clip(&s->layout, now->size);
+	s->lay = now->lay;
+	s->data = now->data;
+	s->attr = *now;
+	s->todo = now->size ? 1 : s->todo;
+	return s;
 }
 
 /* Only the index knows of it: one change. The caller is busy. */
 static int truncate_clean(struct content *c, struct op_ctx *op, uint64_t size, struct mfs_attr *attr)
 {
 	struct mfs_attr now;
-	bool due;
-	int r;
+	struct state *s;
+	int r = -EAGAIN;
 
-	for (int tries = 0; tries < 16; tries++) {
+	for (int tries = 0; tries < 16 && r == -EAGAIN; tries++) {
 		uint64_t lay;
+		bool due;
 
 		r = content_refresh(c, op);
 		if (r < 0)
@@ -382,36 +485,70 @@ static int truncate_clean(struct content *c, struct op_ctx *op, uint64_t size, s
 		{
 			MFS_GUARD(&c->lock);
 
-			lay = c->lay;
+			lay = c->state->lay;
 			due = c->version_due || c->n_writers == 0;
 		}
 		r = namespace_truncate(c->env->vol->ns, op, c->ino, lay, size, due, false, &now);
-		if (r == 0)
-			break;
-		if (r != -EAGAIN)
-			return r;
-		MFS_GUARD(&c->lock);
-		c->stale = true;
+		if (r == -EAGAIN) {
+			MFS_GUARD(&c->lock);
+
+			c->stale = true;
+		}
 	}
 	if (r < 0)
-		return -EIO;
+		return r == -EAGAIN ? -EIO : r;
+	s = resized(c->state, &now);
 	MFS_GUARD(&c->lock);
-	c->size = now.size;
-	c->base_len = now.obj_len;
-	c->lay = now.lay;
-	c->data = now.data;
-	c->attr = now;
+	if (s) {
+		tail_drop(c);
+		content_adopt_locked(c, s);
+		c->tail.own_from = c->tail.pos = s->layout.log_end;
+	} else {
+		c->stale = true;
+	}
 	c->version_due = false;
 	c->closed = false;
-	c->gen++;
 	if (attr)
 		*attr = now;
 	return 0;
 }
 
+/* The old content is out, with all that was sent of the new; in the index at the next flush. The caller is busy. */
+static int truncate_to_nothing(struct content *c, struct op_ctx *op)
+{
+	int r;
+
+	content_discard(c, op);
+	r = content_refresh(c, op);
+	if (r < 0)
+		return r;
+	MFS_GUARD(&c->lock);
+	c->size = c->clip = 0;
+	content_touch_locked(c);
+	c->rewrite = true;
+	c->gen++;
+	return 0;
+}
+
+/* Something is dirty anyway: in memory, until the flush. */
+static void truncate_locked(struct content *c, uint64_t size)
+{
+	if (size < c->size) {
+		dirty_clip(&c->map, c->env->budget, size);
+		ranges_clip(&c->holes, size);
+		if (size < content_committed_locked(c))
+			c->clip = size;
+		if (c->append_from != CONTENT_ALL && c->append_from >= size)
+			c->append_from = CONTENT_ALL;
+	}
+	c->size = size;
+	content_touch_locked(c);
+	c->gen++;
+}
+
 int content_truncate(struct content *c, struct op_ctx *op, uint64_t size, struct mfs_attr *attr)
 {
-	bool clean;
+	bool clean = true;
 	int r = 0;
 
 	if (size > (uint64_t)MFS_FILE_SIZE_MAX)
@@ -420,39 +557,20 @@ int content_truncate(struct content *c, struct op_ctx *op, uint64_t size, struct
 		MFS_GUARD(&c->lock);
 
 		content_enter_locked(c);
-		if (c->failed)
-			r = c->failed;
-	}
-	if (r == 0 && size == 0) {
-		/* The old content is out, with all that was sent of the new; in the index at the next flush. */
-		content_discard(c, op);
-		r = content_refresh(c, op);
-		MFS_GUARD(&c->lock);
-
-		if (r == 0) {
-			c->size = c->base_len = 0;
-			c->dirty = c->rewrite = true;
-			c->closed = false;
-			c->mtime = mfs_now_ns();
-			c->gen++;
-		}
-		content_leave_locked(c);
-		return r;
-	}
-	if (r == 0) {
-		MFS_GUARD(&c->lock);
-
+		r = c->failed;
 		clean = !c->dirty;
-		if (!clean && !c->upload && c->n_sending == 0) {
-			dirty_clip(&c->map, c->env->budget, size);
-			c->base_len = MFS_MIN(c->base_len, size);
-			c->size = size;
-			c->closed = false;
-			c->mtime = mfs_now_ns();
-			c->gen++;
+		if (r == 0 && size > 0 && !clean && !c->upload) {
+			truncate_locked(c, size);
 			content_leave_locked(c);
 			return 0;
 		}
+	}
+	if (r == 0 && size == 0) {
+		r = truncate_to_nothing(c, op);
+		MFS_GUARD(&c->lock);
+
+		content_leave_locked(c);
+		return r;
 	}
 	/* What was sent already cannot be cut: it is committed first. */
 	if (r == 0 && !clean)
@@ -462,6 +580,48 @@ int content_truncate(struct content *c, struct op_ctx *op, uint64_t size, struct
 	MFS_GUARD(&c->lock);
 	content_leave_locked(c);
 	return r;
+}
+
+static int punch_locked(struct content *c, uint64_t off, uint64_t len)
+{
+	uint64_t end;
+
+	if (c->failed)
+		return c->failed;
+	if (off >= c->size || len == 0)
+		return 0;
+	end = len < c->size - off ? off + len : c->size;
+	if (ranges_reserve(&c->holes) < 0)
+		return -ENOMEM;
+	dirty_cut(&c->map, c->env->budget, off, end - off);
+	ranges_add(&c->holes, off, end - off);
+	/* Where memory was too short to cut an extent in two, it has zeros and is the newer one. */
+	for (size_t i = dirty_find(&c->map, off); i < c->map.n && c->map.v[i]->off < end; i++) {
+		if (ranges_reserve(&c->holes) == 0)
+			ranges_cut(&c->holes, c->map.v[i]->off, c->map.v[i]->len);
+	}
+	content_touch_locked(c);
+	return 0;
+}
+
+int content_punch(struct content *c, struct op_ctx *op, uint64_t off, uint64_t len)
+{
+	int r = write_fresh(c, op);
+
+	if (r < 0)
+		return r;
+	{
+		MFS_GUARD(&c->lock);
+
+		if (!c->upload)
+			return punch_locked(c, off, len);
+	}
+	/* What was sent already cannot be cut: it is committed first. */
+	r = commit_first(c, op);
+	if (r < 0)
+		return r;
+	MFS_GUARD(&c->lock);
+	return punch_locked(c, off, len);
 }
 
 int content_flush(struct content *c, struct op_ctx *op, struct mfs_attr *attr, bool *ret_committed)
@@ -483,9 +643,52 @@ int content_flush(struct content *c, struct op_ctx *op, struct mfs_attr *attr, b
 	}
 	if (r == 0)
 		r = content_commit(c, op, attr, ret_committed);
-	MFS_GUARD(&c->lock);
-	content_leave_locked(c);
+	{
+		MFS_GUARD(&c->lock);
+
+		content_leave_locked(c);
+	}
+	if (r == 0)
+		content_compact_later(c);
 	return r > 0 ? 0 : r;
+}
+
+/* The next file that has waited long enough, made busy. */
+static struct content *take_overdue(struct content_env *env, int64_t now_ns)
+{
+	int64_t wait = env->vol->cfg->commit_ns;
+	MFS_GUARD(&env->lock);
+
+	for (struct content *i = env->first; i; i = i->next) {
+		MFS_GUARD(&i->lock);
+		/* A stream is one object as long as it goes on: committed in between, its rest would be patches. */
+		int64_t since = i->upload || upload_suits_locked(i) ? i->written : i->dirty_since;
+
+		if (!i->dirty || i->busy || i->failed || i->unlinked || now_ns - since < wait)
+			continue;
+		i->busy = true;
+		return i;
+	}
+	return NULL;
+}
+
+void content_env_tick(struct content_env *env, struct op_ctx *op, int64_t now_ns)
+{
+	struct content *c;
+
+	if (env->vol->cfg->commit_ns <= 0)
+		return;
+	while ((c = take_overdue(env, now_ns))) {
+		int r = content_commit(c, op, NULL, NULL);
+
+		if (r < 0)
+			mfs_log(MFS_LOG_FS, MFS_LOG_WARN, op,
+				"inode %" PRIu64 ": what was written could not be stored (%s); tried again, and fsync or close will say",
+				c->ino, strerror(-r));
+		MFS_GUARD(&c->lock);
+		c->dirty_since = c->written = now_ns; /* one that failed waits for its next turn */
+		content_leave_locked(c);
+	}
 }
 
 void content_closed(struct content *c)
@@ -514,6 +717,9 @@ void content_overlay(struct content *c, struct mfs_attr *attr)
 {
 	MFS_GUARD(&c->lock);
 
+	/* Committed without a request that could have told it (commit=, memory that ran out). */
+	if (c->state->attr.ver > attr->ver && !c->stale)
+		*attr = c->state->attr;
 	if (!c->dirty)
 		return;
 	attr->size = c->size;

@@ -1,10 +1,11 @@
 /*
- * The bytes of one open regular file: what the index says (the base: one immutable object), what was written since
- * (dirty ranges in memory, under the budget), and the upload that takes them away while the application goes on.
+ * The bytes of one open regular file: what the index says (the committed state: inline bytes, or an object with slices
+ * over it), what was written since (dirty ranges in memory, under the budget), and for a new file the upload that takes
+ * them away while the application goes on.
  *
- * A write is acknowledged into memory; full parts go to the store at once. flush makes everything durable: the
- * object first, then one change of the index. Nothing is visible to others or after a crash before that change; it
- * replaces the whole content at once.
+ * A write is acknowledged into memory. flush makes everything durable: what must be stored first, then one change of the
+ * index. Nothing is visible to others or after a crash before that change. A new or small file is written as a whole (in
+ * the record, as one put, or streamed in parts); a changed old one at the price of the change, as one patch object.
  *
  * There is one content per inode with open handles. Threads: all calls from any thread; content.lock is held over
  * memory only, never across a store or index call.
@@ -17,6 +18,9 @@
 #include "fs/volume.h"
 
 struct content;
+struct blob;
+
+#define CONTENT_PATCHES 512 /* patch objects kept open, of all files together */
 
 struct content_env { /* what all contents of a mount share; vol, budget and uploaders are borrowed */
 	struct volume *vol;
@@ -24,6 +28,14 @@ struct content_env { /* what all contents of a mount share; vol, budget and uplo
 	struct workers *uploaders;
 	struct mfs_mutex lock; /* guards the list: who holds memory, when the budget runs out */
 	struct content *first;
+	struct mfs_mutex patch_lock; /* guards patches */
+	struct blob *patches[CONTENT_PATCHES];
+	/* Lower than the layout's own bounds (meta/layout.h) in tests; 0: those. Three quarters of it: compaction begins. */
+	size_t slices_max, segments_max;
+	/* Files whose content is in the index and not yet an object (`inline=`): how many, and their bytes. Kept by commits;
+	 * counted in the index at the first use and again when a bound is reached, as settles and unlinks lower it. */
+	_Atomic uint64_t inline_files, inline_bytes;
+	_Atomic int64_t inline_counted; /* monotonic time of the last count; 0: none yet */
 };
 void content_env_init(struct content_env *env, struct volume *vol, struct budget *budget, struct workers *uploaders);
 void content_env_release(struct content_env *env); /* no content may be left */
@@ -40,7 +52,8 @@ void content_writer_closed(struct content *c);
 /* Up to len bytes at off into buf: the count, short only at the end of the file. Clean: 1 store round trip. */
 ssize_t content_read(struct content *c, struct op_ctx *op, uint64_t off, void *buf, size_t len) MFS_NODISCARD;
 
-/* All of buf, or -errno (-EFBIG, -ENOSPC, -EIO). append: at the end, whatever off says. No round trip. */
+/* All of buf, or -errno (-EFBIG, -ENOSPC, -EIO). append: at the end, whatever off says; should another mount have made
+ * the file longer by the time of the commit, it moves to the new end. No round trip, but where memory runs out. */
 int content_write(struct content *c, struct op_ctx *op, uint64_t off, const void *buf, size_t len, bool append) MFS_NODISCARD;
 
 /* O_TRUNC and ftruncate. To 0 or with dirty data: in memory, until the flush; else 1 index change. */
@@ -50,12 +63,13 @@ int content_truncate(struct content *c, struct op_ctx *op, uint64_t size, struct
 int content_punch(struct content *c, struct op_ctx *op, uint64_t off, uint64_t len) MFS_NODISCARD;
 /* lseek's SEEK_DATA and SEEK_HOLE. -ENXIO at or beyond the end. */
 int content_seek(struct content *c, struct op_ctx *op, uint64_t off, int whence, uint64_t *ret) MFS_NODISCARD;
-/* Commit every file that has been dirty for longer than commit= and is still open. From a thread of the mount. */
+/* Commit every file that has been dirty for longer than commit= and is still open (one that is streamed, only when nothing
+ * was written for as long). now_ns is monotonic. From a thread of the mount, about once a second. */
 void content_env_tick(struct content_env *env, struct op_ctx *op, int64_t now_ns);
 
 /*
- * close and fsync: 0 when all that was written before is durable in store and index. Dirty: 1 put (or the rest of the
- * multipart), 1 index change. An error of an earlier background upload is reported here, once a handle.
+ * close and fsync: 0 when all that was written before is durable in store and index. Dirty: 1 put (none for inline, or
+ * the rest of the multipart), 1 index change. An error of an earlier background upload is reported here, once a handle.
  * *attr gets the record's attributes after the commit when something was committed (*ret_committed).
  */
 int content_flush(struct content *c, struct op_ctx *op, struct mfs_attr *attr, bool *ret_committed) MFS_NODISCARD;

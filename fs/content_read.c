@@ -1,4 +1,7 @@
-/* Reading one open file's bytes from where the newest of them are (the table in content_internal.h). */
+/*
+ * Reading one open file's bytes from where the newest of them are (the table in content_internal.h), read-ahead, and
+ * where its data and its holes are.
+ */
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
@@ -6,64 +9,10 @@
 
 #include "fs/content_internal.h"
 
-static int base_fd(struct content *c, struct op_ctx *op, struct base *b)
-{
-	int fd;
-
-	{
-		MFS_GUARD(&b->lock);
-
-		if (b->fd >= 0)
-			return b->fd;
-	}
-	fd = object_open_fd(c->env->vol->store, op, &b->ref);
-	if (fd < 0)
-		return fd;
-	MFS_GUARD(&b->lock);
-	if (b->fd < 0)
-		b->fd = fd;
-	else
-		close(fd);
-	return b->fd;
-}
-
-int base_read(struct content *c, struct op_ctx *op, struct base *b, uint64_t off, void *buf, size_t len)
-{
-	struct object_store *s = c->env->vol->store;
-	size_t done = 0;
-	int fd = -1;
-
-	if (object_store_caps(s) & OBJECT_CAP_FD) {
-		fd = base_fd(c, op, b);
-		if (fd < 0)
-			return fd;
-	}
-	while (done < len) {
-		ssize_t n = fd >= 0 ? pread(fd, (char *)buf + done, len - done, (off_t)(off + done))
-				    : object_get(s, op, &b->ref, off + done, (char *)buf + done, len - done);
-
-		if (n < 0 && fd >= 0)
-			n = -errno;
-		if (n == -EINTR)
-			continue;
-		if (n < 0)
-			return (int)n;
-		if (n == 0) {
-			mfs_log(MFS_LOG_FS, MFS_LOG_ERR, op,
-				"inode %" PRIu64 ": object %s version %s ends at %" PRIu64
-				", the index says it is longer: damaged; see massfs fsck, massfs versions",
-				c->ino, b->ref.key, b->ref.version, off + done);
-			return -EIO;
-		}
-		done += (size_t)n;
-	}
-	return 0;
-}
-
 /* One look at the state: what to read outside of the lock. */
 struct view {
-	uint64_t gen, size, base_len;
-	struct base *base;
+	uint64_t gen, size, committed;
+	struct state *state;
 	struct object_upload *upload;
 	bool stale, covered;
 };
@@ -72,23 +21,23 @@ static void view_take(struct content *c, uint64_t off, void *buf, size_t len, st
 {
 	MFS_GUARD(&c->lock);
 
-	*v = (struct view){ .gen = c->gen, .size = c->size, .base_len = c->base_len, .stale = c->stale && !c->dirty };
-	if (v->stale || off >= c->size)
+	*v = (struct view){ .stale = c->stale && !c->dirty };
+	if (v->stale)
+		return;
+	/* The bytes of an upload that is being completed are in no place that can be read, for a moment. */
+	while (c->completing && !dirty_covers(&c->map, off, MFS_MIN((uint64_t)len, c->size - MFS_MIN(off, c->size))))
+		pthread_cond_wait(&c->changed, &c->lock.m);
+	v->gen = c->gen;
+	v->size = c->size;
+	if (off >= c->size)
 		return;
 	if (dirty_covers(&c->map, off, MFS_MIN((uint64_t)len, c->size - off))) {
-		dirty_overlay(&c->map, off, buf, len);
+		dirty_overlay(&c->map, off, buf, (size_t)MFS_MIN((uint64_t)len, c->size - off));
 		v->covered = true;
 		return;
 	}
-	if (c->completing) { /* its bytes are in no place that can be read, for a moment */
-		while (c->completing)
-			pthread_cond_wait(&c->changed, &c->lock.m);
-		v->gen = c->gen;
-		v->size = c->size;
-		v->base_len = c->base_len;
-	}
-	v->base = c->base;
-	atomic_fetch_add(&v->base->refs, 1);
+	v->committed = content_committed_locked(c);
+	v->state = state_ref(c->state);
 	if (c->upload) {
 		v->upload = c->upload;
 		c->upload_readers++;
@@ -98,17 +47,16 @@ static void view_take(struct content *c, uint64_t off, void *buf, size_t len, st
 /* Give back what view_take took; true: nothing moved meanwhile, buf is whole. */
 static bool view_done(struct content *c, uint64_t off, void *buf, size_t len, struct view *v)
 {
-	bool same;
-
-	base_put(v->base);
 	MFS_GUARD(&c->lock);
+
 	if (v->upload && --c->upload_readers == 0)
 		pthread_cond_broadcast(&c->changed);
-	same = c->gen == v->gen;
-	if (!same)
+	if (c->gen != v->gen)
 		return false;
+	ranges_zero(&c->frozen, off, buf, len);
 	for (size_t i = 0; i < c->n_sending; i++)
 		extent_overlay(c->sending[i], off, buf, len);
+	ranges_zero(&c->holes, off, buf, len);
 	dirty_overlay(&c->map, off, buf, len);
 	return true;
 }
@@ -129,36 +77,51 @@ static int read_under(struct content *c, struct op_ctx *op, const struct view *v
 				break;
 			n += (size_t)got;
 		}
-	} else if (off < v->base_len) {
-		n = (size_t)MFS_MIN((uint64_t)len, v->base_len - off);
-		r = base_read(c, op, v->base, off, buf, n);
+	} else if (off < v->committed) {
+		n = (size_t)MFS_MIN((uint64_t)len, v->committed - off);
+		r = state_read(c->env, op, c->ino, v->state, off, buf, n);
 	}
 	memset((char *)buf + n, 0, len - n);
 	return r;
 }
 
-/* The base is missing: the index may have moved it (a settle) and garbage collection been there. Busy: the caller. */
-static int after_missing(struct content *c, struct op_ctx *op, const struct view *v)
+/* An object of the state with this lay is missing: the index may have moved the file (a settle) and garbage collection
+ * been there. */
+static int after_missing(struct content *c, struct op_ctx *op, uint64_t lay)
 {
-	struct node n = NODE_INIT;
-	int r = namespace_get(c->env->vol->ns, op, c->ino, &n);
+	struct state *s = NULL;
+	int r;
 
-	if (r < 0)
-		return r;
 	{
 		MFS_GUARD(&c->lock);
 
-		if (n.attr.lay == c->lay && c->gen == v->gen) {
-			mfs_log(MFS_LOG_FS, MFS_LOG_ERR, op,
-				"inode %" PRIu64 ": object %s version %s is missing, the index refers to it: content lost; see "
-				"massfs fsck, massfs versions",
-				c->ino, n.ref.key ? n.ref.key : "-", n.ref.version);
-			r = -EIO;
-		} else if (!c->dirty) {
-			r = content_adopt_locked(c, &n);
+		content_enter_locked(c);
+		if (c->state->lay != lay) {
+			content_leave_locked(c);
+			return 0;
 		}
 	}
-	node_release(&n);
+	r = state_load(c->env, op, c->ino, c->state, &s);
+	MFS_GUARD(&c->lock);
+	if (r == 0 && s->lay == lay) {
+		mfs_log(MFS_LOG_FS, MFS_LOG_ERR, op,
+			"inode %" PRIu64 ": an object (%s version %s, or one of its patches) is missing, the index refers to it: "
+			"content lost; see massfs fsck, massfs versions",
+			c->ino, s->object ? s->object->ref.key : "-", s->object ? s->object->ref.version : "-");
+		r = -EIO;
+	} else if (r == 0 && !c->dirty) {
+		content_adopt_locked(c, MFS_TAKE(s));
+	} else if (r == 0 && s->data == c->state->data) { /* the same bytes elsewhere, below what is dirty */
+		state_put(c->state);
+		c->state = MFS_TAKE(s);
+		c->tail.own_from = c->state->layout.log_end;
+		c->gen++;
+	} else if (r == 0) {
+		/* Another content: what is dirty here goes over it at the commit, until then there is nothing to read. */
+		r = -EIO;
+	}
+	state_put(s);
+	content_leave_locked(c);
 	return r;
 }
 
@@ -177,13 +140,47 @@ static int refresh(struct content *c, struct op_ctx *op)
 	return r;
 }
 
+/* Sequential reads over a network: fetch ahead, the further the longer it goes on; off after a jump. */
+static void read_ahead(struct content *c, uint64_t off, size_t len)
+{
+	struct state *s;
+	uint64_t from, to;
+
+	if (!c->env->vol->cache)
+		return;
+	{
+		MFS_GUARD(&c->lock);
+		bool near = off <= c->read_end + CONTENT_WINDOW_MIN && off + CONTENT_WINDOW_MIN >= c->read_end;
+
+		if (!near) {
+			c->window = c->fetched = 0;
+			c->read_end = off + len;
+			return;
+		}
+		c->read_end = MFS_MAX(c->read_end, off + len);
+		if (c->fetched > c->read_end + c->window / 2)
+			return; /* still well ahead */
+		c->window = c->window ? MFS_MIN(c->window * 2, CONTENT_WINDOW_MAX) : CONTENT_WINDOW_MIN;
+		from = MFS_MAX(c->read_end, c->fetched);
+		to = MFS_MIN(c->read_end + c->window, content_committed_locked(c));
+		if (from >= to)
+			return;
+		c->fetched = to;
+		s = state_ref(c->state);
+	}
+	state_prefetch(c->env, s, from, to - from);
+	state_put(s);
+}
+
 ssize_t content_read(struct content *c, struct op_ctx *op, uint64_t off, void *buf, size_t len)
 {
-	bool missing = false;
+	bool ahead = false;
 
 	for (;;) {
 		struct view v;
+		uint64_t lay;
 		size_t n;
+		bool same;
 		int r;
 
 		view_take(c, off, buf, len, &v);
@@ -201,31 +198,120 @@ ssize_t content_read(struct content *c, struct op_ctx *op, uint64_t off, void *b
 		/* Sent parts cannot be read back from this store before they are a version. */
 		if (v.upload && !(object_store_caps(c->env->vol->store) & OBJECT_CAP_UPLOAD_READ)) {
 			(void)view_done(c, off, buf, n, &v);
+			state_put(v.state);
 			r = content_flush(c, op, NULL, NULL);
 			if (r < 0)
 				return r;
 			continue;
 		}
+		if (!ahead)
+			read_ahead(c, off, n);
+		ahead = true;
 		r = read_under(c, op, &v, off, buf, n);
-		if (view_done(c, off, buf, n, &v)) {
-			if (r == 0)
-				return (ssize_t)n;
-			if (r != -ENOENT || missing)
-				return r == -ENOENT ? -EIO : r;
-			missing = true;
-			r = after_missing(c, op, &v);
-			if (r < 0)
-				return r;
-		}
+		same = view_done(c, off, buf, n, &v);
+		lay = v.state->lay;
+		state_put(v.state);
+		if (!same)
+			continue;
+		if (r == 0)
+			return (ssize_t)n;
+		if (r != -ENOENT)
+			return r;
+		r = after_missing(c, op, lay);
+		if (r < 0)
+			return r;
 	}
 }
 
-int content_read_whole(struct content *c, struct op_ctx *op, uint64_t off, void *buf, size_t len)
-{
-	ssize_t n = content_read(c, op, off, buf, len);
+/* What is known at off without looking below, and how far that holds. */
+enum layer { BELOW, DATA, HOLE };
 
-	if (n < 0)
-		return (int)n;
-	memset((char *)buf + n, 0, len - (size_t)n);
-	return 0;
+static enum layer layer_locked(const struct content *c, uint64_t off, uint64_t *ret_end)
+{
+	size_t d = dirty_find(&c->map, off), h = ranges_find(&c->holes, off);
+	const struct extent *e = d < c->map.n ? c->map.v[d] : NULL;
+	const struct range *hole = h < c->holes.n ? &c->holes.v[h] : NULL;
+	uint64_t end = c->size;
+
+	if (c->upload) { /* what was sent where is not written down */
+		*ret_end = end;
+		return DATA;
+	}
+	if (e && e->off <= off) {
+		*ret_end = MFS_MIN(e->off + e->len, end);
+		return DATA;
+	}
+	end = e ? MFS_MIN(end, e->off) : end;
+	if (hole && hole->off <= off) {
+		*ret_end = MFS_MIN(hole->off + hole->len, end);
+		return HOLE;
+	}
+	end = hole ? MFS_MIN(end, hole->off) : end;
+	if (off >= content_committed_locked(c)) {
+		*ret_end = end;
+		return HOLE;
+	}
+	*ret_end = MFS_MIN(end, content_committed_locked(c));
+	return BELOW;
+}
+
+/* The caller is busy, so nothing is being committed; writes go on, and count or not. */
+static int seek(struct content *c, struct op_ctx *op, uint64_t off, bool data, uint64_t *ret)
+{
+	for (;;) {
+		struct state *s = NULL;
+		uint64_t end, found;
+		enum layer at;
+		int r;
+
+		{
+			MFS_GUARD(&c->lock);
+
+			if (off >= c->size) {
+				*ret = c->size;
+				return data ? -ENXIO : 0;
+			}
+			at = layer_locked(c, off, &end);
+			if (at == BELOW)
+				s = state_ref(c->state);
+		}
+		if (at != BELOW) {
+			found = (at == DATA) == data ? off : end;
+		} else {
+			r = state_seek(c->env, op, s, off, data, &found);
+			state_put(s);
+			if (r < 0)
+				return r == -ENOENT ? -EIO : r;
+		}
+		if (found < end) {
+			*ret = found;
+			return 0;
+		}
+		off = end;
+	}
+}
+
+int content_seek(struct content *c, struct op_ctx *op, uint64_t off, int whence, uint64_t *ret)
+{
+	int r;
+
+	if (whence != SEEK_DATA && whence != SEEK_HOLE)
+		return -EINVAL;
+	{
+		MFS_GUARD(&c->lock);
+
+		content_enter_locked(c);
+	}
+	r = content_refresh(c, op);
+	if (r == 0) {
+		MFS_GUARD(&c->lock);
+
+		if (off >= c->size)
+			r = -ENXIO;
+	}
+	if (r == 0)
+		r = seek(c, op, off, whence == SEEK_DATA, ret);
+	MFS_GUARD(&c->lock);
+	content_leave_locked(c);
+	return r;
 }

@@ -1,19 +1,17 @@
 /*
- * The way of one file's bytes to the store while the application goes on writing: a staged upload takes full parts
- * from worker threads. Where the store takes parts in any order and size (OBJECT_CAP_SPARSE), staging copies the base
- * first (on the server's side) and every dirty byte can be sent at any time; elsewhere only a file written from its
- * start is streamed, in order.
+ * The way of a new file's bytes to the store while the application goes on writing: a staged upload takes full parts
+ * from worker threads. Only of a file whose committed bytes do not count (new, or truncated to nothing): what changes
+ * in an old one goes the way of content_patch.c. Where the store takes parts in any order and size
+ * (OBJECT_CAP_SPARSE), every dirty byte can be sent at any time; elsewhere only full parts from the start, in order.
  */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/crash_point.h"
 #include "common/workers.h"
 #include "fs/content_internal.h"
-
-/* A file whose old content counts is staged (copied) only when this much of it is dirty. */
-#define DIRTY_SOFT_MAX (UINT64_C(32) << 20)
 
 struct part_job {
 	struct content *c;
@@ -27,20 +25,46 @@ int content_key(struct content *c, struct op_ctx *op, struct mfs_buf *key, bool 
 	return namespace_key(c->env->vol->ns, op, c->ino, key, temporary);
 }
 
+bool upload_suits_locked(const struct content *c)
+{
+	return content_committed_locked(c) == 0 || c->state->is_inline;
+}
+
 bool upload_wanted_locked(struct content *c)
 {
-	bool full = false;
-
+	if (c->map.n + c->holes.n >= LAYOUT_COMMIT_MAX / 2 && !upload_suits_locked(c))
+		return true;
 	if (c->map.bytes < OBJECT_PART_MIN)
 		return false;
-	if (c->map.bytes >= MFS_MIN(DIRTY_SOFT_MAX, budget_max(c->env->budget) / 4))
-		return content_sparse(c) || c->base_len == 0;
-	if (!c->upload && c->base_len > 0)
+	if (c->map.bytes >= MFS_MIN(CONTENT_DIRTY_SOFT, budget_max(c->env->budget) / 4))
+		return !upload_suits_locked(c) || content_sparse(c);
+	if (!upload_suits_locked(c))
 		return false;
-	for (size_t i = 0; i < c->map.n && !full; i++) {
-		full = extent_is_full(c->map.v[i]) && (content_sparse(c) || c->map.v[i]->off == c->sent_end);
+	for (size_t i = 0; i < c->map.n; i++) {
+		if (extent_is_full(c->map.v[i]) && (content_sparse(c) || c->map.v[i]->off == c->sent_end))
+			return true;
 	}
-	return full;
+	return false;
+}
+
+/* The committed bytes of an inline file are written along with the new ones. False: no memory for it now. */
+static bool absorb_inline_locked(struct content *c)
+{
+	uint64_t n = MFS_MIN(content_committed_locked(c), (uint64_t)c->state->inline_data.size), at = 0;
+	const unsigned char *data = c->state->inline_data.data;
+
+	for (size_t i = 0; at < n; i++) {
+		const struct range *hole = i < c->holes.n ? &c->holes.v[i] : NULL;
+		uint64_t stop = hole ? MFS_MIN(hole->off, n) : n;
+
+		if (at < stop && !dirty_fill(&c->map, c->env->budget, at, data + at, (size_t)(stop - at)))
+			return false;
+		at = hole ? hole->off + hole->len : n;
+	}
+	c->clip = 0;
+	ranges_release(&c->holes);
+	c->gen++;
+	return true;
 }
 
 int upload_stage(struct content *c, struct op_ctx *op)
@@ -48,8 +72,6 @@ int upload_stage(struct content *c, struct op_ctx *op)
 	struct volume *v = c->env->vol;
 	struct object_upload *u = NULL;
 	struct object_meta meta;
-	struct base *base;
-	uint64_t copy;
 	int r;
 
 	{
@@ -57,26 +79,18 @@ int upload_stage(struct content *c, struct op_ctx *op)
 
 		if (c->upload)
 			return 0;
-		if (!content_sparse(c) && c->base_len > 0)
-			return 0;
-		meta = volume_object_meta(v, &c->attr);
-		base = c->base;
-		atomic_fetch_add(&base->refs, 1);
-		copy = c->base_len;
+		if (content_committed_locked(c) > 0 && !absorb_inline_locked(c))
+			return -ENOMEM;
+		meta = volume_object_meta(v, &c->state->attr);
 	}
 	r = content_key(c, op, &c->upload_key, &c->upload_temporary);
 	if (r == 0)
 		r = object_upload_begin(v->store, op, NULL, c->upload_key.data, &meta, &u);
-	if (r == 0 && copy)
-		r = object_upload_part_copy(u, op, 1, 0, &base->ref, 0, copy);
-	base_put(base);
-	if (r < 0) {
-		object_upload_abort(u, op);
+	if (r < 0)
 		return r;
-	}
 	MFS_GUARD(&c->lock);
 	c->upload = u;
-	c->next_part = 2;
+	c->next_part = 1;
 	c->sent_end = 0;
 	c->gen++;
 	return 0;
@@ -104,6 +118,8 @@ static void part_run(void *arg)
 	struct budget *budget = c->env->budget;
 
 	free(j);
+	if (r == 0)
+		mfs_crash_point("upload.part");
 	if (r < 0)
 		mfs_log(MFS_LOG_FS, MFS_LOG_ERR, &op,
 			"inode %" PRIu64 ": uploading bytes %" PRIu64 "+%zu failed: %s; reported at the next write, fsync or close",
@@ -130,7 +146,7 @@ static bool overlaps_sending_locked(const struct content *c, const struct extent
 	return false;
 }
 
-static bool add_sending_locked(struct content *c, struct extent *e)
+bool sending_add_locked(struct content *c, size_t i)
 {
 	if (c->n_sending == c->cap_sending) {
 		size_t cap = c->cap_sending ? c->cap_sending * 2 : 8;
@@ -141,7 +157,7 @@ static bool add_sending_locked(struct content *c, struct extent *e)
 		c->sending = v;
 		c->cap_sending = cap;
 	}
-	c->sending[c->n_sending++] = e;
+	c->sending[c->n_sending++] = dirty_take(&c->map, i);
 	return true;
 }
 
@@ -165,9 +181,8 @@ static struct extent *next_locked(struct content *c, bool all)
 		return next_locked(c, all); /* writes came meanwhile: look again */
 	}
 	e = c->map.v[i];
-	if (!add_sending_locked(c, e))
+	if (!sending_add_locked(c, i))
 		return NULL;
-	(void)dirty_take(&c->map, i);
 	c->sent_end = MFS_MAX(c->sent_end, e->off + e->len);
 	c->gen++;
 	return e;
@@ -235,7 +250,7 @@ void upload_drop(struct content *c, struct op_ctx *op)
 	object_upload_abort(detach(c, false), op);
 }
 
-/* In order, without gaps: what lies behind the parts sent so far. */
+/* In order, without gaps: what lies behind the parts sent so far, all of it in `sending`. */
 static int send_tail(struct content *c, struct op_ctx *op, uint64_t size)
 {
 	MFS_AUTOFREE unsigned char *buf = malloc(OBJECT_PART_MIN);
@@ -271,7 +286,7 @@ int upload_finish(struct content *c, struct op_ctx *op, uint64_t size, int64_t m
 	{
 		MFS_GUARD(&c->lock);
 
-		meta = volume_object_meta(c->env->vol, &c->attr);
+		meta = volume_object_meta(c->env->vol, &c->state->attr);
 		if (mtime)
 			meta.mtime = mtime;
 	}
@@ -279,5 +294,8 @@ int upload_finish(struct content *c, struct op_ctx *op, uint64_t size, int64_t m
 		object_upload_abort(u, op);
 		return r;
 	}
-	return object_upload_complete(u, op, size, &meta, ret);
+	r = object_upload_complete(u, op, size, &meta, ret);
+	if (r == 0)
+		mfs_crash_point("upload.complete");
+	return r;
 }

@@ -46,6 +46,8 @@ static bool extent_grow(struct budget *b, struct extent *e, size_t need)
 
 	if (need <= e->cap)
 		return true;
+	if (need > CELL) /* neighbours of an extent that was shifted over a boundary */
+		return false;
 	if (!budget_try(b, cap))
 		return false;
 	data = cap == CELL ? budget_part_alloc(b) : malloc(cap);
@@ -61,8 +63,7 @@ static bool extent_grow(struct budget *b, struct extent *e, size_t need)
 	return true;
 }
 
-/* Index of the first extent that ends above off. */
-static size_t find(const struct dirty *d, uint64_t off)
+size_t dirty_find(const struct dirty *d, uint64_t off)
 {
 	size_t lo = 0, hi = d->n;
 
@@ -157,7 +158,7 @@ size_t dirty_write(struct dirty *d, struct budget *b, uint64_t off, const void *
 
 	while (done < len) {
 		uint64_t at = off + done;
-		size_t left = len - done, n, i = find(d, at);
+		size_t left = len - done, n, i = dirty_find(d, at);
 		struct extent *e = i < d->n ? d->v[i] : NULL;
 
 		if (e && e->off <= at) {
@@ -172,7 +173,7 @@ size_t dirty_write(struct dirty *d, struct budget *b, uint64_t off, const void *
 		if (fill_gap(d, b, i, at, src + done, n) == 0)
 			break;
 		done += n;
-		i = find(d, at);
+		i = dirty_find(d, at);
 		try_join(d, b, i);
 	}
 	return done;
@@ -188,7 +189,7 @@ void extent_overlay(const struct extent *e, uint64_t off, void *buf, size_t len)
 
 void dirty_overlay(const struct dirty *d, uint64_t off, void *buf, size_t len)
 {
-	for (size_t i = find(d, off); i < d->n && d->v[i]->off < off + len; i++)
+	for (size_t i = dirty_find(d, off); i < d->n && d->v[i]->off < off + len; i++)
 		extent_overlay(d->v[i], off, buf, len);
 }
 
@@ -196,9 +197,84 @@ bool dirty_covers(const struct dirty *d, uint64_t off, uint64_t len)
 {
 	uint64_t at = off;
 
-	for (size_t i = find(d, off); i < d->n && d->v[i]->off <= at && at < off + len; i++)
+	for (size_t i = dirty_find(d, off); i < d->n && d->v[i]->off <= at && at < off + len; i++)
 		at = d->v[i]->off + d->v[i]->len;
 	return at >= off + len;
+}
+
+bool dirty_fill(struct dirty *d, struct budget *b, uint64_t off, const void *buf, size_t len)
+{
+	uint64_t at = off, end = off + len;
+
+	while (at < end) {
+		size_t i = dirty_find(d, at);
+		const struct extent *e = i < d->n ? d->v[i] : NULL;
+		uint64_t stop = e ? MFS_MIN(e->off, end) : end;
+		size_t n;
+
+		if (e && e->off <= at) {
+			at = e->off + e->len;
+			continue;
+		}
+		n = dirty_write(d, b, at, (const unsigned char *)buf + (at - off), (size_t)(stop - at));
+		if (n < stop - at)
+			return false;
+		at = stop;
+	}
+	return true;
+}
+
+/* [off, end) lies inside extent i: it becomes two. */
+static void cut_middle(struct dirty *d, struct budget *b, size_t i, uint64_t off, uint64_t end)
+{
+	struct extent *e = d->v[i], *tail = calloc(1, sizeof(*tail));
+	size_t len = (size_t)(e->off + e->len - end);
+
+	if (!tail || !extent_grow(b, tail, len) || !insert_at(d, i + 1, tail)) {
+		extent_free(b, tail);
+		memset(e->data + (off - e->off), 0, (size_t)(end - off));
+		return;
+	}
+	tail->off = end;
+	tail->len = len;
+	memcpy(tail->data, e->data + (end - e->off), len);
+	e->len = (size_t)(off - e->off);
+	d->bytes -= end - off;
+}
+
+void dirty_cut(struct dirty *d, struct budget *b, uint64_t off, uint64_t len)
+{
+	uint64_t end = off + len;
+	size_t i = dirty_find(d, off);
+
+	while (i < d->n && d->v[i]->off < end) {
+		struct extent *e = d->v[i];
+		uint64_t e_end = e->off + e->len;
+
+		if (e->off < off && e_end > end) {
+			cut_middle(d, b, i, off, end);
+			return;
+		}
+		if (e->off < off) {
+			d->bytes -= e_end - off;
+			e->len = (size_t)(off - e->off);
+			i++;
+		} else if (e_end > end) {
+			d->bytes -= end - e->off;
+			e->len = (size_t)(e_end - end);
+			memmove(e->data, e->data + (end - e->off), e->len);
+			e->off = end;
+			return;
+		} else {
+			extent_free(b, dirty_take(d, i));
+		}
+	}
+}
+
+void dirty_shift(struct dirty *d, uint64_t from, int64_t delta)
+{
+	for (size_t i = d->n; i-- > 0 && d->v[i]->off >= from;)
+		d->v[i]->off += (uint64_t)delta;
 }
 
 void dirty_clip(struct dirty *d, struct budget *b, uint64_t size)
@@ -220,7 +296,7 @@ void dirty_clip(struct dirty *d, struct budget *b, uint64_t size)
 int dirty_put_back(struct dirty *d, struct budget *b, struct extent *e)
 {
 	uint64_t at = e->off, end = e->off + e->len;
-	size_t i = find(d, at);
+	size_t i = dirty_find(d, at);
 	int r = 0;
 
 	if (i == d->n || d->v[i]->off >= end) { /* nothing newer */
@@ -236,7 +312,7 @@ int dirty_put_back(struct dirty *d, struct budget *b, struct extent *e)
 		struct extent *newer;
 		uint64_t stop;
 
-		i = find(d, at);
+		i = dirty_find(d, at);
 		newer = i < d->n ? d->v[i] : NULL;
 		if (newer && newer->off <= at) {
 			at = newer->off + newer->len;

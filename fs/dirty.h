@@ -1,6 +1,7 @@
 /*
  * Dirty byte ranges of one file, in memory: sorted extents that do not overlap and do not cross a part boundary (a
- * multiple of OBJECT_PART_MIN), so that a full one is a part. Memory is reserved from the budget as extents grow.
+ * multiple of OBJECT_PART_MIN; but for those that dirty_shift moved), so that a full one is a part. Memory is reserved
+ * from the budget as extents grow.
  * Not thread-safe: the owner's lock guards it.
  */
 #ifndef MASSFS_FS_DIRTY_H
@@ -31,6 +32,14 @@ size_t dirty_write(struct dirty *d, struct budget *b, uint64_t off, const void *
 void dirty_overlay(const struct dirty *d, uint64_t off, void *buf, size_t len);
 /* Is every byte of [off, off+len) dirty? */
 bool dirty_covers(const struct dirty *d, uint64_t off, uint64_t len);
+/* The bytes count only where nothing is dirty yet. False: no room for all of them. */
+bool dirty_fill(struct dirty *d, struct budget *b, uint64_t off, const void *buf, size_t len);
+/* [off, off+len) is not dirty any more; where there is no memory to cut an extent in two, it is dirty zeros. */
+void dirty_cut(struct dirty *d, struct budget *b, uint64_t off, uint64_t len);
+/* What lies at or beyond `from` moves by delta; nothing is in the way there. */
+void dirty_shift(struct dirty *d, uint64_t from, int64_t delta);
+/* Index of the first extent that ends above off; d->n: none. */
+size_t dirty_find(const struct dirty *d, uint64_t off);
 /* Forget what lies at or beyond size. */
 void dirty_clip(struct dirty *d, struct budget *b, uint64_t size);
 /* Remove the i-th extent; it is the caller's. */

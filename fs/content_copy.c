@@ -1,0 +1,135 @@
+/*
+ * Copying a range from one open file to another by reading and writing; nothing is held over both files.
+ */
+#include "fs/content_copy.h"
+
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "fs/content_internal.h"
+
+#define CHUNK	 (1 * MFS_MIB)
+#define CALL_MAX (64 * MFS_MIB) /* of bytes; holes cost nothing */
+
+struct copy {
+	struct content *dst, *src;
+	uint64_t dst_off, src_off, len; /* what is still to be copied */
+	uint64_t moved; /* bytes, without holes */
+	unsigned char *buf;
+};
+
+static int size_of(struct content *c, struct op_ctx *op, uint64_t *ret)
+{
+	int r;
+
+	{
+		MFS_GUARD(&c->lock);
+
+		content_enter_locked(c);
+	}
+	r = content_refresh(c, op);
+	MFS_GUARD(&c->lock);
+	content_leave_locked(c);
+	*ret = c->size;
+	return r;
+}
+
+static void step(struct copy *x, uint64_t n)
+{
+	x->dst_off += n;
+	x->src_off += n;
+	x->len -= n;
+}
+
+/* n bytes of zeros, as a hole. */
+static int copy_hole(struct copy *x, struct op_ctx *op, uint64_t n)
+{
+	uint64_t end = x->dst_off + n, size;
+	struct mfs_attr attr;
+	int r = size_of(x->dst, op, &size);
+
+	if (r == 0 && x->dst_off < size)
+		r = content_punch(x->dst, op, x->dst_off, MFS_MIN(end, size) - x->dst_off);
+	if (r == 0 && end > size)
+		r = content_truncate(x->dst, op, end, &attr);
+	if (r == 0)
+		step(x, n);
+	return r;
+}
+
+/* Up to n bytes: how many; 0 at the end. */
+static ssize_t copy_bytes(struct copy *x, struct op_ctx *op, uint64_t n)
+{
+	ssize_t got = content_read(x->src, op, x->src_off, x->buf, (size_t)MFS_MIN(n, CHUNK));
+	int r;
+
+	if (got <= 0)
+		return got;
+	r = content_write(x->dst, op, x->dst_off, x->buf, (size_t)got, false);
+	if (r < 0)
+		return r;
+	x->moved += (uint64_t)got;
+	step(x, (uint64_t)got);
+	return got;
+}
+
+/* The next piece, all data or all hole: how many bytes; 0 at the end. */
+static ssize_t copy_piece(struct copy *x, struct op_ctx *op)
+{
+	uint64_t data = x->src_off, n = x->len;
+	int r = content_seek(x->src, op, x->src_off, SEEK_DATA, &data);
+
+	if (r == -ENXIO) { /* a hole up to the end, or the end */
+		uint64_t size;
+
+		r = size_of(x->src, op, &size);
+		n = r == 0 && x->src_off < size ? MFS_MIN(n, size - x->src_off) : 0;
+		if (n > 0)
+			r = copy_hole(x, op, n);
+		return r < 0 ? r : (ssize_t)n;
+	}
+	if (r < 0)
+		return r;
+	if (data > x->src_off) {
+		n = MFS_MIN(n, data - x->src_off);
+		r = copy_hole(x, op, n);
+		return r < 0 ? r : (ssize_t)n;
+	}
+	/* Up to the next hole, so that a chunk does not fill it. */
+	r = content_seek(x->src, op, x->src_off, SEEK_HOLE, &data);
+	if (r == -ENXIO)
+		return 0;
+	if (r < 0)
+		return r;
+	return copy_bytes(x, op, data > x->src_off ? MFS_MIN(n, data - x->src_off) : n);
+}
+
+static bool overlaps(const struct copy *x)
+{
+	return x->src == x->dst && x->src_off < x->dst_off + x->len && x->dst_off < x->src_off + x->len;
+}
+
+ssize_t content_copy_range(struct content *dst, struct op_ctx *op, uint64_t dst_off, struct content *src, uint64_t src_off,
+			   uint64_t len)
+{
+	struct copy x = { .dst = dst, .src = src, .dst_off = dst_off, .src_off = src_off };
+	ssize_t n = 1;
+
+	/* A count fits the reply (32 bits), and a sum does not overflow. */
+	x.len = len = MFS_MIN(len, UINT64_C(1) << 30);
+	if (src_off > (uint64_t)MFS_FILE_SIZE_MAX)
+		return 0;
+	if (dst_off > (uint64_t)MFS_FILE_SIZE_MAX - len)
+		return -EFBIG;
+	if (overlaps(&x))
+		return -EINVAL;
+	x.buf = malloc(CHUNK);
+	if (!x.buf)
+		return -ENOMEM;
+	while (n > 0 && x.len > 0 && x.moved < CALL_MAX) {
+		n = atomic_load(&op->cancelled) ? -ECANCELED : copy_piece(&x, op);
+	}
+	free(x.buf);
+	return n < 0 && x.len == len ? n : (ssize_t)(len - x.len);
+}
