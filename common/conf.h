@@ -65,8 +65,10 @@ struct mfs_config {
 	uint64_t memory; /* budget in bytes; never 0 after mfs_config_load() */
 	char *debug;	 /* for mfs_log_set_debug(); checked */
 	char *logfile;	 /* absolute */
-	char *cache_dir; /* one or several, ':' between them (later version) */
-	uint64_t cache_size;
+	char *cache_dir; /* one or several, ':' between them */
+	uint64_t cache_size; /* has_cache_size; else a share of the disk. 0: no cache */
+	bool has_cache_size;
+	unsigned int cache_free; /* percent of the cache's disk that stay free */
 	int64_t commit_ns; /* a handle open for long commits this often (later version) */
 
 	/* Where names are looked up; MFS_CONF_DIR but in tests. Borrowed. */

@@ -125,7 +125,12 @@ static const struct conf_key keys[] = {
 	{ .name = "debug", .kind = KIND_DEBUG, .where = MOUNT, AT(debug) },
 	{ .name = "logfile", .kind = KIND_PATH, .where = MOUNT, AT(logfile) },
 	{ .name = "cache_dir", .kind = KIND_PATHS, .where = MOUNT, AT(cache_dir) },
-	{ .name = "cache_size", .kind = KIND_SIZE, .where = MOUNT, AT(cache_size), RANGE(0, 1ull << 60) },
+	{ .name = "cache_size",
+	  .kind = KIND_SIZE,
+	  .where = MOUNT,
+	  AT_HAS(cache_size),
+	  RANGE(0, 1ull << 60) },
+	{ .name = "cache_free", .kind = KIND_UINT, .where = MOUNT, AT(cache_free), RANGE(0, 99) },
 	{ .name = "commit", .kind = KIND_DURATION, .where = MOUNT, AT(commit_ns), RANGE(1, 86400) },
 
 	/* For mount(8), systemd and the kernel's security modules; nothing to us. */

@@ -39,6 +39,9 @@ struct block_cache_options {
 	int64_t retry_ns; /* how long a folder stays off; 0: a minute */
 };
 
+/* What cache-size= is when it is not given: a tenth of the folders' disks, 20 GiB at most. */
+uint64_t block_cache_default_size(const char *dirs);
+
 /*
  * -EBUSY: a folder is locked by another daemon; -EACCES: others can write to it; -EINVAL, -ENOTDIR. *ret_reason (owned
  * by the caller) says which and why. A folder that cannot be used for now (no space, I/O error) is begun without.

@@ -180,6 +180,48 @@ static int open_locked_folder(struct block_folder *f, char **ret_reason)
 	return r < 0 ? r : lock_folder(f->dirfd, f->path, &f->lockfd, ret_reason);
 }
 
+/* The disk below a folder that need not be there yet. */
+static int disk_of(const char *path, struct statvfs *ret, dev_t *ret_dev)
+{
+	MFS_AUTOFREE char *copy = strdup(path);
+	struct stat st;
+
+	if (!copy)
+		return -ENOMEM;
+	while (stat(copy, &st) < 0) {
+		char *slash = strrchr(copy, '/');
+
+		if (!slash || slash == copy)
+			return -ENOENT;
+		*slash = '\0';
+	}
+	*ret_dev = st.st_dev;
+	return statvfs(copy, ret) < 0 ? -errno : 0;
+}
+
+uint64_t block_cache_default_size(const char *dirs)
+{
+	dev_t seen[BLOCK_CACHE_FOLDERS];
+	unsigned int n = 0;
+	uint64_t sum = 0;
+
+	for (const char *at = dirs; at && *at && n < BLOCK_CACHE_FOLDERS;) {
+		size_t len = strcspn(at, ":");
+		MFS_AUTOFREE char *path = strndup(at, len);
+		struct statvfs st;
+		bool known = false;
+
+		if (path && disk_of(path, &st, &seen[n]) == 0) {
+			for (unsigned int k = 0; k < n; k++)
+				known = known || seen[k] == seen[n];
+			n++;
+			sum += known ? 0 : (uint64_t)st.f_blocks * st.f_frsize / 10;
+		}
+		at += len + (at[len] == ':');
+	}
+	return MFS_MIN(sum, 20 * MFS_GIB);
+}
+
 static void turn_off(struct block_cache *c, unsigned int i)
 {
 	struct block *list;

@@ -22,6 +22,7 @@
 #include "common/mountinfo.h"
 #include "common/op_ctx.h"
 #include "fs/atime.h"
+#include "fs/block_cache.h"
 #include "fs/control.h"
 #include "fs/fs.h"
 #include "fs/fuse/notify.h"
@@ -258,6 +259,21 @@ static int find_labels(struct massfs *fs)
 	return r;
 }
 
+/* cache-dir=: bytes of objects on a local disk (fs/block_cache.h). */
+static int start_cache(const struct mfs_config *cfg, struct volume *v, char **reason)
+{
+	struct block_cache_options opt = {
+		.dirs = cfg->cache_dir,
+		.size = cfg->has_cache_size ? cfg->cache_size : block_cache_default_size(cfg->cache_dir),
+		.free_percent = cfg->cache_free,
+		.volume = v->record.uuid,
+	};
+
+	if (!cfg->cache_dir || !opt.size)
+		return 0;
+	return block_cache_open(&opt, &v->cache, reason);
+}
+
 static int start_volume(struct mount *m, const struct mfs_config *cfg, char **reason)
 {
 	struct massfs *fs = &m->fs;
@@ -268,6 +284,8 @@ static int start_volume(struct mount *m, const struct mfs_config *cfg, char **re
 
 	if (r == 0)
 		r = volume_open(cfg, VOLUME_MOUNT, &hooks, &fs->vol, reason);
+	if (r == 0)
+		r = start_cache(cfg, fs->vol, reason);
 	if (r == 0)
 		r = find_labels(fs);
 	if (r == 0)
@@ -353,6 +371,10 @@ static void stop(struct mount *m)
 	}
 	inode_table_free(fs->inodes);
 	budget_free(fs->budget);
+	if (fs->vol) {
+		block_cache_close(fs->vol->cache);
+		fs->vol->cache = NULL;
+	}
 	volume_close(fs->vol);
 }
 

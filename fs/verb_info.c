@@ -8,6 +8,7 @@
 
 #include "common/clock.h"
 #include "common/str.h"
+#include "fs/block_cache.h"
 #include "fs/fs.h"
 #include "fs/reconcile.h"
 #include "fs/verbs_internal.h"
@@ -164,6 +165,47 @@ struct status {
 	bool has_statfs;
 };
 
+static void print_cache_json(FILE *f, bool *first, struct block_cache *c)
+{
+	struct block_cache_stats s;
+
+	json_bool(f, first, "cache", c != NULL);
+	if (!c)
+		return;
+	block_cache_stats(c, &s);
+	json_number(f, first, "cache_limit", s.limit);
+	json_number(f, first, "cache_bytes", s.bytes);
+	json_number(f, first, "cache_blocks", s.blocks);
+	json_number(f, first, "cache_hits", s.hits);
+	json_number(f, first, "cache_misses", s.misses);
+	json_number(f, first, "cache_prefetched", s.prefetched);
+	json_number(f, first, "cache_evicted", s.evicted);
+	json_number(f, first, "cache_bad", s.bad);
+	json_number(f, first, "cache_folders", s.folders);
+	json_number(f, first, "cache_folders_off", s.folders_off);
+	json_bool(f, first, "cache_degraded", s.degraded);
+}
+
+static void print_cache(FILE *f, struct block_cache *c)
+{
+	struct block_cache_stats s;
+	char a[24], b[24];
+
+	if (!c)
+		return;
+	block_cache_stats(c, &s);
+	fprintf(f, "cache:      %s of %s in %" PRIu64 " blocks; %" PRIu64 " hits, %" PRIu64 " misses, %" PRIu64 " read ahead, %" PRIu64
+		" evicted", mfs_str_put_size(a, sizeof(a), s.bytes), mfs_str_put_size(b, sizeof(b), s.limit), s.blocks, s.hits, s.misses,
+		s.prefetched, s.evicted);
+	if (s.bad)
+		fprintf(f, ", %" PRIu64 " DAMAGED", s.bad);
+	if (s.folders_off)
+		fprintf(f, "; %u of %u folders NOT USABLE", s.folders_off, s.folders);
+	else if (s.degraded)
+		fprintf(f, "; a folder is FULL");
+	fputc('\n', f);
+}
+
 static void print_status_json(struct verb_call *call, const struct status *s)
 {
 	const struct massfs *fs = call->fs;
@@ -197,6 +239,7 @@ static void print_status_json(struct verb_call *call, const struct status *s)
 		json_number(f, &first, "errors", atomic_load(&fs->n_errors));
 		json_number(f, &first, "bytes_read", atomic_load(&fs->bytes_read));
 		json_number(f, &first, "bytes_written", atomic_load(&fs->bytes_written));
+		print_cache_json(f, &first, v->cache);
 		json_number(f, &first, "bytes_stored", atomic_load(&v->store->bytes_put));
 		json_number(f, &first, "bytes_copied", atomic_load(&v->store->bytes_copied));
 	}
@@ -232,6 +275,7 @@ static void print_status(struct verb_call *call, const struct status *s)
 	fprintf(f, "memory:     %s of %s for file data, %" PRIu64 " inodes known\n",
 		mfs_str_put_size(a, sizeof(a), s->memory_used), mfs_str_put_size(b, sizeof(b), s->memory_max),
 		s->n_open);
+	print_cache(f, v->cache);
 	fprintf(f, "operations: %" PRIu64 ", %" PRIu64 " errors; read %s, ", atomic_load(&fs->n_ops),
 		atomic_load(&fs->n_errors), mfs_str_put_size(a, sizeof(a), atomic_load(&fs->bytes_read)));
 	fprintf(f, "written %s\n", mfs_str_put_size(b, sizeof(b), atomic_load(&fs->bytes_written)));

@@ -60,7 +60,7 @@ static void test_options__values(void **state)
 		"rw,allow_other,default_permissions,umask=022,uid=1000,gid=root,noatime,entry_timeout=1.5,"
 		"attr_timeout=0,negative_timeout=10s,max_read=131072,memory=64MiB,retention=30d,part-size=8MiB,"
 		"subdir=/a//b/,fsname=x,subtype=y,foreground,debug=fs:meta,nosync,read_ahead_kb=1024,"
-		"max_threads=4,cache_dir=/a:/b,cache-size=1g,capacity=1t,logfile=/var/log/x,inline=4k,commit=5");
+		"max_threads=4,cache_dir=/a:/b,cache-size=1g,cache-free=5,capacity=1t,logfile=/var/log/x,inline=4k,commit=5");
 	assert_true(c.allow_other && c.foreground && c.nosync && !c.ro);
 	assert_true(c.has_umask && c.umask == 022);
 	assert_true(c.has_uid && c.uid == 1000 && c.has_gid && c.gid == 0);
@@ -79,7 +79,8 @@ static void test_options__values(void **state)
 	assert_true(c.has_read_ahead_kb && c.read_ahead_kb == 1024);
 	assert_int_equal(c.max_threads, 4);
 	assert_string_equal(c.cache_dir, "/a:/b");
-	assert_int_equal(c.cache_size, MFS_GIB);
+	assert_true(c.has_cache_size && c.cache_size == MFS_GIB);
+	assert_int_equal(c.cache_free, 5);
 	assert_int_equal(c.capacity, MFS_TIB);
 	assert_int_equal(c.inline_size, 4096);
 	assert_int_equal(c.commit_ns, 5 * MFS_NSEC_PER_SEC);
@@ -187,6 +188,7 @@ static void test_options__refused_by_name(void **state)
 		{ "logfile=here", "option 'logfile=here': must be an absolute path" },
 		{ "cache_dir=/a:b", NULL },
 		{ "cache_dir=/a:", NULL },
+		{ "cache_free=100", NULL },
 		{ "subdir=a/../b", NULL },
 		{ "debug=everything",
 		  "option 'debug=everything': must be all common store meta fs tool, or several of "
