@@ -63,6 +63,13 @@ int content_truncate(struct content *c, struct op_ctx *op, uint64_t size, struct
 int content_punch(struct content *c, struct op_ctx *op, uint64_t off, uint64_t len) MFS_NODISCARD;
 /* lseek's SEEK_DATA and SEEK_HOLE. -ENXIO at or beyond the end. */
 int content_seek(struct content *c, struct op_ctx *op, uint64_t off, int whence, uint64_t *ret) MFS_NODISCARD;
+/*
+ * Up to len bytes at src_off of src to dst_off of dst: how many were copied, less than len at the source's end or when a
+ * call has done enough (the caller asks again). Holes stay holes. -EINVAL: the ranges overlap in one file. -EFBIG,
+ * -ENOSPC, -EIO. dst is dirty afterwards, as after a write.
+ */
+ssize_t content_copy_range(struct content *dst, struct op_ctx *op, uint64_t dst_off, struct content *src, uint64_t src_off,
+			   uint64_t len) MFS_NODISCARD;
 /* Commit every file that has been dirty for longer than commit= and is still open (one that is streamed, only when nothing
  * was written for as long). now_ns is monotonic. From a thread of the mount, about once a second. */
 void content_env_tick(struct content_env *env, struct op_ctx *op, int64_t now_ns);

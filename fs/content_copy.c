@@ -1,8 +1,7 @@
 /*
- * Copying a range from one open file to another by reading and writing; nothing is held over both files.
+ * Copying a range from one open file to another: into a file that is written from new, what lies in the source's object
+ * is copied on the store's side, as a part of the upload; all else is read and written. Nothing is held over both files.
  */
-#include "fs/content_copy.h"
-
 #include <errno.h>
 #include <string.h>
 #include <unistd.h>
@@ -11,6 +10,7 @@
 
 #define CHUNK	 (1 * MFS_MIB)
 #define CALL_MAX (64 * MFS_MIB) /* of bytes; holes cost nothing */
+#define COPY_SERVER MFS_MIB	/* less is not worth a part of its own */
 
 struct copy {
 	struct content *dst, *src;
@@ -58,6 +58,70 @@ static int copy_hole(struct copy *x, struct op_ctx *op, uint64_t n)
 	return r;
 }
 
+/* Where the source's bytes from `off` are; NULL: dirty, or under way. *ret_x is of the state that is returned. */
+static struct state *clean_run(struct content *src, uint64_t off, struct layout_extent *ret_x)
+{
+	MFS_GUARD(&src->lock);
+
+	if (src->dirty || src->stale || src->upload || src->completing || off >= src->state->size ||
+	    src->state->inline_data.size)
+		return NULL;
+	if (layout_at(&src->state->layout, off, src->state->obj_len, src->state->size, ret_x) < 0)
+		return NULL;
+	return state_ref(src->state);
+}
+
+/* Nothing of the destination is where the part shall go, and the store takes it there. The caller is busy. */
+static bool takes_part_locked(const struct content *dst, uint64_t off, uint64_t len)
+{
+	if (dst->failed || !upload_suits_locked(dst) || content_committed_locked(dst) > 0 || off < dst->size)
+		return false;
+	if (content_sparse(dst))
+		return true;
+	return dst->map.n == 0 && off == (dst->upload ? dst->sent_end : 0) && len >= OBJECT_PART_MIN;
+}
+
+/* The count; 0: not this way. */
+static ssize_t copy_in_store(struct content *dst, struct op_ctx *op, uint64_t to, struct content *src, uint64_t from,
+			     uint64_t len)
+{
+	struct layout_extent x = { 0 };
+	struct state *s = clean_run(src, from, &x);
+	bool fits;
+	int r = 0;
+
+	if (!s)
+		return 0;
+	len = MFS_MIN(len, x.len);
+	if (src == dst || len < COPY_SERVER || x.kind != EXTENT_BASE || to + len > (uint64_t)MFS_FILE_SIZE_MAX) {
+		state_put(s);
+		return 0;
+	}
+	{
+		MFS_GUARD(&dst->lock);
+
+		content_enter_locked(dst);
+		fits = takes_part_locked(dst, to, len);
+	}
+	if (fits)
+		r = upload_stage(dst, op);
+	if (fits && r == 0)
+		r = object_upload_part_copy(dst->upload, op, dst->next_part, to, &s->object->ref, x.src, len);
+	state_put(s);
+	MFS_GUARD(&dst->lock);
+	if (fits && r == 0) {
+		dst->next_part++;
+		dst->sent_end = MFS_MAX(dst->sent_end, to + len);
+		dst->size = MFS_MAX(dst->size, to + len);
+		content_touch_locked(dst);
+		dst->gen++;
+	}
+	content_leave_locked(dst);
+	if (r == -ENOENT) /* collected meanwhile: reading finds the way */
+		return 0;
+	return r < 0 ? r : (fits ? (ssize_t)len : 0);
+}
+
 /* Up to n bytes: how many; 0 at the end. */
 static ssize_t copy_bytes(struct copy *x, struct op_ctx *op, uint64_t n)
 {
@@ -78,6 +142,7 @@ static ssize_t copy_bytes(struct copy *x, struct op_ctx *op, uint64_t n)
 static ssize_t copy_piece(struct copy *x, struct op_ctx *op)
 {
 	uint64_t data = x->src_off, n = x->len;
+	ssize_t got;
 	int r = content_seek(x->src, op, x->src_off, SEEK_DATA, &data);
 
 	if (r == -ENXIO) { /* a hole up to the end, or the end */
@@ -102,7 +167,11 @@ static ssize_t copy_piece(struct copy *x, struct op_ctx *op)
 		return 0;
 	if (r < 0)
 		return r;
-	return copy_bytes(x, op, data > x->src_off ? MFS_MIN(n, data - x->src_off) : n);
+	n = data > x->src_off ? MFS_MIN(n, data - x->src_off) : n;
+	got = copy_in_store(x->dst, op, x->dst_off, x->src, x->src_off, n);
+	if (got > 0)
+		step(x, (uint64_t)got);
+	return got ? got : copy_bytes(x, op, n);
 }
 
 static bool overlaps(const struct copy *x)
