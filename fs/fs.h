@@ -34,6 +34,7 @@ struct massfs {
 	struct session *session;	/* fs/fuse/session.h */
 	uint64_t dev; /* st_dev of the mount, once mounted */
 	atomic_bool labels; /* some file of the volume has, or had while it is mounted, a security.selinux */
+	atomic_bool acls;   /* the same of ACLs, of either kind */
 	_Atomic uint64_t n_ops, n_errors, bytes_read, bytes_written; /* for massfs status */
 };
 

@@ -244,17 +244,19 @@ static void *keep(void *arg)
 	return NULL;
 }
 
-static int find_labels(struct massfs *fs)
+static int find_any(struct massfs *fs, struct query q, atomic_bool *ret)
 {
-	struct query q = { .labelled = true, .limit = 1, .attr_only = true };
 	struct node_list found = NODE_LIST_INIT;
 	struct op_ctx op = { 0 };
-	int r = engine_query(fs->vol->engine, &op, &q, &found);
+	int r;
 
+	q.limit = 1;
+	q.attr_only = true;
+	r = engine_query(fs->vol->engine, &op, &q, &found);
 	q.trash = true; /* undelete brings them back */
 	if (r == 0 && found.n == 0)
 		r = engine_query(fs->vol->engine, &op, &q, &found);
-	atomic_store(&fs->labels, found.n > 0);
+	atomic_store(ret, found.n > 0);
 	node_list_release(&found);
 	return r;
 }
@@ -274,6 +276,14 @@ static int start_cache(const struct mfs_config *cfg, struct volume *v, char **re
 	return block_cache_open(&opt, &v->cache, reason);
 }
 
+/* What ls -l asks of each file, and need not where no file has it. */
+static int find_attributes(struct massfs *fs)
+{
+	int r = find_any(fs, (struct query){ .labelled = true }, &fs->labels);
+
+	return r < 0 ? r : find_any(fs, (struct query){ .acl = true }, &fs->acls);
+}
+
 static int start_volume(struct mount *m, const struct mfs_config *cfg, char **reason)
 {
 	struct massfs *fs = &m->fs;
@@ -287,7 +297,7 @@ static int start_volume(struct mount *m, const struct mfs_config *cfg, char **re
 	if (r == 0)
 		r = start_cache(cfg, fs->vol, reason);
 	if (r == 0)
-		r = find_labels(fs);
+		r = find_attributes(fs);
 	if (r == 0)
 		r = budget_new(cfg->memory / 2, &fs->budget);
 	if (r == 0)

@@ -60,7 +60,7 @@ int engine_aliases(struct engine *e, struct op_ctx *op, mfs_ino_t target, struct
 
 int engine_query(struct engine *e, struct op_ctx *op, const struct query *q, struct node_list *ret)
 {
-	if (q->limit == 0 || q->limit > LIMIT_MAX || (q->labelled && (q->key || q->todo)))
+	if (q->limit == 0 || q->limit > LIMIT_MAX || ((q->labelled || q->acl) && (q->key || q->todo)) || (q->labelled && q->acl))
 		return -EINVAL;
 	if (q->todo_before && (!q->todo || q->key || q->trash || q->after))
 		return -EINVAL;

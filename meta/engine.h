@@ -47,7 +47,8 @@ struct query {
 	bool todo;		/* records with todo != 0 */
 	int64_t todo_before;	/* with todo: those with todo <= this, in order of (todo, id) from the earliest; without
 				 * key, trash and after */
-	bool labelled;		/* records with ATTR_HAS_LABEL; not together with key or todo */
+	bool labelled;		/* records with ATTR_HAS_LABEL; not together with acl, key or todo */
+	bool acl;		/* records with ATTR_HAS_ACL or ATTR_HAS_DEFAULT_ACL; not together with the same */
 	mfs_ino_t after;	/* ids above this one; results are in order of id */
 	size_t limit;		/* at most so many, 1..10000 */
 	bool trash;		/* look in trash instead of files */

@@ -205,6 +205,8 @@ static bool query_matches(const struct query *q, const struct node *n)
 		return false;
 	if (q->key && !(mem_string_equal(q->key, n->ref.key) && mem_string_equal(q->key_bucket, n->ref.bucket)))
 		return false;
+	if (q->acl && !(n->attr.flags & (ATTR_HAS_ACL | ATTR_HAS_DEFAULT_ACL)))
+		return false;
 	if (q->labelled && !(n->attr.flags & ATTR_HAS_LABEL))
 		return false;
 	return !q->todo || n->todo;

@@ -206,6 +206,8 @@ static enum sql_id query_sql(const struct query *q)
 		return SQL_QUERY_FILES_TODO_BEFORE;
 	if (q->labelled)
 		return q->trash ? SQL_QUERY_TRASH_LABEL : SQL_QUERY_FILES_LABEL;
+	if (q->acl)
+		return q->trash ? SQL_QUERY_TRASH_ACL : SQL_QUERY_FILES_ACL;
 	if (q->trash)
 		return q->key ? SQL_QUERY_TRASH_KEY : SQL_QUERY_TRASH;
 	if (q->key)

@@ -54,6 +54,10 @@
 
 /* ATTR_HAS_LABEL; the same text in index and query, or SQLite does not see that the one serves the other. */
 #define LABELLED "flags&64"
+#define WITH_ACL "flags&12" /* ATTR_HAS_ACL, ATTR_HAS_DEFAULT_ACL */
+#define ACL_DDL                                                 \
+	"CREATE INDEX files_acl ON files(ino) WHERE " WITH_ACL ";" \
+	"CREATE INDEX trash_acl ON trash(ino) WHERE " WITH_ACL ";"
 
 #define CONTENTS_DDL "CREATE TABLE contents(ino INTEGER PRIMARY KEY, inline BLOB, slices BLOB);"
 /* In order of (todo, ino): the number of the row is the last column of every index. */
@@ -72,7 +76,7 @@ const char sqlite_ddl_1_to_2[] =
 	"ALTER TABLE versions ADD COLUMN inline BLOB;"
 	"ALTER TABLE dropped ADD COLUMN doc_id INTEGER NOT NULL DEFAULT 0;"
 	"DROP INDEX files_todo;" TODO_DDL
-	"DROP TABLE slices;" SLICES_DDL CONTENTS_DDL
+	"DROP TABLE slices;" SLICES_DDL CONTENTS_DDL ACL_DDL
 	"UPDATE volume SET schema=2 WHERE formatted;"
 	"PRAGMA user_version=2";
 
@@ -86,7 +90,7 @@ const char sqlite_ddl[] =
 	"CREATE TABLE trash(" RECORD_DDL ", trash_path TEXT, trash_time INTEGER NOT NULL, openers BLOB);"
 	"CREATE INDEX trash_by_path ON trash(trash_path);"
 	"CREATE INDEX trash_by_time ON trash(trash_time);"
-	"CREATE INDEX trash_label ON trash(ino) WHERE " LABELLED ";"
+	"CREATE INDEX trash_label ON trash(ino) WHERE " LABELLED ";" ACL_DDL
 	"CREATE TABLE aliases(id INTEGER PRIMARY KEY, parent INTEGER NOT NULL, name TEXT NOT NULL,"
 	" target INTEGER NOT NULL);"
 	"CREATE UNIQUE INDEX aliases_name ON aliases(parent,name);"
@@ -148,6 +152,8 @@ const char *const sqlite_sql[SQL_N] = {
 						    " ORDER BY todo,ino LIMIT ?2",
 	[SQL_QUERY_FILES_LABEL] = SELECT_FILE "WHERE " LABELLED " AND ino>?1 ORDER BY ino LIMIT ?2",
 	[SQL_QUERY_TRASH_LABEL] = SELECT_TRASH "WHERE " LABELLED " AND ino>?1 ORDER BY ino LIMIT ?2",
+	[SQL_QUERY_FILES_ACL] = SELECT_FILE "WHERE " WITH_ACL " AND ino>?1 ORDER BY ino LIMIT ?2",
+	[SQL_QUERY_TRASH_ACL] = SELECT_TRASH "WHERE " WITH_ACL " AND ino>?1 ORDER BY ino LIMIT ?2",
 	[SQL_QUERY_TRASH] = SELECT_TRASH "WHERE ino>?1 AND (NOT ?5 OR todo<>0) ORDER BY ino LIMIT ?2",
 	[SQL_QUERY_TRASH_KEY] = SELECT_TRASH "WHERE key=?3 AND bucket IS ?4 AND (NOT ?5 OR todo<>0) AND ino>?1"
 					     " ORDER BY ino LIMIT ?2",

@@ -29,6 +29,24 @@ static uint32_t flag_of(const char *name)
 	return 0;
 }
 
+/*
+ * Is it an attribute that no file of the volume has? Then ENOTSUP is the answer, after which ls -l asks for no other
+ * file: else one request a file, most of its time. Of ACLs the kernel itself asks too, when it checks permission of one
+ * who is not the owner, and takes ENOTSUP for the result of that check: so only the owner is told, of whom it never
+ * asks (acl_permission_check() in fs/namei.c).
+ */
+static bool is_unused(struct request *rq, const struct mfs_attr *attr, uint32_t flag)
+{
+	struct stat st;
+
+	if (flag == ATTR_HAS_LABEL)
+		return !atomic_load(&rq->fs->labels);
+	if (flag != ATTR_HAS_ACL && flag != ATTR_HAS_DEFAULT_ACL)
+		return false;
+	attr_to_stat(rq->fs, attr, &st); /* the owner the kernel knows of */
+	return rq->op.uid == st.st_uid && !atomic_load(&rq->fs->acls);
+}
+
 static ssize_t get(struct request *rq, struct inode *i, const char *name, char *buf, size_t size)
 {
 	struct mfs_attr attr;
@@ -40,9 +58,8 @@ static ssize_t get(struct request *rq, struct inode *i, const char *name, char *
 	r = request_attr(rq, i, &attr);
 	if (r < 0)
 		return r;
-	/* A volume without any label says so: ls -l then asks once, else for each file (a third of its time). */
 	if (!(attr.flags & flag))
-		return flag == ATTR_HAS_LABEL && !atomic_load(&rq->fs->labels) ? -ENOTSUP : -ENODATA;
+		return is_unused(rq, &attr, flag) ? -ENOTSUP : -ENODATA;
 	return namespace_getxattr(rq->fs->vol->ns, &rq->op, i->ino, name, buf, size);
 }
 
@@ -151,6 +168,8 @@ void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *v
 		return reply_err(&rq, r);
 	if (!strcmp(name, LABEL))
 		atomic_store(&rq.fs->labels, true);
+	if (flag_of(name) & (ATTR_HAS_ACL | ATTR_HAS_DEFAULT_ACL))
+		atomic_store(&rq.fs->acls, true);
 	r = namespace_setxattr(rq.fs->vol->ns, &rq.op, i->ino, name, value, size, flags, must_kill_sgid(&rq, i, name),
 			       &attr);
 	finish_change(&rq, i, r, &attr);

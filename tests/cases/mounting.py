@@ -53,6 +53,43 @@ def refused(suite, code, *args, says=()):
     return text
 
 
+def case_first_acl(suite, place):
+    """While no file has an ACL, the owner is told that there are none here (ls -l then asks once); others are not."""
+    def asks(path):
+        try:
+            os.getxattr(path, "system.posix_acl_access")
+        except OSError as err:
+            return err.errno
+        return 0
+    volume, mnt = volume_and_mountpoint(suite, place)
+    os.chmod(place, 0o755)
+    helper(suite, volume, mnt, "-o", "allow_other")
+    os.chmod(mnt, 0o755)
+    path = put(f"{mnt}/f", b"content")
+    os.chmod(path, 0o640)
+    os.chown(path, 1000, 2000)
+    mine = put(f"{mnt}/mine", b"x")
+    same(asks(mine), errno.EOPNOTSUPP, "the owner asks")
+    same(as_user(1001, 2000, get, path), b"content", "read by the group")
+    raises(errno.EACCES, as_user, 1001, 1001, get, path)
+    theirs = put(f"{mnt}/theirs", b"x")  # of which the kernel knows nothing yet
+    os.chown(theirs, 1000, 1000)
+    same(as_user(1000, 1000, asks, theirs), errno.EOPNOTSUPP, "another owner asks")
+    same(asks(theirs), errno.ENODATA, "root asks of another's file: the kernel may be asking for a check")
+    run(["cp", "-a", mine, f"{mnt}/copy"])
+    if mfs.shutil.which("setfacl") is None:
+        raise Skip("setfacl is not installed (package acl)")
+    run(["getfacl", mine])
+    run(["setfacl", "-m", "u:1001:r", path])
+    same(as_user(1001, 1001, get, path), b"content", "read by the first ACL")
+    same(asks(put(f"{mnt}/other", b"x")), errno.ENODATA, "the owner asks once there is an ACL")
+    unmount(suite, mnt)
+    helper(suite, volume, mnt, "-o", "allow_other")
+    same(asks(f"{mnt}/other"), errno.ENODATA, "after a remount")
+    same(as_user(1001, 1001, get, path), b"content", "after a remount")
+    unmount(suite, mnt)
+
+
 def case_mount_t_massfs(suite, place):
     volume, mnt = volume_and_mountpoint(suite, place)
     run(["mount", "-t", "massfs", volume, mnt])

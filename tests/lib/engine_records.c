@@ -625,8 +625,13 @@ static void test_query__finds_by_key_and_todo(void **state)
 		{ { .limit = 10, .after = UINT64_MAX }, "" },
 		{ { .labelled = true, .limit = 10 }, "c" },
 		{ { .labelled = true, .limit = 10, .trash = true }, "" },
+		{ { .acl = true, .limit = 10 }, "bd" },
+		{ { .acl = true, .limit = 1, .attr_only = true }, "b" },
+		{ { .acl = true, .limit = 10, .trash = true }, "" },
 	};
-	struct query bad = { .limit = 0 };
+	static const char *const xattrs[] = { "security.x", "system.posix_acl_access", "security.selinux",
+					      "system.posix_acl_default", "user.x" };
+	struct query bad = { .limit = 0 }, both = { .limit = 1, .acl = true, .labelled = true };
 	struct node_list l = NODE_LIST_INIT;
 
 	for (size_t i = 0; i < MFS_ARRAY_LEN(in); i++) {
@@ -636,7 +641,7 @@ static void test_query__finds_by_key_and_todo(void **state)
 		n.ref.key = in[i].key ? strdup(in[i].key) : NULL;
 		n.ref.bucket = in[i].bucket ? strdup(in[i].bucket) : NULL;
 		n.todo = in[i].todo;
-		TEST_OK(node_xattr_set(&n, in[i].name[0] == 'c' ? "security.selinux" : "security.x", "v", 1));
+		TEST_OK(node_xattr_set(&n, xattrs[i], "v", 1));
 		change_write(&c, WRITE_INSERT, n.attr.ino)->node = &n;
 		TEST_OK(engine_apply(f->e, NULL, &c));
 		node_release(&n);
@@ -649,6 +654,7 @@ static void test_query__finds_by_key_and_todo(void **state)
 		node_list_release(&l);
 	}
 	assert_int_equal(engine_query(f->e, NULL, &bad, &l), -EINVAL);
+	assert_int_equal(engine_query(f->e, NULL, &both, &l), -EINVAL);
 }
 
 static void test_query__walks_all_by_id(void **state)
