@@ -1,6 +1,6 @@
 /*
  * What a mount owns, and the order in which it starts and stops: volume, inodes, budget, upload workers, background
- * work (fs/background.c), notifications to the kernel, control socket. One per process, owned by massfs_mount_run().
+ * work (reconciler, collector, committer), notifications to the kernel, control socket. One per process, owned by massfs_mount_run().
  */
 #ifndef MASSFS_FS_FS_H
 #define MASSFS_FS_FS_H
@@ -15,6 +15,7 @@
 struct notifier;
 struct reconciler;
 struct collector;
+struct committer;
 struct control_server;
 struct atimes;
 struct session;
@@ -29,6 +30,7 @@ struct massfs {
 	struct notifier *notifier;	/* fs/fuse/notify.h */
 	struct reconciler *reconciler;	/* fs/reconcile.h */
 	struct collector *collector;	/* fs/gc.h */
+	struct committer *committer;	/* fs/committer.h */
 	struct control_server *control; /* fs/control.h */
 	struct atimes *atimes;		/* fs/atime.h */
 	struct session *session;	/* fs/fuse/session.h */

@@ -22,6 +22,7 @@
 #include "common/mountinfo.h"
 #include "common/op_ctx.h"
 #include "fs/atime.h"
+#include "fs/committer.h"
 #include "fs/block_cache.h"
 #include "fs/control.h"
 #include "fs/fs.h"
@@ -318,6 +319,8 @@ static int start_background(struct mount *m)
 		r = reconciler_start(fs->vol, &fs->reconciler);
 	if (r == 0 && !fs->cfg->ro)
 		r = collector_start(fs->vol, &fs->collector);
+	if (r == 0 && !fs->cfg->ro)
+		r = committer_start(&fs->content_env, &fs->committer);
 	return r;
 }
 
@@ -367,6 +370,7 @@ static void stop(struct mount *m)
 	control_stop(fs->control);
 	session_unmount(fs->session);
 	notifier_stop(fs->notifier);
+	committer_stop(fs->committer);
 	drain(fs);
 	collector_stop(fs->collector);
 	reconciler_stop(fs->reconciler);

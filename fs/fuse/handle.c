@@ -148,6 +148,15 @@ static void flush_at_release(struct request *rq, struct handle *h, struct conten
 	content_writer_closed(c);
 }
 
+/* What the content's last commits made of the attributes outlives it. What is dirty still is lost with it. */
+static void keep_attr_locked(struct inode *i, struct content *c) MFS_REQUIRES(i->lock)
+{
+	if (content_is_dirty(c))
+		i->attr_valid = false;
+	else
+		content_overlay(c, &i->attr);
+}
+
 void handle_close(struct request *rq, struct handle *h)
 {
 	struct inode *i = h->inode;
@@ -164,6 +173,8 @@ void handle_close(struct request *rq, struct handle *h)
 		i->n_open_write -= h->writes;
 		if (i->n_open == 0) {
 			c = MFS_TAKE(i->content);
+			if (c && !i->gone)
+				keep_attr_locked(i, c);
 			trashed = i->attr.flags & ATTR_IN_TRASH;
 		}
 	}

@@ -38,6 +38,7 @@ void reply_attr(struct request *rq, const struct mfs_attr *attr);
 void reply_data(struct request *rq, const void *buf, size_t len);
 void reply_written(struct request *rq, size_t len);
 void reply_size(struct request *rq, size_t size); /* of an extended attribute */
+void reply_offset(struct request *rq, off_t off);
 /* An entry: counts the lookup before it is sent and takes it back if it cannot be. */
 void reply_entry(struct request *rq, struct inode *i, const struct mfs_attr *attr);
 
@@ -130,6 +131,9 @@ void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
 void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
 void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi);
 void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t len, struct fuse_file_info *fi);
+void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence, struct fuse_file_info *fi);
+void op_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t off_in, struct fuse_file_info *fi_in, fuse_ino_t ino_out,
+			off_t off_out, struct fuse_file_info *fi_out, size_t len, int flags);
 
 void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value, size_t size, int flags);
 void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size);

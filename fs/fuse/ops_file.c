@@ -1,8 +1,7 @@
 /*
- * Open files: create, open, read, write, flush, release, fsync, fallocate.
+ * Open files: create, open, read, write, flush, release, fsync.
  */
 #include <fcntl.h>
-#include <linux/falloc.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -237,48 +236,4 @@ void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_inf
 	if (r == 0 && !done)
 		r = engine_sync(rq.fs->vol->engine, &rq.op);
 	reply_err(&rq, r);
-}
-
-/* Space is taken when bytes are written; what can be promised is that there is as much free now. */
-static int check_room(struct request *rq, uint64_t bytes)
-{
-	struct object_statfs s;
-	int r = object_statfs(rq->fs->vol->store, &rq->op, &s);
-
-	if (r == 0 && bytes > s.avail)
-		r = -ENOSPC;
-	return r;
-}
-
-static int allocate(struct request *rq, struct handle *h, int mode, off_t off, off_t len)
-{
-	struct mfs_attr attr;
-	uint64_t end;
-	int r;
-
-	if (mode & ~FALLOC_FL_KEEP_SIZE)
-		return -EOPNOTSUPP;
-	if (off < 0 || len <= 0)
-		return -EINVAL;
-	end = (uint64_t)off + (uint64_t)len;
-	if (end > (uint64_t)MFS_FILE_SIZE_MAX)
-		return -EFBIG;
-	r = request_attr(rq, h->inode, &attr);
-	if (r < 0)
-		return r;
-	if (end <= attr.size)
-		return 0;
-	r = check_room(rq, end - attr.size);
-	if (r < 0 || mode & FALLOC_FL_KEEP_SIZE)
-		return r;
-	return handle_truncate(rq, h, end);
-}
-
-void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t len, struct fuse_file_info *fi)
-{
-	struct request rq;
-
-	(void)ino;
-	request_begin(&rq, req);
-	reply_err(&rq, allocate(&rq, handle_of(fi), mode, off, len));
 }

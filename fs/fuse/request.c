@@ -201,6 +201,12 @@ void reply_size(struct request *rq, size_t size)
 	fuse_reply_xattr(rq->req, size);
 }
 
+void reply_offset(struct request *rq, off_t off)
+{
+	request_end(rq);
+	fuse_reply_lseek(rq->req, off);
+}
+
 int request_inode(struct request *rq, fuse_ino_t nodeid, struct inode **ret)
 {
 	*ret = inode_get(rq->fs->inodes, ino_of(rq->fs, nodeid));
