@@ -7,42 +7,24 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "common/clock.h"
+#include "common/crash_point.h"
 #include "common/log.h"
 #include "fs/gc_internal.h"
+#include "meta/drops.h"
 
 #define PAGE	   256
+#define DROPPED_PAGE 4096 /* what an expired version of a much changed file may leave fits several times */
 #define PERIOD_NS  (10 * MFS_NSEC_PER_SEC)
 
 void gc_found(const struct gc_options *opt, const char *what, const struct object_info *info)
 {
 	if (opt->found)
 		opt->found(opt->arg, what, info);
-}
-
-/* Does any record of the inode (in files, trash or versions) name this version? 1, 0 or -errno. */
-static int is_named(struct volume *v, struct op_ctx *op, mfs_ino_t ino, const char *version)
-{
-	struct version_list l = { 0 };
-	struct node n = NODE_INIT;
-	int r = engine_get(v->engine, op, ino, &n), named = 0;
-
-	if (r < 0 && r != -ESTALE)
-		return r;
-	if (r == 0) {
-		named = !object_ref_is_empty(&n.ref) && strcmp(n.ref.version, version) == 0;
-		node_release(&n);
-	}
-	if (named)
-		return 1;
-	r = engine_versions_by_ino(v->engine, op, ino, &l);
-	for (size_t i = 0; r == 0 && !named && i < l.n; i++)
-		named = !object_ref_is_empty(&l.v[i].ref) && strcmp(l.v[i].ref.version, version) == 0;
-	version_list_release(&l);
-	return r < 0 ? r : named;
 }
 
 static struct object_info info_of(const struct object_ref *ref, mfs_ino_t ino, uint64_t size)
@@ -55,15 +37,37 @@ static struct object_info info_of(const struct object_ref *ref, mfs_ino_t ino, u
 
 /* --- versions --- */
 
+/*
+ * All that a state names, for `dropped`. Of one whose slices cannot be read (logged) only the object: it goes for good, and
+ * what it may have named is found by the walk over the store.
+ */
+static int list_state(struct dropped_list *l, mfs_ino_t ino, int64_t now, const struct object_ref *ref,
+		      const struct node_blob *slices)
+{
+	struct content_names names = { .ref = ref, .slices = slices };
+	int r = drops_add(l, ino, now, &names, NULL);
+
+	if (r != -EUCLEAN)
+		return r;
+	names.slices = NULL;
+	return drops_add(l, ino, now, &names, NULL);
+}
+
 static int expire_version(struct volume *v, struct op_ctx *op, const struct version_record *rec, int64_t now)
 {
-	struct dropped_record d = { .ino = rec->ino, .ref = rec->ref, .at = now };
+	struct dropped_list l = { 0 };
 	struct change c = { 0 };
+	int r = list_state(&l, rec->ino, now, &rec->ref, &rec->slices);
 
-	change_write(&c, WRITE_VERSION_DELETE, 0)->version = rec;
-	if (!object_ref_is_empty(&rec->ref))
-		change_write(&c, WRITE_DROPPED_PUT, 0)->dropped = &d;
-	return engine_apply(v->engine, op, &c);
+	if (r == 0) {
+		change_write(&c, WRITE_VERSION_DELETE, 0)->version = rec;
+		drops_write(&c, &l);
+		r = engine_apply(v->engine, op, &c);
+	}
+	dropped_list_release(&l);
+	if (r == 0)
+		mfs_crash_point("gc.expired");
+	return r;
 }
 
 static int expire_versions(struct volume *v, struct op_ctx *op, const struct gc_options *opt,
@@ -106,16 +110,19 @@ static bool has_opener(struct volume *v, const struct node *n, const struct sess
 
 static int purge(struct volume *v, struct op_ctx *op, const struct node *n, int64_t now)
 {
-	struct dropped_record d = { .ino = n->attr.ino, .ref = n->ref, .at = now };
+	struct dropped_list l = { 0 };
 	struct change c = { 0 };
 	struct write *w = change_write(&c, WRITE_PURGE, n->attr.ino);
-	int r;
+	int r = list_state(&l, n->attr.ino, now, &n->ref, &n->slices);
 
 	w->expect.flags = EXPECT_IN_TRASH | EXPECT_VER;
 	w->expect.ver = n->attr.ver;
-	if (!object_ref_is_empty(&n->ref))
-		change_write(&c, WRITE_DROPPED_PUT, 0)->dropped = &d;
-	r = engine_apply(v->engine, op, &c);
+	drops_write(&c, &l);
+	if (r == 0)
+		r = engine_apply(v->engine, op, &c);
+	dropped_list_release(&l);
+	if (r == 0)
+		mfs_crash_point("gc.purged");
 	/* Undeleted, committed to or purged meanwhile: the next round looks again. */
 	return r == -EAGAIN || r == -ESTALE ? 0 : r;
 }
@@ -162,17 +169,12 @@ static int forget_dropped(struct volume *v, struct op_ctx *op, const struct drop
 	return engine_apply(v->engine, op, &c);
 }
 
-static int collect_dropped(struct volume *v, struct op_ctx *op, const struct gc_options *opt,
-			   const struct dropped_record *d, struct gc_result *ret)
+static int collect_object(struct volume *v, struct op_ctx *op, const struct gc_options *opt,
+			  const struct dropped_record *d, struct gc_result *ret)
 {
 	struct object_info info;
-	int r = is_named(v, op, d->ino, d->ref.version);
+	int r = object_head(v->store, op, d->ref.bucket, d->ref.key, d->ref.version, &info);
 
-	if (r < 0)
-		return r;
-	if (r == 1) /* restored, or named by a version still: whoever lets go of it lists it again */
-		return opt->delete_it ? forget_dropped(v, op, d) : 0;
-	r = object_head(v->store, op, d->ref.bucket, d->ref.key, d->ref.version, &info);
 	if (r < 0 && r != -ENOENT)
 		return r;
 	if (r == -ENOENT)
@@ -190,9 +192,68 @@ static int collect_dropped(struct volume *v, struct op_ctx *op, const struct gc_
 			strerror(-r));
 		return 0;
 	}
+	mfs_crash_point("gc.deleted");
 	ret->deleted++;
 	ret->deleted_bytes += info.size;
 	return forget_dropped(v, op, d);
+}
+
+/* A slices document goes in one change with its entry. */
+static int collect_doc(struct volume *v, struct op_ctx *op, const struct gc_options *opt, const struct dropped_record *d,
+		       struct gc_result *ret)
+{
+	struct slices_doc_record doc = { .ino = d->ino, .id = d->doc_id };
+	struct object_info info = { .ino = d->ino, .own = true };
+	struct change c = { 0 };
+	int r;
+
+	snprintf(info.version, sizeof(info.version), "%" PRIu64, d->doc_id);
+	gc_found(opt, "dropped slices", &info);
+	ret->dropped_docs++;
+	if (!opt->delete_it)
+		return 0;
+	change_write(&c, WRITE_SLICES_DELETE, 0)->slices = &doc;
+	change_write(&c, WRITE_DROPPED_DELETE, 0)->dropped = d;
+	r = engine_apply(v->engine, op, &c);
+	ret->deleted_docs += r == 0;
+	return r;
+}
+
+static int collect_dropped(struct volume *v, struct op_ctx *op, const struct gc_options *opt, struct gc_names *names,
+			   const struct dropped_record *d, struct gc_result *ret)
+{
+	bool is_doc = object_ref_is_empty(&d->ref), named;
+	int r = gc_names_read(v, op, d->ino, names);
+
+	if (r < 0)
+		return r;
+	named = is_doc ? gc_names_doc(names, d->doc_id) : gc_names_version(names, d->ref.version);
+	if (names->all) /* fsck first */
+		return 0;
+	if (named) /* by a state that shares it: whoever lets go of it lists it again */
+		return opt->delete_it ? forget_dropped(v, op, d) : 0;
+	return is_doc ? collect_doc(v, op, opt, d, ret) : collect_object(v, op, opt, d, ret);
+}
+
+static int by_inode(const void *a, const void *b)
+{
+	const struct dropped_record *x = a, *y = b;
+
+	return x->ino != y->ino ? (x->ino > y->ino) - (x->ino < y->ino) : (x->id > y->id) - (x->id < y->id);
+}
+
+/* Names are read after the page: none in it can have been let go of later. */
+static int collect_page(struct volume *v, struct op_ctx *op, const struct gc_options *opt, struct dropped_list *l,
+			struct gc_result *ret)
+{
+	struct gc_names names = { 0 };
+	int r = 0;
+
+	qsort(l->v, l->n, sizeof(*l->v), by_inode); /* an inode's records are read once for all that is its own */
+	for (size_t i = 0; r == 0 && i < l->n; i++)
+		r = atomic_load(&op->cancelled) ? -ECANCELED : collect_dropped(v, op, opt, &names, &l->v[i], ret);
+	gc_names_release(&names);
+	return r;
 }
 
 static int expire_dropped(struct volume *v, struct op_ctx *op, const struct gc_options *opt,
@@ -208,18 +269,18 @@ static int expire_dropped(struct volume *v, struct op_ctx *op, const struct gc_o
 	do {
 		struct dropped_list l = { 0 };
 
-		r = engine_dropped(v->engine, op, before, after, PAGE, &l);
+		r = engine_dropped(v->engine, op, before, after, DROPPED_PAGE, &l);
 		n = l.n;
 		/* The change that dropped them is durable before they go: else, after a power loss, the index would name
 		 * again what is no more. */
 		if (r == 0 && n && opt->delete_it)
 			r = engine_sync(v->engine, op);
-		for (size_t i = 0; r == 0 && i < l.n; i++) {
-			after = l.v[i].id;
-			r = collect_dropped(v, op, opt, &l.v[i], ret);
+		if (r == 0 && n) {
+			after = l.v[n - 1].id;
+			r = collect_page(v, op, opt, &l, ret);
 		}
 		dropped_list_release(&l);
-	} while (r == 0 && n == PAGE && !atomic_load(&op->cancelled));
+	} while (r == 0 && n == DROPPED_PAGE);
 	return r;
 }
 

@@ -4,6 +4,9 @@
  * only after the inode's record, versions and trash were read again and none names it, and after what freed it is
  * safe from power loss. Objects that massfs did not make are counted and never touched.
  *
+ * A record names the object it refers to, the segments of its patch log and its slices documents (meta/layout.h).
+ * Documents are garbage by the same rules as objects.
+ *
  * It rests on one invariant: a version that an inode's records name carries that inode's number (object_meta.ino).
  * Whoever gives content to another inode makes a new version for it. fsck checks that.
  */
@@ -21,13 +24,14 @@ struct gc_result {
 	uint64_t temp_files, temp_bytes;   /* unfinished uploads */
 	uint64_t foreign, foreign_bytes;   /* not ours: kept */
 	uint64_t deleted, deleted_bytes, failed, objects, referenced;
+	uint64_t docs, referenced_docs, unnamed_docs, dropped_docs, deleted_docs; /* slices documents */
 };
 struct gc_options {
 	bool delete_it;		/* else only counted */
 	int64_t now;		/* wall time */
 	int64_t dropped_age_ns; /* 60 s */
-	/* Each piece: "unnamed", "dropped", "expired version", "expired trash"; info has version, size (0: unknown) and
-	 * ino. May be NULL. */
+	/* Each piece: "unnamed", "dropped", "expired version", "expired trash", "unnamed slices", "dropped slices"; info has
+	 * version (of slices: the document's number), size (0: unknown) and ino. May be NULL. */
 	void (*found)(void *arg, const char *what, const struct object_info *info);
 	void (*progress)(void *arg, uint64_t done);
 	void *arg;

@@ -1,4 +1,4 @@
-/* What gc.c (what the index lists) and gc_walk.c (what the store has) share. */
+/* What gc.c (what the index lists), gc_walk.c (what the store has) and gc_names.c (what records name) share. */
 #ifndef MASSFS_FS_GC_INTERNAL_H
 #define MASSFS_FS_GC_INTERNAL_H
 
@@ -19,6 +19,30 @@ static inline int64_t gc_dropped_age_ns(void)
 #endif
 	return age * INT64_C(1000000000);
 }
+
+/* Numbers, to be asked for once they are sorted. */
+struct gc_set {
+	uint64_t *v;
+	size_t n, cap;
+};
+int gc_set_add(struct gc_set *s, uint64_t value) MFS_NODISCARD;
+void gc_set_sort(struct gc_set *s);
+bool gc_set_has(const struct gc_set *s, uint64_t value);
+void gc_set_release(struct gc_set *s);
+uint64_t gc_version_hash(const char *version);
+
+/* What the records of one inode name. Zeroed: of none. */
+struct gc_names {
+	mfs_ino_t ino;	 /* 0: nothing read */
+	bool all;	 /* a layout cannot be read: everything counts as named */
+	struct gc_set versions; /* hashes, of objects and segments */
+	struct gc_set docs;
+};
+/* Read, unless they are there already: the caller sets ino to 0 where what it judges is younger than what was read. */
+int gc_names_read(struct volume *v, struct op_ctx *op, mfs_ino_t ino, struct gc_names *names) MFS_NODISCARD;
+bool gc_names_version(const struct gc_names *names, const char *version);
+bool gc_names_doc(const struct gc_names *names, uint64_t id);
+void gc_names_release(struct gc_names *names);
 
 void gc_found(const struct gc_options *opt, const char *what, const struct object_info *info);
 

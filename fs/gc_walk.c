@@ -1,5 +1,5 @@
 /*
- * Garbage that the index does not know of: every version in the store against the records.
+ * Garbage that the index does not know of: every version in the store, and every slices document, against the records.
  *
  * A version no record names is garbage only when the session that made it is closed, so that no commit of it can be
  * in flight; one that is in `dropped` goes by that rule. A batch at a time is looked at, so that an inode's versions
@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/hash.h"
+#include "common/crash_point.h"
 #include "common/log.h"
 #include "fs/gc_internal.h"
 
@@ -34,12 +34,8 @@ struct walk {
 	struct job_list jobs; /* JOB_VIEW of sessions whose leftovers may still be shown at a key */
 	struct piece batch[BATCH];
 	size_t n_batch;
-	mfs_ino_t names_ino; /* 0: nothing read */
-	char current[OBJECT_VERSION_MAX + 1]; /* of names_ino's record */
-	struct version_list names; /* and its versions */
-	/* Hashes of the versions in `dropped`: a collision keeps one piece of garbage, no more. */
-	uint64_t *dropped;
-	size_t n_dropped, cap_dropped;
+	struct gc_names names;
+	struct gc_set dropped, dropped_docs; /* what is in `dropped`: hashes of versions, numbers of documents */
 	uint64_t dropped_after;
 };
 
@@ -56,33 +52,6 @@ static bool is_live(const struct walk *w, uint64_t session)
 	return false; /* not known any more: closed long ago */
 }
 
-static uint64_t version_hash(const char *version)
-{
-	return mfs_hash64(version, strlen(version));
-}
-
-static int add_dropped(struct walk *w, const char *version)
-{
-	if (w->n_dropped == w->cap_dropped) {
-		size_t cap = w->cap_dropped ? w->cap_dropped * 2 : 1024;
-		uint64_t *v = realloc(w->dropped, cap * sizeof(*v));
-
-		if (!v)
-			return -ENOMEM;
-		w->dropped = v;
-		w->cap_dropped = cap;
-	}
-	w->dropped[w->n_dropped++] = version_hash(version);
-	return 0;
-}
-
-static int by_value(const void *a, const void *b)
-{
-	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-
-	return (x > y) - (x < y);
-}
-
 /* What was dropped since the last time. */
 static int read_dropped(struct walk *w)
 {
@@ -96,20 +65,16 @@ static int read_dropped(struct walk *w)
 		n = l.n;
 		for (size_t i = 0; r == 0 && i < l.n; i++) {
 			w->dropped_after = l.v[i].id;
-			r = add_dropped(w, l.v[i].ref.version);
+			if (object_ref_is_empty(&l.v[i].ref))
+				r = gc_set_add(&w->dropped_docs, l.v[i].doc_id);
+			else
+				r = gc_set_add(&w->dropped, gc_version_hash(l.v[i].ref.version));
 		}
 		dropped_list_release(&l);
 	} while (r == 0 && n == PAGE);
-	if (r == 0 && w->n_dropped)
-		qsort(w->dropped, w->n_dropped, sizeof(*w->dropped), by_value);
+	gc_set_sort(&w->dropped);
+	gc_set_sort(&w->dropped_docs);
 	return r;
-}
-
-static bool is_dropped(const struct walk *w, const char *version)
-{
-	uint64_t h = version_hash(version);
-
-	return w->n_dropped && bsearch(&h, w->dropped, w->n_dropped, sizeof(h), by_value);
 }
 
 static int delete_unnamed(struct walk *w, char *key, const struct object_info *info)
@@ -128,54 +93,19 @@ static int delete_unnamed(struct walk *w, char *key, const struct object_info *i
 			strerror(-r));
 		return 0;
 	}
+	mfs_crash_point("gc.unnamed_deleted");
 	w->res->deleted++;
 	w->res->deleted_bytes += info->size;
 	return 0;
 }
 
-/* All that the records of an inode name, read once for the pieces of a batch that are its own. */
-static int read_names(struct walk *w, mfs_ino_t ino)
-{
-	struct node n = NODE_INIT;
-	int r;
-
-	if (w->names_ino == ino)
-		return 0;
-	w->names_ino = 0;
-	w->current[0] = '\0';
-	version_list_release(&w->names);
-	r = engine_get(w->v->engine, w->op, ino, &n);
-	if (r == 0) {
-		if (!object_ref_is_empty(&n.ref))
-			memcpy(w->current, n.ref.version, sizeof(w->current));
-		node_release(&n);
-	}
-	if (r < 0 && r != -ESTALE)
-		return r;
-	r = engine_versions_by_ino(w->v->engine, w->op, ino, &w->names);
-	if (r == 0)
-		w->names_ino = ino;
-	return r;
-}
-
-static bool is_named(const struct walk *w, const char *version)
-{
-	if (strcmp(w->current, version) == 0)
-		return true;
-	for (size_t i = 0; i < w->names.n; i++)
-		if (!object_ref_is_empty(&w->names.v[i].ref) &&
-		    strcmp(w->names.v[i].ref.version, version) == 0)
-			return true;
-	return false;
-}
-
 static int suspect(struct walk *w, struct piece *p)
 {
-	int r = read_names(w, p->info.ino);
+	int r = gc_names_read(w->v, w->op, p->info.ino, &w->names);
 
 	if (r < 0)
 		return r;
-	p->is_suspect = !is_named(w, p->info.version);
+	p->is_suspect = !gc_names_version(&w->names, p->info.version);
 	w->res->referenced += !p->is_suspect;
 	return 0;
 }
@@ -184,7 +114,7 @@ static int judge(struct walk *w, const struct piece *p)
 {
 	if (!p->is_suspect)
 		return 0;
-	if (is_dropped(w, p->info.version)) {
+	if (gc_set_has(&w->dropped, gc_version_hash(p->info.version))) {
 		w->res->waiting++; /* what was due is counted, and deleted, already */
 		return 0;
 	}
@@ -221,7 +151,7 @@ static int judge_batch(struct walk *w)
 	int r = 0;
 
 	qsort(w->batch, w->n_batch, sizeof(w->batch[0]), by_inode);
-	w->names_ino = 0; /* an earlier batch's is too old */
+	w->names.ino = 0; /* an earlier batch's is too old */
 	for (size_t i = 0; r == 0 && i < w->n_batch; i++)
 		r = atomic_load(&w->op->cancelled) ? -ECANCELED : suspect(w, &w->batch[i]);
 	if (r == 0)
@@ -254,6 +184,82 @@ static int seen(void *arg, const char *key, const struct object_info *info)
 		return -ENOMEM;
 	w->n_batch++;
 	return w->n_batch == BATCH ? judge_batch(w) : 0;
+}
+
+/* --- slices documents --- */
+
+static int delete_doc(struct walk *w, const struct slices_doc_record *d)
+{
+	struct change c = { 0 };
+	int r;
+
+	change_write(&c, WRITE_SLICES_DELETE, 0)->slices = d;
+	r = engine_apply(w->v->engine, w->op, &c);
+	w->res->deleted_docs += r == 0;
+	return r;
+}
+
+static int judge_doc(struct walk *w, const struct slices_doc_record *d)
+{
+	struct object_info info = { .ino = d->ino, .size = d->blob.size, .own = true };
+
+	if (gc_set_has(&w->dropped_docs, d->id) || is_live(w, d->session))
+		return 0;
+	w->res->unnamed_docs++;
+	snprintf(info.version, sizeof(info.version), "%" PRIu64, d->id);
+	gc_found(w->opt, "unnamed slices", &info);
+	return w->opt->delete_it ? delete_doc(w, d) : 0;
+}
+
+/* As judge_batch(). What is named is taken out of the list. */
+static int judge_docs(struct walk *w, struct slices_doc_list *l)
+{
+	size_t n = 0;
+	int r = 0;
+
+	w->names.ino = 0;
+	for (size_t i = 0; r == 0 && i < l->n; i++) {
+		r = gc_names_read(w->v, w->op, l->v[i].ino, &w->names);
+		if (r == 0 && gc_names_doc(&w->names, l->v[i].id)) {
+			w->res->referenced_docs++;
+			continue;
+		}
+		if (n != i) {
+			struct slices_doc_record x = l->v[n];
+
+			l->v[n] = l->v[i];
+			l->v[i] = x;
+		}
+		n++;
+	}
+	if (r == 0)
+		r = read_dropped(w);
+	for (size_t i = 0; r == 0 && i < n; i++)
+		r = judge_doc(w, &l->v[i]);
+	return r;
+}
+
+static int walk_docs(struct walk *w)
+{
+	mfs_ino_t ino = 0;
+	uint64_t id = 0;
+	size_t n;
+	int r;
+
+	do {
+		struct slices_doc_list l = { 0 };
+
+		r = engine_slices_all(w->v->engine, w->op, ino, id, BATCH, &l);
+		n = l.n;
+		w->res->docs += n;
+		if (r == 0 && n) {
+			ino = l.v[n - 1].ino;
+			id = l.v[n - 1].id;
+			r = atomic_load(&w->op->cancelled) ? -ECANCELED : judge_docs(w, &l);
+		}
+		slices_doc_list_release(&l);
+	} while (r == 0 && n == BATCH);
+	return r;
 }
 
 static void keep_view_jobs(struct job_list *l)
@@ -290,14 +296,17 @@ int gc_run(struct volume *v, struct op_ctx *op, const struct gc_options *opt, st
 		r = object_list_versions(v->store, op, NULL, seen, w);
 	if (r == 0)
 		r = judge_batch(w);
+	if (r == 0)
+		r = walk_docs(w);
 	/* Looking only, those that are due are still there and were counted once. */
 	if (!opt->delete_it)
 		ret->waiting -= MFS_MIN(ret->waiting, ret->dropped);
 	clear_batch(w);
 	session_list_release(&w->sessions);
 	job_list_release(&w->jobs);
-	version_list_release(&w->names);
-	free(w->dropped);
+	gc_names_release(&w->names);
+	gc_set_release(&w->dropped);
+	gc_set_release(&w->dropped_docs);
 	free(w);
 	return r;
 }
