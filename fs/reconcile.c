@@ -137,15 +137,25 @@ static int retry(int r)
 	return r == -EAGAIN || reconcile_is_gone(r) ? 0 : r;
 }
 
-/* An object is not there: the record moved on meanwhile (-EAGAIN), or it is lost (-EIO). */
-static int missing(struct reconcile_ctx *rc, const struct node *n)
+/* -EAGAIN: the layout is another one by now. */
+static int has_moved(struct reconcile_ctx *rc, const struct node *n)
 {
 	struct node now = NODE_INIT;
 	int r = namespace_get(rc->v->ns, rc->op, n->attr.ino, &now);
 
-	if (r == 0)
-		r = now.attr.lay != n->attr.lay ? -EAGAIN : -EIO;
+	if (r == 0 && now.attr.lay != n->attr.lay)
+		r = -EAGAIN;
 	node_release(&now);
+	return r;
+}
+
+/* An object is not there: the record moved on meanwhile (-EAGAIN), or it is lost (-EIO). */
+static int missing(struct reconcile_ctx *rc, const struct node *n)
+{
+	int r = has_moved(rc, n);
+
+	if (r == 0)
+		r = -EIO;
 	if (r == -EIO)
 		mfs_log(MFS_LOG_FS, MFS_LOG_ERR, rc->op,
 			"inode=%" PRIu64 " key=%s version=%s an object that the index names is missing; run massfs fsck",
@@ -284,7 +294,10 @@ static int settle_content(struct reconcile_ctx *rc, const struct node *n, const 
 	r = reconcile_stats_claim(&rc->v->reconcile, rc->op, n->attr.ino, rc->force);
 	if (r <= 0)
 		return r;
-	r = move_to(rc, n, false, key);
+	/* Who had it before may have done it. */
+	r = has_moved(rc, n);
+	if (r == 0)
+		r = move_to(rc, n, false, key);
 	reconcile_stats_unclaim(&rc->v->reconcile, n->attr.ino);
 	return retry(r);
 }

@@ -48,7 +48,7 @@ static int64_t idle_of(const struct node *n)
 {
 	double worth = (double)n->attr.size / (double)IDLE_BYTES / (1.0 + (double)n->slices.size / (double)IDLE_BLOB);
 
-	if (n->inline_data.data || worth <= 1)
+	if (worth <= 1)
 		return IDLE_NS;
 	return (int64_t)MFS_MIN((double)IDLE_NS * worth, (double)IDLE_MAX_NS);
 }
@@ -56,7 +56,7 @@ static int64_t idle_of(const struct node *n)
 int64_t reconcile_not_before(struct reconcile_ctx *rc, const struct node *n)
 {
 	int64_t now = mfs_now_ns(), at = n->attr.ctime + idle_of(n);
-	bool inline_ = n->inline_data.data;
+	bool inline_ = object_ref_is_empty(&n->ref) && n->attr.size <= MFS_INLINE_MAX; /* an empty file too */
 
 	if (rc->force)
 		return 0;
