@@ -66,6 +66,7 @@ struct mfs_config {
 	char *debug;	 /* for mfs_log_set_debug(); checked */
 	char *logfile;	 /* absolute */
 	char *cache_dir; /* one or several, ':' between them */
+	bool cache_local; /* also of a store whose objects are local files */
 	uint64_t cache_size; /* has_cache_size; else a share of the disk. 0: no cache */
 	bool has_cache_size;
 	unsigned int cache_free; /* percent of the cache's disk that stay free */

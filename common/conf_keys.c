@@ -125,6 +125,7 @@ static const struct conf_key keys[] = {
 	{ .name = "debug", .kind = KIND_DEBUG, .where = MOUNT, AT(debug) },
 	{ .name = "logfile", .kind = KIND_PATH, .where = MOUNT, AT(logfile) },
 	{ .name = "cache_dir", .kind = KIND_PATHS, .where = MOUNT, AT(cache_dir) },
+	FLAG("cache_local", cache_local, true),
 	{ .name = "cache_size",
 	  .kind = KIND_SIZE,
 	  .where = MOUNT,

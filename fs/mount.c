@@ -274,6 +274,9 @@ static int start_cache(const struct mfs_config *cfg, struct volume *v, char **re
 
 	if (!cfg->cache_dir || !opt.size)
 		return 0;
+	/* Local objects are read where they are: a copy on the disk beside them only costs. */
+	if ((object_store_caps(v->store) & OBJECT_CAP_FD) && !cfg->cache_local)
+		return 0;
 	return block_cache_open(&opt, &v->cache, reason);
 }
 
