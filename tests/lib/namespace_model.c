@@ -279,7 +279,7 @@ static void keep(struct model *m, int inode)
 	struct model_version *v = &m->versions[m->n_versions++];
 
 	assert(m->n_versions <= MODEL_VERSIONS);
-	*v = (struct model_version){ .inode = inode, .data = n->data, .size = n->size, .ref = n->ref };
+	*v = (struct model_version){ .inode = inode, .data = n->data, .size = n->size, .names = n->names };
 	model_path(m, inode, v->path);
 }
 
@@ -290,6 +290,109 @@ static int check_content(const struct model_inode *n)
 	return S_ISREG(n->mode) ? 0 : -EINVAL;
 }
 
+static void no_layers(struct model_inode *n)
+{
+	n->inl = 0;
+	n->inl_len = 0;
+	memset(n->patch, 0, sizeof(n->patch));
+	n->todo = false;
+}
+
+static void replaced(struct model *m, int inode, bool keep_version)
+{
+	const struct model_inode *n = &m->v[inode];
+
+	if (keep_version && !n->trash && (n->names.ref || n->size))
+		keep(m, inode);
+}
+
+static void new_content(struct model *m, struct model_inode *n)
+{
+	n->lay++;
+	n->data++;
+	n->mtime = 1000 + m->commits;
+}
+
+int model_inline(struct model *m, int inode, uint64_t len, bool keep_version)
+{
+	struct model_inode *n = &m->v[inode];
+	int r = check_content(n);
+
+	m->commits++;
+	if (r < 0)
+		return r;
+	replaced(m, inode, keep_version);
+	n->names = (struct model_names){ 0 };
+	no_layers(n);
+	n->inl = len ? m->commits : 0;
+	n->inl_len = n->size = len;
+	n->obj_len = 0;
+	n->todo = true;
+	new_content(m, n);
+	return 0;
+}
+
+int model_patch(struct model *m, int inode, uint64_t off, uint64_t len, bool with_doc, bool keep_version)
+{
+	struct model_inode *n = &m->v[inode];
+	struct model_names *names = &n->names;
+	int r = check_content(n);
+
+	m->commits++;
+	if (r < 0)
+		return r;
+	replaced(m, inode, keep_version);
+	if (names->n_segs == MODEL_SEGS) { /* as if all of it were composed into this one */
+		memset(n->patch, 0, sizeof(n->patch));
+		*names = (struct model_names){ .ref = names->ref };
+	}
+	names->seg[names->n_segs++] = m->commits;
+	for (uint64_t i = off; i < off + len; i++)
+		n->patch[i] = m->commits;
+	if (with_doc) {
+		names->doc = m->commits;
+		n->doc_start = off;
+		n->doc_end = off + len;
+	}
+	n->inl = 0;
+	n->inl_len = 0;
+	if (n->size < off + len)
+		n->size = off + len;
+	n->todo = true;
+	new_content(m, n);
+	return 0;
+}
+
+/* The end of a file goes: so do the patches and the document that were of nothing else. */
+static void clip(struct model_inode *n, uint64_t size)
+{
+	bool patched = false;
+
+	for (uint64_t i = 0; i < MODEL_BYTES; i++) {
+		n->patch[i] = i < size ? n->patch[i] : 0;
+		patched |= n->patch[i] != 0;
+	}
+	if (n->doc_end > size)
+		n->doc_end = size;
+	if (n->doc_start >= size)
+		n->names.doc = 0;
+	if (!patched && !n->names.doc)
+		n->names = (struct model_names){ .ref = n->names.ref };
+	if (n->inl_len > size)
+		n->inl_len = size;
+	n->inl = n->inl_len ? n->inl : 0;
+}
+
+void model_expire(struct model *m, unsigned int version)
+{
+	m->versions[version] = m->versions[--m->n_versions];
+}
+
+void model_purge(struct model *m, int inode)
+{
+	m->v[inode] = (struct model_inode){ 0 };
+}
+
 int model_commit(struct model *m, int inode, uint64_t len, bool keep_version, bool settle)
 {
 	struct model_inode *n = &m->v[inode];
@@ -298,9 +401,9 @@ int model_commit(struct model *m, int inode, uint64_t len, bool keep_version, bo
 	m->commits++;
 	if (r < 0)
 		return r;
-	if (keep_version && !settle && !n->trash && (n->ref || n->size))
-		keep(m, inode);
-	n->ref = m->commits;
+	replaced(m, inode, keep_version && !settle);
+	n->names = (struct model_names){ .ref = m->commits };
+	no_layers(n);
 	n->lay++;
 	if (settle) {
 		n->obj_len = n->size;
@@ -324,6 +427,9 @@ int model_truncate(struct model *m, int inode, uint64_t size, bool keep_version)
 		return 0;
 	if (size < n->size && keep_version && !n->trash)
 		keep(m, inode);
+	n->todo |= n->names.ref || n->size || size;
+	if (size < n->size)
+		clip(n, size);
 	n->size = size;
 	if (n->obj_len > size)
 		n->obj_len = size;
@@ -342,6 +448,7 @@ int model_undelete(struct model *m, int inode, int dir, const char *name)
 		return -EEXIST;
 	n->trash = false;
 	n->trash_path[0] = '\0';
+	n->todo |= n->inl || n->names.n_segs;
 	add_link(m, inode, dir, name);
 	return 0;
 }

@@ -14,10 +14,19 @@
 #define MODEL_XATTRS   3
 #define MODEL_PATH     256
 #define MODEL_VERSIONS 4096
+#define MODEL_BYTES    128 /* of one file */
+#define MODEL_SEGS     6
 
 struct model_link {
 	int dir; /* index of the directory's inode */
 	char name[8];
+};
+
+/* What a state of a file names, by the numbers of the commits that made it; 0: none. */
+struct model_names {
+	unsigned int ref; /* its object */
+	unsigned int seg[MODEL_SEGS], n_segs; /* patch objects */
+	unsigned int doc; /* a slices document */
 };
 
 struct model_inode {
@@ -25,7 +34,12 @@ struct model_inode {
 	bool trash;
 	uint32_t mode, uid, gid;
 	uint64_t size, obj_len, data, lay;
-	unsigned int ref; /* number of the commit whose object it has; 0: none */
+	struct model_names names;
+	unsigned int inl;	  /* number of the commit whose inline bytes it has; 0: none */
+	uint64_t inl_len;
+	unsigned int patch[MODEL_BYTES]; /* which patch object has the byte; 0: none */
+	uint64_t doc_start, doc_end;
+	bool todo;
 	int64_t mtime;	  /* of the last commit or utimens; -1: some time now */
 	struct model_link links[MODEL_LINKS]; /* in the order in which they were made; the first is the main name */
 	unsigned int n_links;
@@ -37,7 +51,7 @@ struct model_inode {
 struct model_version {
 	int inode;
 	uint64_t data, size;
-	unsigned int ref;
+	struct model_names names;
 	char path[MODEL_PATH];
 };
 
@@ -66,6 +80,12 @@ int model_utimens(struct model *m, int inode, int64_t mtime);
 int model_setxattr(struct model *m, int inode, int which, int value, bool create, bool replace);
 int model_removexattr(struct model *m, int inode, int which);
 int model_commit(struct model *m, int inode, uint64_t len, bool keep_version, bool settle);
+int model_inline(struct model *m, int inode, uint64_t len, bool keep_version);
+/* [off, off+len) is in a patch object of this commit; with_doc: and one document, of [off, off+len), is named. */
+int model_patch(struct model *m, int inode, uint64_t off, uint64_t len, bool with_doc, bool keep_version);
+/* A version's retention, or that of what is in trash, has ended. */
+void model_expire(struct model *m, unsigned int version);
+void model_purge(struct model *m, int inode);
 int model_truncate(struct model *m, int inode, uint64_t size, bool keep_version);
 int model_undelete(struct model *m, int inode, int dir, const char *name);
 
