@@ -30,6 +30,7 @@
 struct block_flight {
 	struct block_flight *next;
 	struct block_key key;
+	uint32_t len; /* that was asked for */
 	unsigned int refs;
 	bool done;
 	ssize_t r; /* bytes, or -errno */
@@ -120,7 +121,7 @@ static int read_cached(struct block_cache *c, const struct object *o, const stru
 
 		if (!b || p->off + p->len > b->len)
 			return -ENOENT;
-		block_index_touch(b, p->off, p->len);
+		block_index_touch(&c->index, b, p->off, p->len);
 		was = *b;
 		dirfd = c->folders[b->folder].dirfd;
 		c->folders[b->folder].users++;
@@ -139,8 +140,9 @@ static int read_cached(struct block_cache *c, const struct object *o, const stru
 	return r < 0 ? -ENOENT : 0;
 }
 
-/* A block's file is written: into the index with it. */
-static void written(struct block_cache *c, const struct block *b, uint64_t cost, int r)
+/* A block's file is written, for the sake of this read: into the index with it. */
+static void written(struct block_cache *c, const struct block *b, const struct piece *read, uint64_t cost,
+		    int r)
 {
 	struct block *old, *gone = NULL;
 	bool add;
@@ -156,6 +158,9 @@ static void written(struct block_cache *c, const struct block *b, uint64_t cost,
 		}
 		if (add && block_index_add(&c->index, b, false) < 0)
 			add = false;
+		else if (add && read->len)
+			block_index_touch(&c->index, block_index_find(&c->index, &b->key), read->off,
+					  read->len);
 	}
 	if (r == 0 && !add)
 		block_file_delete(c->folders[b->folder].dirfd, &b->key, b->len, b->serial);
@@ -175,8 +180,7 @@ static void store_block(struct block_cache *c, const struct object *o, const str
 	if (folder < 0)
 		return;
 	b.folder = (uint8_t)folder;
-	if (p->len)
-		block_index_touch(&b, p->off, p->len);
+	b.unread = !p->len;
 	{
 		MFS_GUARD(&c->lock);
 		b.serial = label.serial = ++c->serial;
@@ -184,7 +188,7 @@ static void store_block(struct block_cache *c, const struct object *o, const str
 	r = block_file_write(c->folders[folder].dirfd, &label, bytes);
 	if ((r == -ENOSPC || r == -EDQUOT) && block_folder_shrink(c, b.folder, 4 * cost))
 		r = block_file_write(c->folders[folder].dirfd, &label, bytes);
-	written(c, &b, cost, r);
+	written(c, &b, p, cost, r);
 	if (r < 0)
 		block_folder_failed(c, b.folder, r, "writing a block");
 	MFS_GUARD(&c->lock);
@@ -203,13 +207,16 @@ static void flight_put_locked(struct block_cache *c, struct block_flight *f)
 	free(f);
 }
 
-static struct block_flight *flight_find_locked(struct block_cache *c, const struct block_key *key)
-	MFS_REQUIRES(c->lock);
-static struct block_flight *flight_find_locked(struct block_cache *c, const struct block_key *key)
+/* One that brings `end` bytes of the block at least: of a file that was cut, the index may want fewer than of a version. */
+static struct block_flight *flight_find_locked(struct block_cache *c, const struct block_key *key,
+					       uint32_t end) MFS_REQUIRES(c->lock);
+static struct block_flight *flight_find_locked(struct block_cache *c, const struct block_key *key,
+					       uint32_t end)
 {
 	struct block_flight *f = c->flights;
 
-	while (f && (f->key.block != key->block || f->key.id[0] != key->id[0] || f->key.id[1] != key->id[1]))
+	while (f && (f->key.block != key->block || f->key.id[0] != key->id[0] || f->key.id[1] != key->id[1] ||
+		     f->len < end))
 		f = f->next;
 	return f;
 }
@@ -318,6 +325,7 @@ static struct block_flight *flight_new_locked(struct block_cache *c, const struc
 		return NULL;
 	}
 	f->key = p->key;
+	f->len = p->block_len;
 	f->refs = 2; /* the list's, and who fetches */
 	f->next = c->flights;
 	c->flights = f;
@@ -334,7 +342,7 @@ static ssize_t fetch(struct block_cache *c, struct op_ctx *op, const struct obje
 	*ret_came = false;
 	{
 		MFS_GUARD(&c->lock);
-		f = flight_find_locked(c, &p->key);
+		f = flight_find_locked(c, &p->key, p->off + p->len);
 		if (f)
 			return join_locked(c, op, f, p, buf);
 		b = block_index_find(&c->index, &p->key);
@@ -433,7 +441,7 @@ static void prefetch_free(struct prefetch *x)
 static bool is_known(struct block_cache *c, const struct block_key *key)
 {
 	MFS_GUARD(&c->lock);
-	return block_index_find(&c->index, key) || flight_find_locked(c, key);
+	return block_index_find(&c->index, key) || flight_find_locked(c, key, 0);
 }
 
 static void prefetch_job(void *arg)
@@ -458,19 +466,31 @@ static void prefetch_job(void *arg)
 			count(c, &c->prefetched);
 	}
 	prefetch_free(x);
+	MFS_GUARD(&c->lock);
+	c->n_queued--;
 }
 
-/* false: too many wait. */
+/* false: too many wait, or to be read. */
 static bool prefetch_one(struct block_cache *c, const struct object *o, uint64_t off)
 {
 	struct prefetch *x = calloc(1, sizeof(*x));
 
 	if (!x)
 		return false;
+	{
+		MFS_GUARD(&c->lock);
+		if (c->n_queued + c->index.n_unread >= block_index_ahead_max(&c->index)) {
+			free(x);
+			return false;
+		}
+		c->n_queued++;
+	}
 	*x = (struct prefetch){ .c = c, .s = o->s, .size = o->size, .off = off };
 	if (object_ref_copy(o->ref, &x->ref) == 0 && workers_try_submit(c->workers, prefetch_job, x) == 0)
 		return true;
 	prefetch_free(x);
+	MFS_GUARD(&c->lock);
+	c->n_queued--;
 	return false;
 }
 

@@ -41,7 +41,7 @@ int block_index_init(struct block_index *ix, uint64_t limit)
 	uint64_t span = MFS_MIN(MFS_MAX(limit / BLOCK_CACHE_BLOCK, UINT64_C(4)), UINT64_C(1) << 24);
 
 	*ix = (struct block_index){ .limit = limit, .n_buckets = 256, .ghost_span = (uint32_t)span };
-	ix->small_target = MFS_MAX(limit / 10, MFS_MIN(limit / 4, 4 * BLOCK_CACHE_BLOCK));
+	ix->small_target = MFS_MAX(limit / 10, MFS_MIN(limit / 3, 4 * BLOCK_CACHE_BLOCK));
 	/* A cache full of small files must not take all memory. */
 	ix->max_n = (size_t)MFS_MAX(limit / (64 * MFS_KIB), UINT64_C(256));
 	for (ix->n_ghosts = GHOST_WAYS; ix->n_ghosts < span * 3 / 2;)
@@ -52,6 +52,11 @@ int block_index_init(struct block_index *ix, uint64_t limit)
 		return 0;
 	block_index_release(ix);
 	return -ENOMEM;
+}
+
+size_t block_index_ahead_max(const struct block_index *ix)
+{
+	return MFS_MAX((size_t)(ix->small_target / 2 / BLOCK_CACHE_BLOCK), (size_t)1);
 }
 
 void block_index_release(struct block_index *ix)
@@ -85,7 +90,7 @@ struct block *block_index_find(const struct block_index *ix, const struct block_
 	return b;
 }
 
-void block_index_touch(struct block *b, uint32_t off, uint32_t len)
+void block_index_touch(struct block_index *ix, struct block *b, uint32_t off, uint32_t len)
 {
 	uint32_t first = off / BLOCK_CELL, last = (len ? off + len - 1 : off) / BLOCK_CELL;
 	uint16_t cells = (uint16_t)(((2u << last) - 1) & ~((1u << first) - 1));
@@ -95,6 +100,8 @@ void block_index_touch(struct block *b, uint32_t off, uint32_t len)
 		b->wanted++;
 	b->cells = again ? cells : b->cells | cells;
 	b->read_end = off + len;
+	ix->n_unread -= b->unread;
+	b->unread = false;
 }
 
 /* --- ghosts --- */
@@ -203,6 +210,7 @@ int block_index_add(struct block_index *ix, const struct block *from, bool resto
 	*to = b;
 	enqueue(ix, b, restored || ghost_take(ix, &b->key) ? QUEUE_MAIN : QUEUE_SMALL);
 	ix->n++;
+	ix->n_unread += b->unread;
 	ix->bytes += block_cost(b->len);
 	ix->folder_bytes[b->folder] += block_cost(b->len);
 	return 0;
@@ -218,6 +226,7 @@ void block_index_remove(struct block_index *ix, struct block *b)
 	b->chain = NULL;
 	dequeue(ix, b);
 	ix->n--;
+	ix->n_unread -= b->unread;
 	ix->bytes -= block_cost(b->len);
 	ix->folder_bytes[b->folder] -= block_cost(b->len);
 }

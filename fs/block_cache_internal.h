@@ -33,6 +33,7 @@ struct block {
 	uint32_t read_end; /* of the last read of it */
 	uint16_t cells; /* those read since the last time it was counted as wanted again */
 	uint8_t folder, queue, wanted;
+	bool unread; /* brought in ahead, and not asked for yet */
 };
 
 /*
@@ -48,6 +49,7 @@ struct block_index {
 		uint64_t bytes;
 	} queues[N_QUEUES];
 	uint64_t bytes, limit, small_target;
+	size_t n_unread;
 	uint64_t pending; /* cost of files that are being written: as if in small already */
 	uint64_t folder_bytes[BLOCK_CACHE_FOLDERS];
 	struct ghost *ghosts;
@@ -59,7 +61,9 @@ int block_index_init(struct block_index *ix, uint64_t limit) MFS_NODISCARD;
 void block_index_release(struct block_index *ix);
 struct block *block_index_find(const struct block_index *ix, const struct block_key *key);
 /* [off, off+len) of it was read. */
-void block_index_touch(struct block *b, uint32_t off, uint32_t len);
+void block_index_touch(struct block_index *ix, struct block *b, uint32_t off, uint32_t len);
+/* How many blocks may be ahead of their readers: more would push each other out before they are read. */
+size_t block_index_ahead_max(const struct block_index *ix);
 /* A copy of *b goes in. restored: it was there before this daemon, so it has proved nothing and is no news either. */
 int block_index_add(struct block_index *ix, const struct block *b, bool restored) MFS_NODISCARD;
 /* Out of the index; the caller frees it. */
@@ -111,6 +115,7 @@ struct block_cache {
 	struct block_index index;
 	struct block_folder folders[BLOCK_CACHE_FOLDERS];
 	struct block_flight *flights;
+	size_t n_queued; /* prefetches that wait or are under way */
 	uint32_t serial;
 	uint64_t hits, misses, bad, evicted, prefetched;
 	int64_t bad_logged;

@@ -240,6 +240,14 @@ static struct block_cache_stats stats(struct world *w)
 	return st;
 }
 
+/* What was read beside the reader is on disk by now. */
+static void await_blocks(struct world *w, unsigned int n)
+{
+	for (unsigned int k = 0; stats(w).blocks < n && k < 5000; k++)
+		usleep(1000);
+	assert_int_equal(stats(w).blocks, n);
+}
+
 static unsigned int gets(struct world *w)
 {
 	return atomic_load(&w->slow.gets);
@@ -296,6 +304,7 @@ static void test_second_read_is_a_hit(void **state)
 	(void)state;
 	expect(w, i, 0, 3 * B + 5000);
 	assert_int_equal(gets(w), 4);
+	await_blocks(w, 4);
 	expect(w, i, 0, 3 * B + 5000);
 	expect(w, i, 100, 10);
 	expect(w, i, B - 5, 10);
@@ -400,6 +409,7 @@ static void test_restart(void **state)
 	(void)state;
 	expect(w, i, 0, 6 * B);
 	expect(w, k, 0, 100);
+	await_blocks(w, 7);
 	bytes = stats(w).bytes;
 	for (unsigned int f = 0; f < MFS_ARRAY_LEN(foreign); f++)
 		make_file(w, foreign[f], "x");
@@ -610,6 +620,23 @@ static void test_part_of_a_block(void **state)
 }
 
 /* --- bounds and eviction --- */
+
+/* A small cache does not fetch further ahead than it can keep until it is read. */
+static void test_prefetch_does_not_push_itself_out(void **state)
+{
+	struct world *w = open_world(8 * B);
+	unsigned int i = add(w, 40 * B);
+
+	(void)state;
+	for (uint64_t at = 0; at < 40 * B; at += 128 << 10) {
+		block_cache_prefetch(w->c, w->s, &w->files[i].ref, w->files[i].size, at, 16 * B);
+		usleep(500);
+		expect(w, i, at, 128 << 10);
+	}
+	assert_true(gets(w) <= 42);
+	assert_true(stats(w).prefetched >= 20);
+	free_world(w);
+}
 
 /* In a mount namespace of this process alone, so nothing of it outlives it. Skips the test where that cannot be had. */
 static void mount_small(struct world *w, const char *options)
@@ -917,7 +944,7 @@ static void test_short_object(void **state)
 
 static void test_prefetch(void **state)
 {
-	struct world *w = open_world(64 * B);
+	struct world *w = open_world(256 * B);
 	unsigned int i = add(w, 6 * B + 1);
 
 	(void)state;
@@ -1044,6 +1071,7 @@ static void test_several_folders(void **state)
 	w->dirs = dirs;
 	reopen(w);
 	expect(w, i, 0, 40 * B);
+	await_blocks(w, 40);
 	in_a = each_file(a, NULL, NULL);
 	in_b = each_file(b, NULL, NULL);
 	assert_int_equal(in_a + in_b, 40);
@@ -1199,6 +1227,7 @@ int main(void)
 		cmocka_unit_test(test_each_get_fails_once),
 		cmocka_unit_test(test_short_object),
 		cmocka_unit_test(test_prefetch),
+		cmocka_unit_test(test_prefetch_does_not_push_itself_out),
 		cmocka_unit_test(test_prefetch_is_bounded),
 		cmocka_unit_test(test_locked_folder),
 		cmocka_unit_test(test_folders_that_are_refused),
