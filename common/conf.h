@@ -36,6 +36,7 @@ struct mfs_config {
 	uint64_t part_size;   /* bytes of an upload's part */
 	uint64_t capacity;    /* bytes statfs tells of; 0: what the disk has */
 	int64_t retention_ns; /* how long replaced and deleted content is kept */
+	int64_t index_log_ns; /* how often changes of the index go to the store; 0: never */
 	uint64_t settle_rate; /* bytes a second that the reconciler may move; 0: any */
 	uint64_t inline_size; /* files up to this are kept in the index (later version) */
 

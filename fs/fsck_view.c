@@ -9,6 +9,7 @@
 #include "common/clock.h"
 #include "common/op_ctx.h"
 #include "fs/fsck_internal.h"
+#include "fs/index_log.h"
 #include "fs/reconcile_internal.h"
 
 #define JOBS_MAX 1000000
@@ -132,6 +133,8 @@ static int check_key(void *arg, const char *key, const struct object_info *info)
 		return -ENOMEM;
 	if (atomic_load(&f->op->cancelled))
 		return -ECANCELED;
+	if (index_log_owns(key))
+		return 0;
 	f->res->keys++;
 	if (f->too_many_jobs || f->opt->online)
 		return 0;

@@ -14,6 +14,7 @@
 #include "common/crash_point.h"
 #include "common/log.h"
 #include "fs/gc_internal.h"
+#include "fs/index_log.h"
 
 #define BATCH	 512
 #define PAGE	 1000
@@ -37,6 +38,9 @@ struct walk {
 	struct gc_names names;
 	struct gc_set dropped, dropped_docs; /* what is in `dropped`: hashes of versions, numbers of documents */
 	uint64_t dropped_after;
+	/* The same of the index log's objects that are at their keys. */
+	uint64_t *logged;
+	size_t n_logged;
 };
 
 static bool is_live(const struct walk *w, uint64_t session)
@@ -99,10 +103,39 @@ static int delete_unnamed(struct walk *w, char *key, const struct object_info *i
 	return 0;
 }
 
+static int add_logged(void *arg, const char *key, const struct object_info *info)
+{
+	struct walk *w = arg;
+	uint64_t *v = realloc(w->logged, (w->n_logged + 1) * sizeof(*v));
+
+	(void)key;
+	if (!v)
+		return -ENOMEM;
+	w->logged = v;
+	w->logged[w->n_logged++] = gc_version_hash(info->version);
+	return 0;
+}
+
+static bool is_logged(const struct walk *w, const char *version)
+{
+	uint64_t h = gc_version_hash(version);
+
+	for (size_t i = 0; i < w->n_logged; i++)
+		if (w->logged[i] == h)
+			return true;
+	return false;
+}
+
 static int suspect(struct walk *w, struct piece *p)
 {
-	int r = gc_names_read(w->v, w->op, p->info.ino, &w->names);
+	int r;
 
+	if (p->info.ino == INDEX_LOG_INO) {
+		p->is_suspect = !is_logged(w, p->info.version);
+		w->res->referenced += !p->is_suspect;
+		return 0;
+	}
+	r = gc_names_read(w->v, w->op, p->info.ino, &w->names);
 	if (r < 0)
 		return r;
 	p->is_suspect = !gc_names_version(&w->names, p->info.version);
@@ -293,6 +326,8 @@ int gc_run(struct volume *v, struct op_ctx *op, const struct gc_options *opt, st
 	if (r == 0)
 		keep_view_jobs(&w->jobs);
 	if (r == 0)
+		r = object_list_keys(v->store, op, NULL, INDEX_LOG_PREFIX, add_logged, w);
+	if (r == 0)
 		r = object_list_versions(v->store, op, NULL, seen, w);
 	if (r == 0)
 		r = judge_batch(w);
@@ -307,6 +342,7 @@ int gc_run(struct volume *v, struct op_ctx *op, const struct gc_options *opt, st
 	gc_names_release(&w->names);
 	gc_set_release(&w->dropped);
 	gc_set_release(&w->dropped_docs);
+	free(w->logged);
 	free(w);
 	return r;
 }

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "fs/index_log.h"
 #include "fs/reconcile_internal.h"
 
 struct view_walk {
@@ -22,7 +23,7 @@ static int look(void *arg, const char *key, const struct object_info *info)
 
 	if (atomic_load(&w->rc->op->cancelled))
 		return -ECANCELED;
-	if (!info->own || info->session != w->session)
+	if (!info->own || info->session != w->session || index_log_owns(key))
 		return 0;
 	r = reconcile_file_at(w->rc, key, &n);
 	if (r == 1) {

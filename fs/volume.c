@@ -19,6 +19,9 @@
 #include "common/log.h"
 #include "common/op_ctx.h"
 
+#include "fs/index_log.h"
+#include "meta/log_engine.h"
+
 #define OUR_DIR ".massfs"
 
 static char *join(const char *a, const char *b)
@@ -179,7 +182,7 @@ static int session_write(struct volume *v, struct op_ctx *op, bool closed)
 	return engine_apply(v->engine, op, &c);
 }
 
-static int session_begin(struct volume *v, struct op_ctx *op)
+static int session_begin(struct volume *v, struct op_ctx *op, const struct index_log_before *before)
 {
 	int r = engine_reserve(v->engine, op, 1, &v->session);
 
@@ -189,7 +192,10 @@ static int session_begin(struct volume *v, struct op_ctx *op)
 	if (r < 0)
 		return r;
 	v->engine->session = v->session;
-	return bury_sessions(v, op);
+	r = bury_sessions(v, op);
+	if (r == 0 && v->cfg->index_log_ns)
+		r = index_log_open(v, before, v->cfg->index_log_ns, v->mode == VOLUME_MOUNT, &v->log);
+	return r;
 }
 
 static const char *why_not(int r)
@@ -209,6 +215,34 @@ static const char *why_not(int r)
 	default:
 		return strerror(-r);
 	}
+}
+
+/* The last one there was: the log goes on only behind its end. */
+static int session_before(struct volume *v, struct op_ctx *op, struct index_log_before *ret)
+{
+	struct session_list l = { 0 };
+	int r = engine_sessions(v->engine, op, &l);
+
+	for (size_t i = 0; i < l.n; i++)
+		if (l.v[i].id > ret->session)
+			*ret = (struct index_log_before){ .session = l.v[i].id, .closed = l.v[i].closed };
+	session_list_release(&l);
+	return r;
+}
+
+/* A session, and the log of what it changes. */
+static int begin_writing(struct volume *v, struct op_ctx *op)
+{
+	struct index_log_before before = { 0 };
+	struct engine *logged;
+	int r = session_before(v, op, &before);
+
+	if (r == 0 && v->cfg->index_log_ns) {
+		r = log_engine_new(v->engine, &logged);
+		if (r == 0)
+			v->engine = logged;
+	}
+	return r < 0 ? r : session_begin(v, op, &before);
 }
 
 static int open_stacks(struct volume *v, struct op_ctx *op, char **ret_reason)
@@ -232,9 +266,10 @@ static int open_stacks(struct volume *v, struct op_ctx *op, char **ret_reason)
 	r = localdir_store_open(v->dir, &lo, &v->store);
 	if (r < 0)
 		return mfs_fail(ret_reason, r, "%s: cannot open the objects: %s", v->dir, strerror(-r));
-	r = namespace_new(v->engine, &no, &v->ns);
-	if (r == 0 && !ro)
-		r = session_begin(v, op);
+	/* Before the namespace, which keeps the engine. */
+	r = ro ? 0 : begin_writing(v, op);
+	if (r == 0)
+		r = namespace_new(v->engine, &no, &v->ns);
 	if (r < 0)
 		return mfs_fail(ret_reason, r, "%s: cannot begin a session: %s", v->dir, strerror(-r));
 	return 0;
@@ -327,6 +362,7 @@ void volume_close(struct volume *v)
 			mfs_log(MFS_LOG_FS, MFS_LOG_WARN, &op, "%s: the session could not be closed (%s); the next mount does it",
 				v->dir, strerror(-r));
 	}
+	index_log_close(v->log);
 	namespace_free(v->ns);
 	engine_free(v->engine);
 	object_store_free(v->store);

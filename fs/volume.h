@@ -31,6 +31,7 @@ struct volume {
 	int lock_fd;
 	struct volume_record record;
 	mfs_ino_t root; /* of the mount: the volume's root, or the inode of cfg's subdir */
+	struct index_log *log;	/* NULL: none is kept (fs/index_log.h) */
 	struct block_cache *cache; /* NULL: objects are read from the store (fs/block_cache.h); set by the mount */
 	struct key_gate gate;	/* uploads against the reconciler; see there */
 	struct reconcile_stats reconcile; /* fs/reconcile_stats.h */

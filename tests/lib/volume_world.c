@@ -97,6 +97,7 @@ struct world *world_new(enum world_kind kind)
 	w->kind = kind;
 	mfs_config_init(&w->cfg);
 	w->cfg.retention_ns = WORLD_RETENTION;
+	w->cfg.index_log_ns = 0; /* its thread would not survive world_crash() */
 	if (kind == WORLD_MEM) {
 		assert_int_equal(mem_shared_new(&w->shared), 0);
 		open_mem(w, NULL);

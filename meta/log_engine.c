@@ -1,0 +1,574 @@
+/*
+ * Notes of changed records. Two generations: a cut turns to a new one, waits for the changes under way that noted in the
+ * old one, and only then takes the snapshot. So all that the old one has is done by then; what was noted in the new one
+ * until now may be done too, and goes along as a copy.
+ */
+#include "meta/log_engine.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "common/clock.h"
+#include "common/hash.h"
+#include "common/sync.h"
+
+/* Open addressing; a key with kind 0 and id 0 is a free place (RECORD_HEADER is never noted). */
+struct key_set {
+	struct record_key *v;
+	size_t n, cap; /* cap is a power of two, or 0 */
+	bool overflow;
+	uint64_t changes;
+	int64_t since;
+};
+
+struct log_engine {
+	struct engine base;
+	struct engine_ops ops;
+	struct engine *inner;
+	struct mfs_mutex lock; /* nothing is called with it held */
+	pthread_cond_t drained; /* under_way[x] == 0 */
+	struct key_set notes;
+	unsigned int generation;
+	unsigned int under_way[2]; /* changes that noted in this generation and are not done */
+	uint64_t dropped_from;
+	uint64_t wake_at;
+	void (*wake)(void *arg);
+	void *wake_arg;
+};
+
+static struct log_engine *log_of(struct engine *e)
+{
+	return mfs_container_of(e, struct log_engine, base);
+}
+
+/* --- the set --- */
+
+static uint64_t hash_of(const struct record_key *k)
+{
+	uint64_t h = mfs_hash_u64(k->id * 31 + (uint64_t)k->kind) ^ mfs_hash_u64(k->more + 1);
+
+	return k->key ? h ^ mfs_hash64(k->key, strlen(k->key)) : h;
+}
+
+static bool is_free(const struct record_key *k)
+{
+	return k->kind == RECORD_HEADER;
+}
+
+static bool same_key(const struct record_key *a, const struct record_key *b)
+{
+	return a->kind == b->kind && a->id == b->id && a->more == b->more &&
+	       (a->key ? b->key && strcmp(a->key, b->key) == 0 : !b->key);
+}
+
+static struct record_key *place_of(struct record_key *v, size_t cap, const struct record_key *k)
+{
+	size_t i = hash_of(k) & (cap - 1);
+
+	while (!is_free(&v[i]) && !same_key(&v[i], k))
+		i = (i + 1) & (cap - 1);
+	return &v[i];
+}
+
+static void set_release(struct key_set *s)
+{
+	for (size_t i = 0; i < s->cap; i++)
+		free(s->v[i].key);
+	free(s->v);
+	s->v = NULL;
+	s->n = s->cap = 0;
+}
+
+static void set_overflow(struct key_set *s)
+{
+	set_release(s);
+	s->overflow = true;
+}
+
+static int set_grow(struct key_set *s)
+{
+	size_t cap = s->cap ? s->cap * 2 : 1024;
+	struct record_key *v = calloc(cap, sizeof(*v));
+
+	if (!v)
+		return -ENOMEM;
+	for (size_t i = 0; i < s->cap; i++)
+		if (!is_free(&s->v[i]))
+			*place_of(v, cap, &s->v[i]) = s->v[i];
+	free(s->v);
+	s->v = v;
+	s->cap = cap;
+	return 0;
+}
+
+/* k->key is copied. No memory is as good as too many. */
+static void set_add(struct key_set *s, const struct record_key *k)
+{
+	struct record_key *at;
+
+	if (s->overflow)
+		return;
+	if (s->n == LOG_ENGINE_MAX || ((s->n + 1) * 4 > s->cap * 3 && set_grow(s) < 0)) {
+		set_overflow(s);
+		return;
+	}
+	at = place_of(s->v, s->cap, k);
+	if (!is_free(at))
+		return;
+	*at = *k;
+	if (k->key) {
+		at->key = strdup(k->key);
+		if (!at->key) {
+			*at = (struct record_key){ 0 };
+			set_overflow(s);
+			return;
+		}
+	}
+	s->n++;
+}
+
+static void add_key(struct key_set *s, enum record_kind kind, uint64_t id, uint64_t more)
+{
+	struct record_key k = { .kind = kind, .id = id, .more = more };
+
+	set_add(s, &k);
+}
+
+/* --- what a change writes --- */
+
+static void note_job(struct key_set *s, const struct job_record *j)
+{
+	struct record_key k = { .kind = RECORD_JOB, .id = j->kind, .more = j->ino, .key = j->key };
+
+	set_add(s, &k);
+}
+
+static void note_write(struct key_set *s, const struct write *w)
+{
+	uint32_t n = MFS_MAX(w->n, 1u);
+
+	switch (w->kind) {
+	case WRITE_INSERT:
+	case WRITE_EDIT:
+	case WRITE_DELETE:
+	case WRITE_RENAME:
+	case WRITE_TRASH:
+	case WRITE_UNTRASH:
+	case WRITE_PURGE:
+		add_key(s, RECORD_NODE, w->ino, 0);
+		break;
+	case WRITE_ALIAS_INSERT:
+	case WRITE_ALIAS_DELETE:
+	case WRITE_ALIAS_RENAME:
+		add_key(s, RECORD_ALIAS, w->ino, 0);
+		break;
+	case WRITE_VERSION_PUT:
+	case WRITE_VERSION_DELETE:
+		add_key(s, RECORD_VERSION, w->version->ino, w->version->data);
+		break;
+	case WRITE_DROPPED_PUT:
+	case WRITE_DROPPED_DELETE:
+		for (uint32_t i = 0; i < n; i++)
+			if (w->dropped[i].id) /* else the engine gives one from dropped_from on */
+				add_key(s, RECORD_DROPPED, w->dropped[i].id, 0);
+		break;
+	case WRITE_JOB_PUT:
+	case WRITE_JOB_DELETE:
+		note_job(s, w->job);
+		break;
+	case WRITE_SESSION_PUT:
+	case WRITE_SESSION_DELETE:
+		add_key(s, RECORD_SESSION, w->session->id, 0);
+		break;
+	case WRITE_SLICES_PUT:
+	case WRITE_SLICES_DELETE:
+		for (uint32_t i = 0; i < n; i++)
+			add_key(s, RECORD_SLICES, w->slices[i].ino, w->slices[i].id);
+		break;
+	}
+}
+
+static void note_change(struct key_set *s, const struct change *c)
+{
+	for (unsigned int i = 0; i < c->n_writes; i++)
+		note_write(s, &c->writes[i]);
+	for (unsigned int i = 0; i < c->n_touches; i++)
+		add_key(s, RECORD_NODE, c->touches[i].dir, 0);
+	s->changes++;
+	if (s->since == 0)
+		s->since = mfs_now_ns();
+}
+
+static int log_apply(struct engine *e, struct op_ctx *op, struct change *c)
+{
+	struct log_engine *l = log_of(e);
+	void (*wake)(void *arg) = NULL;
+	unsigned int generation;
+	void *wake_arg = NULL;
+	int r;
+
+	{
+		MFS_GUARD(&l->lock);
+		generation = l->generation;
+		l->under_way[generation]++;
+		note_change(&l->notes, c);
+		if (l->notes.changes == l->wake_at) {
+			wake = l->wake;
+			wake_arg = l->wake_arg;
+		}
+	}
+	r = l->inner->ops->apply(l->inner, op, c);
+	{
+		MFS_GUARD(&l->lock);
+		if (--l->under_way[generation] == 0)
+			pthread_cond_broadcast(&l->drained);
+	}
+	if (wake)
+		wake(wake_arg);
+	return r;
+}
+
+/* --- cuts --- */
+
+static void copy_notes(struct log_engine *l, struct key_set *into)
+{
+	MFS_GUARD(&l->lock);
+
+	for (size_t i = 0; i < l->notes.cap; i++)
+		if (!is_free(&l->notes.v[i]))
+			set_add(into, &l->notes.v[i]);
+	into->overflow |= l->notes.overflow;
+}
+
+/* The old generation's notes, once all its changes are done. */
+static void turn(struct log_engine *l, struct key_set *ret, uint64_t *ret_dropped_from)
+{
+	unsigned int old;
+	MFS_GUARD(&l->lock);
+
+	old = l->generation;
+	*ret = l->notes;
+	*ret_dropped_from = l->dropped_from;
+	l->notes = (struct key_set){ 0 };
+	l->generation = !old;
+	while (l->under_way[old])
+		pthread_cond_wait(&l->drained, &l->lock.m);
+}
+
+static void merge_back(struct log_engine *l, struct key_set *s, uint64_t dropped_from)
+{
+	MFS_GUARD(&l->lock);
+
+	for (size_t i = 0; i < s->cap; i++)
+		if (!is_free(&s->v[i]))
+			set_add(&l->notes, &s->v[i]);
+	if (s->overflow)
+		set_overflow(&l->notes);
+	l->notes.changes += s->changes;
+	if (s->since && (l->notes.since == 0 || s->since < l->notes.since))
+		l->notes.since = s->since;
+	l->dropped_from = MFS_MIN(l->dropped_from, dropped_from);
+	set_release(s);
+}
+
+int log_engine_cut(struct engine *e, struct op_ctx *op, struct log_cut *ret)
+{
+	struct log_engine *l = log_of(e);
+	uint64_t dropped_from, next = 0;
+	struct key_set s;
+	size_t n = 0;
+	int r;
+
+	*ret = (struct log_cut){ 0 };
+	turn(l, &s, &dropped_from);
+	ret->at = mfs_now_ns();
+	r = engine_snapshot(l->inner, op, &ret->snapshot);
+	if (r == 0)
+		r = engine_next_number(ret->snapshot, op, &next);
+	if (r < 0) {
+		engine_free(MFS_TAKE(ret->snapshot));
+		merge_back(l, &s, dropped_from);
+		return r;
+	}
+	copy_notes(l, &s);
+	{
+		MFS_GUARD(&l->lock);
+		l->dropped_from = next;
+	}
+	for (size_t i = 0; i < s.cap; i++)
+		if (!is_free(&s.v[i]))
+			s.v[n++] = s.v[i];
+	ret->keys = s.v;
+	ret->n = n;
+	ret->changes = s.changes;
+	ret->overflow = s.overflow;
+	ret->dropped_from = dropped_from;
+	return 0;
+}
+
+void log_engine_give_back(struct engine *e, struct log_cut *cut)
+{
+	struct log_engine *l = log_of(e);
+	MFS_GUARD(&l->lock);
+
+	for (size_t i = 0; i < cut->n; i++)
+		set_add(&l->notes, &cut->keys[i]);
+	if (cut->overflow)
+		set_overflow(&l->notes);
+	l->notes.changes += cut->changes;
+	if (cut->changes && (l->notes.since == 0 || cut->at < l->notes.since))
+		l->notes.since = cut->at;
+	l->dropped_from = MFS_MIN(l->dropped_from, cut->dropped_from);
+	log_cut_release(cut);
+}
+
+void log_cut_release(struct log_cut *cut)
+{
+	for (size_t i = 0; i < cut->n; i++)
+		free(cut->keys[i].key);
+	free(cut->keys);
+	engine_free(cut->snapshot);
+	*cut = (struct log_cut){ 0 };
+}
+
+void log_engine_on(struct engine *e, uint64_t changes, void (*wake)(void *arg), void *arg)
+{
+	struct log_engine *l = log_of(e);
+	MFS_GUARD(&l->lock);
+
+	l->wake_at = changes;
+	l->wake = wake;
+	l->wake_arg = arg;
+}
+
+void log_engine_pending(struct engine *e, uint64_t *ret_changes, int64_t *ret_since)
+{
+	struct log_engine *l = log_of(e);
+	MFS_GUARD(&l->lock);
+
+	*ret_changes = l->notes.changes;
+	*ret_since = l->notes.since;
+}
+
+/* --- the rest passes through --- */
+
+#define PASS(name, ...)                        \
+	struct engine *inner_ = log_of(e)->inner; \
+                                               \
+	return inner_->ops->name(inner_, __VA_ARGS__)
+
+static int log_get(struct engine *e, struct op_ctx *op, mfs_ino_t ino, struct node *ret)
+{
+	PASS(get, op, ino, ret);
+}
+
+static int log_lookup(struct engine *e, struct op_ctx *op, mfs_ino_t parent, const struct mfs_name *name,
+		      struct entry *ret)
+{
+	PASS(lookup, op, parent, name, ret);
+}
+
+static int log_list(struct engine *e, struct op_ctx *op, mfs_ino_t parent, uint64_t after, size_t limit,
+		    struct node_list *ret)
+{
+	PASS(list, op, parent, after, limit, ret);
+}
+
+static int log_aliases(struct engine *e, struct op_ctx *op, mfs_ino_t target, struct alias *ret, size_t max)
+{
+	PASS(aliases, op, target, ret, max);
+}
+
+static int log_query(struct engine *e, struct op_ctx *op, const struct query *q, struct node_list *ret)
+{
+	PASS(query, op, q, ret);
+}
+
+static int log_sync(struct engine *e, struct op_ctx *op)
+{
+	PASS(sync, op);
+}
+
+static int log_reserve(struct engine *e, struct op_ctx *op, unsigned int count, uint64_t *ret_first)
+{
+	PASS(reserve, op, count, ret_first);
+}
+
+static int log_versions_by_path(struct engine *e, struct op_ctx *op, const char *path, struct version_list *ret)
+{
+	PASS(versions_by_path, op, path, ret);
+}
+
+static int log_versions_by_ino(struct engine *e, struct op_ctx *op, mfs_ino_t ino, struct version_list *ret)
+{
+	PASS(versions_by_ino, op, ino, ret);
+}
+
+static int log_versions_expired(struct engine *e, struct op_ctx *op, int64_t now, size_t limit,
+				struct version_list *ret)
+{
+	PASS(versions_expired, op, now, limit, ret);
+}
+
+static int log_versions_all(struct engine *e, struct op_ctx *op, mfs_ino_t after_ino, uint64_t after_data, size_t limit,
+			    struct version_list *ret)
+{
+	PASS(versions_all, op, after_ino, after_data, limit, ret);
+}
+
+static int log_trash_by_path(struct engine *e, struct op_ctx *op, const char *path, struct node_list *ret)
+{
+	PASS(trash_by_path, op, path, ret);
+}
+
+static int log_trash_before(struct engine *e, struct op_ctx *op, int64_t before, size_t limit, struct node_list *ret)
+{
+	PASS(trash_before, op, before, limit, ret);
+}
+
+static int log_dropped(struct engine *e, struct op_ctx *op, int64_t before, uint64_t after_id, size_t limit,
+		       struct dropped_list *ret)
+{
+	PASS(dropped, op, before, after_id, limit, ret);
+}
+
+static int log_jobs(struct engine *e, struct op_ctx *op, int64_t due_before, size_t limit, struct job_list *ret)
+{
+	PASS(jobs, op, due_before, limit, ret);
+}
+
+static int log_jobs_count(struct engine *e, struct op_ctx *op, uint64_t *ret)
+{
+	PASS(jobs_count, op, ret);
+}
+
+static int log_sessions(struct engine *e, struct op_ctx *op, struct session_list *ret)
+{
+	PASS(sessions, op, ret);
+}
+
+static int log_slices_get(struct engine *e, struct op_ctx *op, mfs_ino_t ino, uint64_t id, struct node_blob *ret)
+{
+	PASS(slices_get, op, ino, id, ret);
+}
+
+static int log_slices_all(struct engine *e, struct op_ctx *op, mfs_ino_t after_ino, uint64_t after_id, size_t limit,
+			  struct slices_doc_list *ret)
+{
+	PASS(slices_all, op, after_ino, after_id, limit, ret);
+}
+
+static int log_todo_count(struct engine *e, struct op_ctx *op, uint64_t *ret_records, uint64_t *ret_inline_bytes)
+{
+	PASS(todo_count, op, ret_records, ret_inline_bytes);
+}
+
+static int log_snapshot(struct engine *e, struct op_ctx *op, struct engine **ret)
+{
+	PASS(snapshot, op, ret);
+}
+
+static int log_next_number(struct engine *e, struct op_ctx *op, uint64_t *ret)
+{
+	PASS(next_number, op, ret);
+}
+
+static int log_aliases_all(struct engine *e, struct op_ctx *op, uint64_t after_id, struct alias *ret, size_t max)
+{
+	PASS(aliases_all, op, after_id, ret, max);
+}
+
+static int log_jobs_from(struct engine *e, struct op_ctx *op, const struct job_record *from, size_t limit,
+			 struct job_list *ret)
+{
+	PASS(jobs_from, op, from, limit, ret);
+}
+
+static int log_volume_get(struct engine *e, struct op_ctx *op, struct volume_record *ret)
+{
+	PASS(volume_get, op, ret);
+}
+
+static int log_volume_put(struct engine *e, struct op_ctx *op, const struct volume_record *v)
+{
+	PASS(volume_put, op, v);
+}
+
+static int log_check(struct engine *e, struct op_ctx *op, void (*report)(void *arg, const char *text), void *arg)
+{
+	PASS(check, op, report, arg);
+}
+
+static int log_count(struct engine *e, struct op_ctx *op, uint64_t *ret_files, uint64_t *ret_bytes)
+{
+	PASS(count, op, ret_files, ret_bytes);
+}
+
+static void log_free(struct engine *e)
+{
+	struct log_engine *l = log_of(e);
+
+	engine_free(l->inner);
+	set_release(&l->notes);
+	pthread_cond_destroy(&l->drained);
+	pthread_mutex_destroy(&l->lock.m);
+	free(l);
+}
+
+int log_engine_new(struct engine *inner, struct engine **ret)
+{
+	static const struct engine_ops operations = {
+		.name = "log",
+		.free = log_free,
+		.get = log_get,
+		.lookup = log_lookup,
+		.list = log_list,
+		.aliases = log_aliases,
+		.query = log_query,
+		.apply = log_apply,
+		.sync = log_sync,
+		.reserve = log_reserve,
+		.versions_by_path = log_versions_by_path,
+		.versions_by_ino = log_versions_by_ino,
+		.versions_expired = log_versions_expired,
+		.versions_all = log_versions_all,
+		.trash_by_path = log_trash_by_path,
+		.trash_before = log_trash_before,
+		.dropped = log_dropped,
+		.jobs = log_jobs,
+		.jobs_count = log_jobs_count,
+		.sessions = log_sessions,
+		.slices_get = log_slices_get,
+		.slices_all = log_slices_all,
+		.todo_count = log_todo_count,
+		.snapshot = log_snapshot,
+		.next_number = log_next_number,
+		.aliases_all = log_aliases_all,
+		.jobs_from = log_jobs_from,
+		.volume_get = log_volume_get,
+		.volume_put = log_volume_put,
+		.check = log_check,
+		.count = log_count,
+	};
+	struct log_engine *l;
+	uint64_t next = 0;
+	int r = engine_next_number(inner, NULL, &next);
+
+	if (r < 0)
+		return r;
+	l = calloc(1, sizeof(*l));
+	if (!l)
+		return -ENOMEM;
+	/* Capabilities are those of the engine below, so the operations are a copy. */
+	l->ops = operations;
+	l->ops.caps = inner->ops->caps;
+	l->base.ops = &l->ops;
+	l->base.session = inner->session;
+	l->base.next_number = inner->next_number;
+	l->inner = inner;
+	l->dropped_from = next;
+	pthread_mutex_init(&l->lock.m, NULL);
+	pthread_cond_init(&l->drained, NULL);
+	*ret = &l->base;
+	return 0;
+}
