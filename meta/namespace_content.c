@@ -368,6 +368,8 @@ static int clip_content(const struct node *n, uint64_t size, struct node *set, s
 	*set = *n;
 	set->attr.size = size;
 	set->attr.obj_len = MFS_MIN(n->attr.obj_len, size);
+	/* What was cut off is the old state's, or garbage: not the file's any more. */
+	set->attr.alloc = MFS_MIN(n->attr.alloc, (size + 4095) / 4096 * 4096);
 	if (n->inline_data.size > size) {
 		set->inline_data.size = (size_t)size;
 		if (size == 0)
@@ -394,7 +396,7 @@ static int truncate_layout(struct ns_op *x, const struct truncate *t, const stru
 	if (r < 0)
 		return r;
 	room->mask = EDIT_BUMP_DATA | EDIT_BUMP_LAY;
-	if (n->inline_data.size > t->size || room->set.slices.data != n->slices.data)
+	if (n->inline_data.size > t->size || room->set.slices.data != n->slices.data || room->set.attr.alloc != n->attr.alloc)
 		room->mask |= EDIT_REF;
 	/* Neither an object nor bytes before and after: still the empty file of a create that was not closed. */
 	if (!object_ref_is_empty(&n->ref) || n->attr.size || t->size) {

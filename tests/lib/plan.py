@@ -90,6 +90,7 @@ def short_share():
         suite("asan", "cases/posix_files"),
         suite("asan", "cases/posix_names"),
         suite("asan", "cases/posix_meta"),
+        suite("asan", "cases/posix_holes", seeded=True),
         suite("asan", "cases/verbs"),
         suite("asan", "cases/mounting"),
         suite("asan", "cases/damage"),
@@ -112,7 +113,7 @@ def long_parts():
         "races-tsan": lambda: programs("tsan", ("contract", "unit"), 10000, "long"),
         "posix": lambda: [suite("release", "ext/pjdfstest"), suite("asan", "ext/pjdfstest"),
                           *[suite("release", f"cases/{n}", "--share", "long", timeout=2400)
-                            for n in ("posix_files", "posix_names", "posix_meta", "verbs", "mounting", "damage")]],
+                            for n in ("posix_files", "posix_names", "posix_meta", "posix_holes", "verbs", "mounting", "damage")]],
         "fsx": lambda: [suite("release", "ext/fsx", "--seeds", "1", "--operations", "5000", "--only", c, seeded=True,
                               timeout=1200, note=f"-{c}-{n}")
                         for n in range(10) for c in ("mmap", "no-mmap", "rare-close", "big")],
