@@ -73,6 +73,7 @@ class Writer:
         self.root = f"{root}/w{number}"
         self.state = {}
         self.data = {}      # node -> what its open handle would read
+        self.dirty = set()  # nodes whose next close commits
         self.steps = [Step(0, False, {}, "start")]
         self.steps[0].end = 0
         self.counter = 0
@@ -133,11 +134,14 @@ class Writer:
         after = self.of_node(node, maybe=(*entry.maybe[-20:], digest(data)))
         done = self.act("write", after, False, os.pwrite, fd, piece, offset)
         check(done == len(piece), "short write")
+        self.dirty.add(node)
 
     def commit(self, what, fd, node):
-        """close or fsync."""
+        """close or fsync. A close with nothing to commit promises nothing about the names before it."""
         call = os.close if what == "close" else os.fsync
-        self.act(what, self.of_node(node, value=digest(self.data[node]), maybe=()), True, call, fd)
+        durable = what == "fsync" or node in self.dirty
+        self.dirty.discard(node)
+        self.act(what, self.of_node(node, value=digest(self.data[node]), maybe=()), durable, call, fd)
 
     def write_in_pieces(self, fd, node, data):
         step = max(4096, len(data) // self.rng.randrange(1, 5))
@@ -150,6 +154,7 @@ class Writer:
         self.counter += 1
         node = self.counter
         self.data[node] = bytearray()
+        self.dirty.add(node)
         entry = Entry("file", node, 0o644, digest(b""))
         fd = self.act("create", self.names({rel: entry}), False, os.open, self.full(rel),
                       os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
@@ -186,6 +191,7 @@ class Writer:
         rel, node, fd = self.open_old(os.O_WRONLY | os.O_TRUNC)
         if rel:
             self.data[node] = bytearray()
+            self.dirty.add(node)
             self.write_in_pieces(fd, node, self.content())
             self.commit("close", fd, node)
 
