@@ -601,35 +601,43 @@ int reconcile_state(struct volume *v, struct op_ctx *op, const struct node *n, e
 	return r == -ENOENT ? 0 : r;
 }
 
-static int one(struct volume *v, struct op_ctx *op, const struct job_record *job)
+static int one(struct reconcile_ctx *rc, const struct job_record *job)
 {
-	struct reconcile_ctx rc = { .v = v, .op = op, .force = true, .compose = true };
 	int r = job->kind == JOB_DIR
-			? workers_new("reconcile-file", RECONCILE_THREADS, 4 * RECONCILE_THREADS, &rc.files)
+			? workers_new("reconcile-file", RECONCILE_THREADS, 4 * RECONCILE_THREADS, &rc->files)
 			: 0;
 
 	if (r < 0)
 		return r;
-	key_gate_lease(&v->gate);
-	r = reconcile_job(&rc, job);
-	key_gate_release(&v->gate);
-	workers_free(rc.files);
+	rc->force = rc->compose = true;
+	key_gate_lease(&rc->v->gate);
+	r = reconcile_job(rc, job);
+	key_gate_release(&rc->v->gate);
+	workers_free(rc->files);
 	return r;
 }
 
 int reconcile_key(struct volume *v, struct op_ctx *op, const char *key)
 {
+	struct reconcile_ctx rc = { .v = v, .op = op };
 	MFS_AUTOFREE char *copy = strdup(key);
 
-	return copy ? one(v, op, &(struct job_record){ .kind = JOB_KEY, .key = copy }) : -ENOMEM;
+	return copy ? one(&rc, &(struct job_record){ .kind = JOB_KEY, .key = copy }) : -ENOMEM;
 }
 
 int reconcile_file(struct volume *v, struct op_ctx *op, mfs_ino_t ino)
 {
-	return one(v, op, &(struct job_record){ .kind = JOB_FILE, .ino = ino });
+	struct reconcile_ctx rc = { .v = v, .op = op };
+
+	return one(&rc, &(struct job_record){ .kind = JOB_FILE, .ino = ino });
 }
 
-int reconcile_dir(struct volume *v, struct op_ctx *op, mfs_ino_t dir)
+int reconcile_dir(struct volume *v, struct op_ctx *op, mfs_ino_t dir,
+		  void (*report)(void *arg, uint64_t done, uint64_t left), void *arg)
 {
-	return one(v, op, &(struct job_record){ .kind = JOB_DIR, .ino = dir });
+	struct reconcile_tree tree = { .report = report, .arg = arg };
+	struct reconcile_ctx rc = { .v = v, .op = op, .tree = &tree };
+	int r = one(&rc, &(struct job_record){ .kind = JOB_DIR, .ino = dir });
+
+	return r == 0 && atomic_load(&tree.failed) ? -EAGAIN : r;
 }

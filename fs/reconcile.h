@@ -16,8 +16,12 @@
 int reconcile_key(struct volume *v, struct op_ctx *op, const char *key) MFS_NODISCARD;
 /* Until the file's object is one whole native object at its path's key (or .massfs/o/<ino>). */
 int reconcile_file(struct volume *v, struct op_ctx *op, mfs_ino_t ino) MFS_NODISCARD;
-/* Every file below a directory that moved. */
-int reconcile_dir(struct volume *v, struct op_ctx *op, mfs_ino_t dir) MFS_NODISCARD;
+/* Every file below a directory. report (NULL: none): how many were done so far; left is 0, not known. -EAGAIN: some could
+ * not be done and stay queued. */
+int reconcile_dir(struct volume *v, struct op_ctx *op, mfs_ino_t dir,
+		  void (*report)(void *arg, uint64_t done, uint64_t left), void *arg) MFS_NODISCARD;
+/* The content of this file, of every file below this directory, or (0) of all, is due now, whatever was to be waited for. */
+int reconcile_hasten(struct volume *v, struct op_ctx *op, mfs_ino_t ino) MFS_NODISCARD;
 
 /*
  * What a regular file is. SETTLED: one whole object on top of its path's key. EMPTY: no object (made and never written).

@@ -38,7 +38,15 @@ static void settle_item(void *arg)
 {
 	struct file_item *x = arg;
 
-	x->r = reconcile_settle(&x->rc, x->ino);
+	x->r = x->rc.hasten ? reconcile_hasten_file(&x->rc, x->ino) : reconcile_settle(&x->rc, x->ino);
+}
+
+static void tell(struct reconcile_tree *t, const struct file_item *v, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		atomic_fetch_add(v[i].r < 0 ? &t->failed : &t->done, 1);
+	if (t->report)
+		t->report(t->arg, atomic_load(&t->done), 0);
 }
 
 /* The regular files of a page, several at once. One that cannot be moved now must not hold up, or repeat, the walk. */
@@ -57,6 +65,8 @@ static int settle_files(struct reconcile_ctx *rc, struct file_item *v, size_t n)
 		else if (v[i].r < 0)
 			r = queue_file(&v[i].rc, v[i].ino);
 	}
+	if (rc->tree)
+		tell(rc->tree, v, n);
 	return r;
 }
 

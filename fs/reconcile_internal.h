@@ -13,12 +13,22 @@
 
 #define RECONCILE_THREADS 16 /* they wait for the disk, mostly, and the more of them wait for one flush the better */
 
+#define RECONCILE_TODO_NOW INT64_C(1) /* a todo that says: by force */
+
+struct reconcile_tree {
+	_Atomic uint64_t done, failed;
+	void (*report)(void *arg, uint64_t done, uint64_t left);
+	void *arg;
+};
+
 struct reconcile_ctx {
 	struct volume *v;
 	struct op_ctx *op;
 	struct workers *files; /* for the files of a directory; NULL: one after the other */
 	bool force;	   /* whatever is due later is done now (drain, settle --wait) */
 	bool compose;	   /* content that is no whole object is made one; else its record is left to the other queue */
+	bool hasten;	   /* nothing is done but todo set to RECONCILE_TODO_NOW */
+	struct reconcile_tree *tree; /* what came of a walk; NULL: nobody asks */
 	int64_t again_at;  /* out, with -EAGAIN: look again at this wall time, no failure; 0: by the usual backoff */
 };
 
@@ -43,6 +53,8 @@ int reconcile_copy(struct reconcile_ctx *rc, const struct node *n, const char *b
 int64_t reconcile_not_before(struct reconcile_ctx *rc, const struct node *n);
 /* 1 done, 0 the record moved on meanwhile, -errno. */
 int reconcile_set_todo(struct reconcile_ctx *rc, const struct node *n, int64_t at) MFS_NODISCARD;
+/* todo becomes RECONCILE_TODO_NOW, where there is one. */
+int reconcile_hasten_file(struct reconcile_ctx *rc, mfs_ino_t ino) MFS_NODISCARD;
 /* Records due by then, by several threads; *ret_done counts those that were settled. */
 int reconcile_records(struct reconcile_ctx *rc, int64_t due_before,
 		      void (*report)(void *arg), void *arg, uint64_t *ret_done) MFS_NODISCARD;

@@ -58,7 +58,7 @@ int64_t reconcile_not_before(struct reconcile_ctx *rc, const struct node *n)
 	int64_t now = mfs_now_ns(), at = n->attr.ctime + idle_of(n);
 	bool inline_ = object_ref_is_empty(&n->ref) && n->attr.size <= MFS_INLINE_MAX; /* an empty file too */
 
-	if (rc->force)
+	if (rc->force || n->todo == RECONCILE_TODO_NOW)
 		return 0;
 	/* A clock that was set back does not hold a file up. */
 	if (n->attr.ctime > now)
@@ -90,6 +90,57 @@ int reconcile_set_todo(struct reconcile_ctx *rc, const struct node *n, int64_t a
 	if (r < 0)
 		return r == -EAGAIN || reconcile_is_gone(r) ? 0 : r;
 	return 1;
+}
+
+int reconcile_hasten_file(struct reconcile_ctx *rc, mfs_ino_t ino)
+{
+	for (;;) {
+		struct node n = NODE_INIT;
+		int r = namespace_get(rc->v->ns, rc->op, ino, &n);
+
+		if (r == 0)
+			r = n.todo ? reconcile_set_todo(rc, &n, RECONCILE_TODO_NOW) : 1;
+		node_release(&n);
+		if (r != 0)
+			return r < 0 && !reconcile_is_gone(r) ? r : 0;
+	}
+}
+
+static int hasten_all(struct reconcile_ctx *rc)
+{
+	struct query q = { .todo = true, .limit = 1000, .attr_only = true };
+	struct node_list l = NODE_LIST_INIT;
+	int r;
+
+	do {
+		node_list_release(&l);
+		r = engine_query(rc->v->engine, rc->op, &q, &l);
+		for (size_t i = 0; i < l.n && r >= 0; i++)
+			r = reconcile_hasten_file(rc, l.v[i].attr.ino);
+		if (l.n)
+			q.after = l.v[l.n - 1].attr.ino;
+	} while (r >= 0 && l.n);
+	node_list_release(&l);
+	return MFS_MIN(r, 0);
+}
+
+int reconcile_hasten(struct volume *v, struct op_ctx *op, mfs_ino_t ino)
+{
+	struct reconcile_ctx rc = { .v = v, .op = op, .hasten = true };
+	struct node n = NODE_INIT;
+	int r;
+
+	if (!ino) {
+		r = hasten_all(&rc);
+	} else {
+		r = namespace_get(v->ns, op, ino, &n);
+		if (r == 0)
+			r = attr_is_dir(&n.attr) ? reconcile_tree(&rc, ino) : reconcile_hasten_file(&rc, ino);
+		node_release(&n);
+	}
+	if (r == 0 && v->hooks.jobs_queued)
+		v->hooks.jobs_queued(v->hooks.arg);
+	return r;
 }
 
 /* --- one record --- */

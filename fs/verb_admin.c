@@ -1,5 +1,5 @@
 /*
- * Verbs of the administrator: gc, fsck, settle, and what umount asks of the daemon.
+ * Verbs of the administrator: gc, fsck, and what umount asks of the daemon.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -15,18 +15,6 @@
 #include "fs/gc_internal.h"
 #include "fs/reconcile.h"
 #include "fs/verbs_internal.h"
-
-#define WAIT_NS	      (500 * INT64_C(1000000))
-#define IDLE_RUNS_MAX 10 /* of settle --wait, without one job done */
-
-/* False: the caller went away. */
-static bool wait_a_while(struct verb_call *call)
-{
-	struct timespec ts = mfs_ns_to_timespec(WAIT_NS);
-
-	nanosleep(&ts, NULL);
-	return !atomic_load(&call->op->cancelled);
-}
 
 /* --- gc --- */
 
@@ -221,78 +209,6 @@ int verb_fsck(struct verb_call *call, const struct verb_args *args)
 	if (r < 0)
 		return verb_fail(call, "could not check everything: %s", verb_strerror(r));
 	return res.left == 0 ? VERB_OK : VERB_FAILED;
-}
-
-/* --- settle --- */
-
-static void settle_progress(void *arg, uint64_t done, uint64_t left)
-{
-	verb_progress_show(arg, done, done + left);
-}
-
-static int settle_path(struct verb_call *call, const struct verb_args *args)
-{
-	MFS_AUTOBUF struct mfs_buf path = MFS_BUF_INIT(VERB_PATH_MAX), shown = MFS_BUF_INIT(VERB_PATH_MAX);
-	const char *as = verb_shown(call, args->operand, &shown);
-	struct entry e;
-	bool is_dir;
-	mfs_ino_t ino;
-	int r = verb_path(call, args->operand, &path);
-
-	if (r == 0)
-		r = namespace_resolve(call->vol->ns, call->op, mfs_buf_str(&path), path.len, &e);
-	if (r < 0)
-		return verb_fail(call, "%s: %s", as, verb_strerror(r));
-	is_dir = attr_is_dir(&e.node.attr);
-	ino = e.node.attr.ino;
-	entry_release(&e);
-	for (int i = 0;; i++) {
-		r = is_dir ? reconcile_dir(call->vol, call->op, ino)
-			   : reconcile_file(call->vol, call->op, ino);
-		if (r != -EAGAIN || !(args->flags & FLAG_WAIT) || i == IDLE_RUNS_MAX || !wait_a_while(call))
-			break;
-	}
-	if (r == -EAGAIN)
-		return verb_fail(
-			call,
-			"%s: not possible at the moment (its place is taken, or it is being written); it stays queued",
-			as);
-	if (r < 0)
-		return verb_fail(call, "%s: %s", as, verb_strerror(r));
-	return VERB_OK;
-}
-
-static int settle_all(struct verb_call *call)
-{
-	struct verb_progress p = { .call = call, .what = "settled" };
-	uint64_t left = 0, before = UINT64_MAX;
-	int r = 0, idle = 0;
-
-	do {
-		r = reconcile_run(call->vol, call->op, INT64_MAX, &left, settle_progress, &p);
-		idle = left < before ? 0 : idle + 1;
-		before = left;
-	} while (r == 0 && left && idle < IDLE_RUNS_MAX && wait_a_while(call));
-	verb_progress_end(&p);
-	if (r < 0)
-		return verb_fail(call, "%s", verb_strerror(r));
-	if (left)
-		return verb_fail(
-			call,
-			"%" PRIu64
-			" jobs could not be done yet (a foreign file among the objects in their way, or what the log says); they stay queued",
-			left);
-	return VERB_OK;
-}
-
-int verb_settle(struct verb_call *call, const struct verb_args *args)
-{
-	if (args->operand && args->operand[0])
-		return settle_path(call, args);
-	if (!call->fs || (args->flags & FLAG_WAIT))
-		return settle_all(call);
-	reconciler_wake(call->fs->reconciler);
-	return VERB_OK;
 }
 
 /* --- for umount --- */

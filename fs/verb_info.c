@@ -112,7 +112,9 @@ static void print_info(FILE *f, const struct info *x)
 		fprintf(f, "key:       %s\n", n->ref.key ? n->ref.key : "(no object)");
 		if (n->ref.key)
 			fprintf(f, "version:   %s\n", n->ref.version);
-		if (a->obj_len != a->size)
+		if (n->inline_data.data)
+			fprintf(f, "object:    none yet, %zu bytes are in the index\n", n->inline_data.size);
+		else if (a->obj_len != a->size)
 			fprintf(f, "object:    %" PRIu64 " bytes, zeros behind them\n", a->obj_len);
 	}
 	if (n->symlink)
@@ -160,6 +162,7 @@ int verb_info(struct verb_call *call, const struct verb_args *args)
 /* --- status --- */
 
 struct status {
+	uint64_t records, inline_bytes; /* for the reconciler */
 	uint64_t files, bytes, jobs, memory_used, memory_max, n_open;
 	struct object_statfs fs;
 	bool has_statfs;
@@ -206,6 +209,49 @@ static void print_cache(FILE *f, struct block_cache *c)
 	fputc('\n', f);
 }
 
+static void print_reconciler_json(struct verb_call *call, const struct status *s)
+{
+	struct reconcile_stats *stats = &call->vol->reconcile;
+	char error[RECONCILE_ERROR_MAX];
+	int64_t error_at = reconcile_stats_error(stats, error, sizeof(error));
+	bool first = true;
+	FILE *f = call->out;
+
+	fputs(", \"reconciler\": {", f);
+	json_number(f, &first, "jobs", s->jobs);
+	json_number(f, &first, "records", s->records);
+	json_number(f, &first, "inline_bytes", s->inline_bytes);
+	json_number(f, &first, "settled", atomic_load(&stats->settled));
+	json_number(f, &first, "put_inline_bytes", atomic_load(&stats->inline_bytes));
+	json_number(f, &first, "copied_bytes", atomic_load(&stats->copied_bytes));
+	json_number(f, &first, "imported", atomic_load(&stats->imported));
+	json_number(f, &first, "bytes_per_second", reconcile_stats_rate(stats));
+	json_number(f, &first, "bytes_per_second_limit", call->vol->cfg ? call->vol->cfg->settle_rate : 0);
+	json_text(f, &first, "last_error", error_at ? error : NULL);
+	if (error_at)
+		json_time(f, &first, "last_error_time", error_at);
+	fputc('}', f);
+}
+
+static void print_reconciler(struct verb_call *call, const struct status *s)
+{
+	struct reconcile_stats *stats = &call->vol->reconcile;
+	char a[24], b[24], c[24], error[RECONCILE_ERROR_MAX], time[40];
+	int64_t error_at = reconcile_stats_error(stats, error, sizeof(error));
+	FILE *f = call->out;
+
+	fprintf(f, "backlog:    %" PRIu64 " jobs for the reconciler, %" PRIu64 " files to be made objects (%s in the index)\n",
+		s->jobs, s->records, mfs_str_put_size(a, sizeof(a), s->inline_bytes));
+	if (call->fs)
+		fprintf(f, "reconciler: %" PRIu64 " files settled, %s copied, %s put from the index, %s/s\n",
+			atomic_load(&stats->settled),
+			mfs_str_put_size(a, sizeof(a), atomic_load(&stats->copied_bytes)),
+			mfs_str_put_size(b, sizeof(b), atomic_load(&stats->inline_bytes)),
+			mfs_str_put_size(c, sizeof(c), reconcile_stats_rate(stats)));
+	if (error_at)
+		fprintf(f, "last error: %s, %s\n", mfs_str_put_time(time, sizeof(time), error_at), error);
+}
+
 static void print_status_json(struct verb_call *call, const struct status *s)
 {
 	const struct massfs *fs = call->fs;
@@ -227,6 +273,7 @@ static void print_status_json(struct verb_call *call, const struct status *s)
 	json_number(f, &first, "files", s->files);
 	json_number(f, &first, "bytes", s->bytes);
 	json_number(f, &first, "jobs", s->jobs);
+	print_reconciler_json(call, s);
 	if (s->has_statfs) {
 		json_number(f, &first, "disk_total", s->fs.total);
 		json_number(f, &first, "disk_available", s->fs.avail);
@@ -266,7 +313,7 @@ static void print_status(struct verb_call *call, const struct status *s)
 	}
 	fprintf(f, "session:    %" PRIu64 "\n", v->session);
 	fprintf(f, "files:      %" PRIu64 ", %s\n", s->files, mfs_str_put_size(a, sizeof(a), s->bytes));
-	fprintf(f, "backlog:    %" PRIu64 " jobs for the reconciler\n", s->jobs);
+	print_reconciler(call, s);
 	if (s->has_statfs)
 		fprintf(f, "disk:       %s of %s available\n", mfs_str_put_size(a, sizeof(a), s->fs.avail),
 			mfs_str_put_size(b, sizeof(b), s->fs.total));
@@ -288,6 +335,8 @@ int verb_status(struct verb_call *call, const struct verb_args *args)
 
 	if (r == 0)
 		r = engine_jobs_count(call->vol->engine, call->op, &s.jobs);
+	if (r == 0)
+		r = engine_todo_count(call->vol->engine, call->op, &s.records, &s.inline_bytes);
 	if (r < 0)
 		return verb_fail(call, "the index does not answer: %s", verb_strerror(r));
 	s.has_statfs = object_statfs(call->vol->store, call->op, &s.fs) == 0;

@@ -12,7 +12,7 @@
 #include "fs/snapshot.h"
 #include "meta/layout.h"
 
-#define SOON (3 * MFS_NSEC_PER_SEC)
+#define DUE 2 /* a todo long past */
 
 /* --- a store that is watched --- */
 
@@ -441,7 +441,7 @@ static void test_inline__waits_for_its_time_and_is_one_put(void **state)
 static void test_inline__that_is_due_is_settled_without_force(void **state)
 {
 	struct world *w = *state;
-	mfs_ino_t a = write_inline(w, "a", "one", 3, 1), b = write_inline(w, "b", "two", 3, mfs_now_ns());
+	mfs_ino_t a = write_inline(w, "a", "one", 3, DUE), b = write_inline(w, "b", "two", 3, mfs_now_ns());
 
 	usleep(1000);
 	assert_int_equal(world_settle(w), 0);
@@ -452,7 +452,7 @@ static void test_inline__that_is_due_is_settled_without_force(void **state)
 static void test_empty_file_with_todo__becomes_an_empty_object(void **state)
 {
 	struct world *w = *state;
-	mfs_ino_t ino = write_inline(w, "a", NULL, 0, 1);
+	mfs_ino_t ino = write_inline(w, "a", NULL, 0, DUE);
 
 	assert_int_equal(state_of(w, ino), FILE_PENDING);
 	assert_int_equal(world_settle(w), 0);
@@ -463,7 +463,7 @@ static void test_inline_grown_and_cut__reads_zeros(void **state)
 {
 	struct world *w = *state;
 	unsigned char want[300] = "abc";
-	mfs_ino_t ino = write_inline(w, "a", "abcdef", 6, 1);
+	mfs_ino_t ino = write_inline(w, "a", "abcdef", 6, DUE);
 
 	world_truncate(w, "a", 3);
 	world_truncate(w, "a", 300);
@@ -477,7 +477,7 @@ static void test_inline_grown_to_a_big_file__is_composed(void **state)
 	struct world *w = *state;
 	uint64_t size = UINT64_C(12) << 20;
 	unsigned char *want = calloc(1, size);
-	mfs_ino_t ino = write_inline(w, "a", "abc", 3, 1);
+	mfs_ino_t ino = write_inline(w, "a", "abc", 3, DUE);
 
 	memcpy(want, "abc", 3);
 	watch(w);
@@ -493,7 +493,7 @@ static void test_inline_grown_to_a_big_file__is_composed(void **state)
 static void test_inline_temporary_name__settles_after_the_rename(void **state)
 {
 	struct world *w = *state;
-	mfs_ino_t ino = write_inline(w, ".report.aB3xYz", "text", 4, 1);
+	mfs_ino_t ino = write_inline(w, ".report.aB3xYz", "text", 4, DUE);
 
 	assert_int_equal(world_settle(w), 1);
 	assert_int_equal(state_of(w, ino), FILE_INLINE);
@@ -512,7 +512,7 @@ static void test_inline_over_an_older_object__the_old_one_goes(void **state)
 	struct world *w = *state;
 	mfs_ino_t old = write_object(w, "a", 1000, 1), ino;
 
-	ino = write_inline(w, "t", "text", 4, 1);
+	ino = write_inline(w, "t", "text", 4, DUE);
 	world_rename(w, "t", "a");
 	assert_true(old != ino);
 	assert_int_equal(world_force(w), 0);
@@ -530,7 +530,7 @@ static void test_inline_unlinked__leaves_nothing(void **state)
 {
 	struct world *w = *state;
 
-	write_inline(w, "a", "text", 4, 1);
+	write_inline(w, "a", "text", 4, DUE);
 	world_unlink(w, "a");
 	assert_int_equal(world_force(w), 0);
 	assert_null(world_view(w, "a"));
@@ -540,7 +540,7 @@ static void test_inline_unlinked__leaves_nothing(void **state)
 static void test_inline_hard_link__is_at_one_name(void **state)
 {
 	struct world *w = *state;
-	mfs_ino_t ino = write_inline(w, "a", "text", 4, 1);
+	mfs_ino_t ino = write_inline(w, "a", "text", 4, DUE);
 
 	world_link(w, "a", "b");
 	assert_int_equal(world_force(w), 0);
@@ -554,7 +554,7 @@ static void test_inline_hard_link__is_at_one_name(void **state)
 static void test_open_for_writing__waits_but_for_force(void **state)
 {
 	struct world *w = *state;
-	mfs_ino_t ino = write_inline(w, "a", "text", 4, 1);
+	mfs_ino_t ino = write_inline(w, "a", "text", 4, DUE);
 
 	atomic_store(&w->open_ino, ino);
 	assert_int_equal(world_settle(w), 1);
@@ -572,7 +572,7 @@ static void test_many_inline__each_once(void **state)
 	world_dir(w, "d");
 	for (int i = 0; i < 500; i++) {
 		snprintf(path, sizeof(path), "d/f%d", i);
-		write_inline(w, path, path, strlen(path), 1);
+		write_inline(w, path, path, strlen(path), DUE);
 	}
 	watch(w);
 	assert_int_equal(world_settle(w), 0);
@@ -656,7 +656,7 @@ static void test_patches_everywhere__parts_are_legal(void **state)
 			at += v[n].len + (uint64_t)(rand() % 150000);
 			n++;
 		}
-		assert_int_equal(patch_once(w, ino, v, n, (unsigned int)round + 2, 1), 0);
+		assert_int_equal(patch_once(w, ino, v, n, (unsigned int)round + 2, DUE), 0);
 		for (size_t i = 0; i < n; i++)
 			for (uint64_t k = v[i].off; k < v[i].off + v[i].len; k++)
 				want[k] = byte_at(k, (unsigned int)round + 2);
@@ -808,7 +808,7 @@ static void test_many_holes__the_record_stays_small(void **state)
 		v[i] = (struct change_of){ .off = i * 24576, .len = i % 3 ? 8192 : 16384, .hole = true };
 		memset(want + v[i].off, 0, v[i].len);
 	}
-	assert_int_equal(patch_once(w, ino, v, MFS_ARRAY_LEN(v), 0, 1), 0);
+	assert_int_equal(patch_once(w, ino, v, MFS_ARRAY_LEN(v), 0, DUE), 0);
 	assert_int_equal(world_force(w), 0);
 	assert_settled(w, ino, "a", want, size);
 	n = world_node(w, ino);
@@ -826,13 +826,13 @@ static void test_file_and_folder_change_places__inline_and_patched(void **state)
 	mfs_ino_t in, big, file;
 
 	world_dir(w, "x");
-	in = write_inline(w, "x/in", "inline", 6, 1);
+	in = write_inline(w, "x/in", "inline", 6, DUE);
 	big = write_object(w, "x/big", 100000, 1);
 	patch(w, big, 10, 10, 2);
 	for (uint64_t i = 10; i < 20; i++)
 		want[i] = byte_at(i, 2);
 	world_rename(w, "x", "y");
-	file = write_inline(w, "x", "file", 4, 1);
+	file = write_inline(w, "x", "file", 4, DUE);
 	(void)world_settle(w);
 	assert_int_equal(world_force(w), 0);
 	assert_settled(w, file, "x", (const unsigned char *)"file", 4);
@@ -840,7 +840,7 @@ static void test_file_and_folder_change_places__inline_and_patched(void **state)
 	assert_settled(w, big, "y/big", want, 100000);
 	world_rename(w, "x", "z");
 	world_rename(w, "y", "x");
-	in = write_inline(w, "x/in", "INLINE", 6, 1);
+	in = write_inline(w, "x/in", "INLINE", 6, DUE);
 	(void)world_settle(w);
 	assert_int_equal(world_force(w), 0);
 	assert_settled(w, file, "z", (const unsigned char *)"file", 4);
@@ -858,7 +858,7 @@ static void make_each(struct world *w, int round, mfs_ino_t ino[3], unsigned cha
 	for (int i = 0; i < 3; i++)
 		snprintf(path[i], 32, "f%d-%d", round, i);
 	want[0] = bytes_of(0, 3000, 1);
-	ino[0] = write_inline(w, path[0], want[0], 3000, 1);
+	ino[0] = write_inline(w, path[0], want[0], 3000, DUE);
 	want[1] = bytes_of(0, 50000, 2);
 	ino[1] = write_object(w, path[1], 50000, 2);
 	patch(w, ino[1], 100, 100, 3);
@@ -960,7 +960,7 @@ static void test_failure__backs_off_and_is_told(void **state)
 	patch(w, ino, 10, 10, 2);
 	assert_int_equal(object_delete_version(w->v->store, &w->op, &n.ref), 0);
 	node_release(&n);
-	other = write_inline(w, "b", "text", 4, 1);
+	other = write_inline(w, "b", "text", 4, DUE);
 	assert_int_equal(world_force(w), 1);
 	assert_settled(w, other, "b", (const unsigned char *)"text", 4);
 	n = world_node(w, ino);
@@ -981,7 +981,7 @@ static void test_crash_between_object_and_record(void **state)
 {
 	struct world *w = *state;
 	struct object_info info;
-	mfs_ino_t ino = write_inline(w, "a", "text", 4, 1);
+	mfs_ino_t ino = write_inline(w, "a", "text", 4, DUE);
 
 	world_put(w, ino, "a", "text", &info);
 	world_crash(w);
@@ -1033,7 +1033,7 @@ static void *patch_on(void *arg)
 		int r = -EAGAIN;
 
 		for (int tries = 0; r == -EAGAIN && tries < 1000; tries++)
-			r = patch_once(x->w, x->ino, &v, 1, i, 1);
+			r = patch_once(x->w, x->ino, &v, 1, i, DUE);
 		assert_int_equal(r, 0);
 		atomic_store(&x->done, i);
 	}

@@ -112,7 +112,7 @@ static void test_info__tells_key_and_state(void **state)
 	assert_non_null(strstr(w->out, "state:     settled"));
 	world_truncate(w, "d/b", 100);
 	assert_ok(w, "info", "d/b");
-	assert_non_null(strstr(w->out, "state:     sparse"));
+	assert_non_null(strstr(w->out, "state:     pending"));
 	assert_ok(w, "info", "d");
 	assert_non_null(strstr(w->out, "directory"));
 	assert_int_equal(VERB(w, 0, "info", "none"), 1);
@@ -274,11 +274,11 @@ static void test_restore__of_cut_and_empty_content(void **state)
 	world_truncate(w, "a", 3);
 	assert_int_equal(restore(w, 0, "a", nth_version(w, "a", 0)), 0);
 	assert_content(w, "a", "12345678");
-	assert_int_equal(world_settle(w), 0);
+	assert_int_equal(world_force(w), 0);
 	assert_string_equal(world_view(w, "a"), "12345678");
 	assert_int_equal(restore(w, 0, "a", nth_version(w, "a", 0)), 0);
 	assert_content(w, "a", "123");
-	assert_int_equal(world_settle(w), 0);
+	assert_int_equal(world_force(w), 0);
 	assert_string_equal(world_view(w, "a"), "123");
 	assert_ok(w, "fsck");
 }
