@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <sys/xattr.h>
 
+#include "meta/layout.h"
 #include "tests/lib/namespace_dump.h"
 
 #define ROOT MFS_ROOT_INO
@@ -14,8 +15,56 @@
 /* What a scenario finds. */
 struct scene {
 	struct ns_world *w;
-	mfs_ino_t d, e, sub, f, g, h, gone;
+	mfs_ino_t d, e, sub, f, g, h, p, gone;
 };
+
+/* A layout with patch objects `first` to `last` of 100 bytes each, and with the last in a document. */
+static struct node_blob layout_of(unsigned int first, unsigned int last)
+{
+	struct node_blob b = { 0 };
+	struct layout l;
+
+	layout_init(&l);
+	for (unsigned int i = first; i <= last; i++) {
+		struct segment g = { .pos = i * UINT64_C(100), .len = 100, .session = 100, .op = i };
+
+		snprintf(g.version, sizeof(g.version), "p%u", i);
+		assert_int_equal(layout_add_segment(&l, &g, NULL, NULL), 0);
+		assert_int_equal(layout_set(&l, i * UINT64_C(200), 100, g.pos), 0);
+	}
+	l.docs = calloc(1, sizeof(*l.docs));
+	assert_non_null(l.docs);
+	*l.docs = (struct layout_doc){ .start = last * UINT64_C(200), .end = last * UINT64_C(200) + 100, .id = last, .n = 1 };
+	l.n_docs = l.cap_docs = 1;
+	l.n_recent--;
+	assert_int_equal(layout_encode(&l, &b), 0);
+	layout_release(&l);
+	return b;
+}
+
+/* Patches of a file whose layout has moved `lay` times; two documents, as when there are many slices. */
+static int patch(struct scene *s, uint64_t lay, unsigned int first, unsigned int last, bool keep)
+{
+	char text[] = "slices";
+	struct slices_doc_record docs[2] = {
+		{ .ino = s->p, .id = last, .session = 100, .blob = { text, 6 } },
+		{ .ino = s->p, .id = last + 50, .session = 100, .blob = { text, 3 } },
+	};
+	struct commit c = { .ino = s->p, .lay = lay, .size = 2000, .obj_len = 12, .keep_version = keep, .todo = 5 };
+	struct node_blob b = layout_of(first, last);
+	char key[] = "p";
+	struct mfs_attr a;
+	int r;
+
+	c.ref.key = key;
+	strcpy(c.ref.version, "base");
+	c.slices = &b;
+	c.docs = docs;
+	c.n_docs = 2;
+	r = namespace_commit(s->w->ns[0], &s->w->op, &c, &a);
+	free(b.data);
+	return r;
+}
 
 static void set_scene(struct scene *s)
 {
@@ -33,6 +82,8 @@ static void set_scene(struct scene *s)
 	put(w, s->f, NULL, 10);
 	put(w, s->g, NULL, 11);
 	put(w, s->h, NULL, 12);
+	s->p = mkfile(w, ROOT, "p");
+	assert_int_equal(patch(s, 1, 1, 4, false), 0);
 	s->gone = mkfile(w, s->d, "gone");
 	put(w, s->gone, NULL, 13);
 	assert_int_equal(do_unlink(w, 0, s->d, "gone"), 0);
@@ -144,6 +195,49 @@ static int op_truncate(struct scene *s)
 	return namespace_truncate(s->w->ns[0], &s->w->op, s->f, 2, 5, true, false, &a);
 }
 
+static int op_patch(struct scene *s)
+{
+	return patch(s, 2, 3, 6, false);
+}
+
+static int op_patch_and_keep(struct scene *s)
+{
+	return patch(s, 2, 3, 6, true);
+}
+
+static int op_inline(struct scene *s)
+{
+	char text[] = "inline bytes";
+	struct node_blob b = { text, 12 };
+	struct commit c = { .ino = s->p, .lay = 2, .size = 12, .todo = 5, .inline_data = &b };
+	struct mfs_attr a;
+
+	return namespace_commit(s->w->ns[0], &s->w->op, &c, &a);
+}
+
+static int op_settle(struct scene *s)
+{
+	struct commit c = { .ino = s->p, .lay = 2, .size = 2000, .obj_len = 2000, .settle = true };
+	char key[] = "p";
+	struct mfs_attr a;
+
+	c.ref.key = key;
+	strcpy(c.ref.version, "whole");
+	return namespace_commit(s->w->ns[0], &s->w->op, &c, &a);
+}
+
+static int op_truncate_patched(struct scene *s)
+{
+	struct mfs_attr a;
+
+	return namespace_truncate(s->w->ns[0], &s->w->op, s->p, 2, 450, false, false, &a);
+}
+
+static int op_unlink_patched(struct scene *s)
+{
+	return do_unlink(s->w, 0, ROOT, "p");
+}
+
 static int op_undelete(struct scene *s)
 {
 	struct mfs_attr a;
@@ -181,6 +275,12 @@ static const struct scenario {
 	{ "removexattr", op_removexattr },
 	{ "commit", op_commit },
 	{ "truncate", op_truncate },
+	{ "patch", op_patch },
+	{ "patch, with a version", op_patch_and_keep },
+	{ "inline", op_inline },
+	{ "settle of patches", op_settle },
+	{ "truncate of patches", op_truncate_patched },
+	{ "unlink of a patched file", op_unlink_patched },
 	{ "undelete", op_undelete },
 	{ "atimes", op_atimes },
 };
@@ -199,7 +299,7 @@ static void meddle_none(struct scene *s)
 static void meddle_chmod(struct scene *s)
 {
 	struct set_attr sa = { .mask = EDIT_MODE, .mode = 0123 };
-	mfs_ino_t all[] = { s->d, s->e, s->sub, s->f, s->g, s->h, s->gone };
+	mfs_ino_t all[] = { s->d, s->e, s->sub, s->f, s->g, s->h, s->p, s->gone };
 	struct mfs_attr a;
 
 	for (size_t i = 0; i < MFS_ARRAY_LEN(all); i++)
@@ -214,6 +314,7 @@ static void meddle_rename(struct scene *s)
 		(void)!do_rename(s->w, 1, at[i], "new", ROOT, fmt("away%zu", i), 0);
 		(void)!do_rename(s->w, 1, at[i], "f", ROOT, fmt("f%zu", i), 0);
 		(void)!do_rename(s->w, 1, at[i], "g", ROOT, fmt("g%zu", i), 0);
+		(void)!do_rename(s->w, 1, at[i], "p", ROOT, fmt("p%zu", i), 0);
 	}
 }
 
@@ -227,6 +328,7 @@ static void meddle_remove(struct scene *s)
 		(void)!do_unlink(s->w, 1, at[i], "f");
 		(void)!do_unlink(s->w, 1, at[i], "g");
 		(void)!do_unlink(s->w, 1, at[i], "h");
+		(void)!do_unlink(s->w, 1, at[i], "p");
 	}
 }
 

@@ -13,6 +13,15 @@ struct dump {
 	struct mfs_buf out;
 };
 
+static void put_blob(struct dump *d, const char *what, const struct node_blob *b)
+{
+	if (!b->data)
+		return;
+	mfs_buf_printf(&d->out, " %s ", what);
+	for (size_t i = 0; i < b->size; i++)
+		mfs_buf_printf(&d->out, "%02x", ((const unsigned char *)b->data)[i]);
+}
+
 static void put_node(struct dump *d, const char *name, const struct node *n)
 {
 	const struct mfs_attr *a = &n->attr;
@@ -25,7 +34,9 @@ static void put_node(struct dump *d, const char *name, const struct node *n)
 	for (size_t i = 0; i < n->n_xattrs; i++)
 		mfs_buf_printf(&d->out, " %s=%.*s", n->xattrs[i].name, (int)n->xattrs[i].size,
 			       (char *)n->xattrs[i].value);
-	mfs_buf_puts(&d->out, "\n");
+	put_blob(d, "inline", &n->inline_data);
+	put_blob(d, "slices", &n->slices);
+	mfs_buf_puts(&d->out, n->todo ? " todo\n" : "\n");
 }
 
 static void put_ino(struct dump *d, const char *name, mfs_ino_t ino)
@@ -105,17 +116,34 @@ static void put_past(struct dump *d)
 	struct dropped_list r = { 0 };
 
 	assert_int_equal(engine_versions_all(d->e, &d->op, 0, 0, 10000, &v), 0);
-	for (size_t i = 0; i < v.n; i++)
-		mfs_buf_printf(&d->out,
-			       "version %" PRIu64 " %" PRIu64 " of %s: %s@%s %" PRIu64 "/%" PRIu64 "\n",
-			       v.v[i].ino, v.v[i].data, v.v[i].path, v.v[i].ref.key ? v.v[i].ref.key : "",
-			       v.v[i].ref.version, v.v[i].size, v.v[i].obj_len);
+	for (size_t i = 0; i < v.n; i++) {
+		mfs_buf_printf(&d->out, "version %" PRIu64 " %" PRIu64 " of %s: %s@%s %" PRIu64 "/%" PRIu64, v.v[i].ino,
+			       v.v[i].data, v.v[i].path, v.v[i].ref.key ? v.v[i].ref.key : "", v.v[i].ref.version,
+			       v.v[i].size, v.v[i].obj_len);
+		put_blob(d, "inline", &v.v[i].inline_data);
+		put_blob(d, "slices", &v.v[i].slices);
+		mfs_buf_puts(&d->out, "\n");
+	}
 	version_list_release(&v);
 	assert_int_equal(engine_dropped(d->e, &d->op, INT64_MAX, 0, 10000, &r), 0);
 	for (size_t i = 0; i < r.n; i++)
-		mfs_buf_printf(&d->out, "dropped of %" PRIu64 ": %s@%s\n", r.v[i].ino, r.v[i].ref.key,
-			       r.v[i].ref.version);
+		mfs_buf_printf(&d->out, "dropped of %" PRIu64 ": %s@%s %" PRIu64 "\n", r.v[i].ino,
+			       r.v[i].ref.key ? r.v[i].ref.key : "", r.v[i].ref.version, r.v[i].doc_id);
 	dropped_list_release(&r);
+}
+
+static void put_documents(struct dump *d)
+{
+	struct slices_doc_list l = { 0 };
+
+	assert_int_equal(engine_slices_all(d->e, &d->op, 0, 0, 10000, &l), 0);
+	for (size_t i = 0; i < l.n; i++) {
+		mfs_buf_printf(&d->out, "document %" PRIu64 " of %" PRIu64 " session %" PRIu64, l.v[i].id, l.v[i].ino,
+			       l.v[i].session);
+		put_blob(d, "slices", &l.v[i].blob);
+		mfs_buf_puts(&d->out, "\n");
+	}
+	slices_doc_list_release(&l);
 }
 
 char *ns_world_dump(struct ns_world *w)
@@ -126,6 +154,7 @@ char *ns_world_dump(struct ns_world *w)
 	put_dir(&d, "", MFS_ROOT_INO);
 	put_trash(&d);
 	put_past(&d);
+	put_documents(&d);
 	put_jobs(&d);
 	assert_int_equal(d.out.err, 0);
 	return mfs_buf_take(&d.out);

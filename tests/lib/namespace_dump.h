@@ -7,7 +7,7 @@
 
 #include "tests/lib/namespace_world.h"
 
-/* Owned. Names, attributes, xattrs, refs, trash, versions, dropped objects, jobs. */
+/* Owned. Names, attributes, xattrs, refs, trash, inline bytes, slices, versions, dropped things, documents, jobs. */
 char *ns_world_dump(struct ns_world *w);
 
 #endif
