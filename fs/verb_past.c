@@ -15,12 +15,10 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/str.h"
-#include "fs/key_gate.h"
+#include "fs/restore.h"
 #include "fs/verbs_internal.h"
 
-#define TRIES_MAX  32
 #define NAME_BYTES 96
-#define COPY_BYTES (1u << 20)
 
 /* How long a version's name has to be. */
 enum name_form { BY_TIME, BY_DATA, BY_INO, N_FORMS };
@@ -254,104 +252,6 @@ static int may_read(struct verb_call *call, const struct past *p)
 	return namespace_access(&n, &call->cred, R_OK);
 }
 
-/* The version's bytes as an object of inode `ino`, at a key of its own: the reconciler moves it to its place. */
-static int copy_version(struct restore *x, const struct node *n, const char *key, struct object_info *ret)
-{
-	struct object_meta meta = volume_object_meta(x->call->vol, &n->attr);
-
-	return object_copy(x->call->vol->store, x->call->op, &x->p->ref, NULL, key, &meta, ret);
-}
-
-static int commit_version(struct restore *x, struct node *n, const char *key, const struct object_info *info)
-{
-	MFS_AUTOFREE char *copy = strdup(key);
-	struct commit c = {
-		.ino = n->attr.ino,
-		.obj_len = x->p->obj_len,
-		.size = x->p->size,
-		.alloc = info->alloc,
-		.etag = info->etag[0] ? info->etag : NULL,
-		.mtime = mfs_now_ns(),
-		.keep_version = true,
-		.queue_key = true,
-		.kill_priv = !verb_is_admin(x->call),
-		.durable = true,
-	};
-	int r = -EAGAIN;
-
-	if (!copy)
-		return -ENOMEM;
-	if (info->version[0]) {
-		c.ref.key = copy;
-		memcpy(c.ref.version, info->version, sizeof(c.ref.version));
-	}
-	for (int tries = 0; r == -EAGAIN && tries < TRIES_MAX; tries++) {
-		struct mfs_attr attr;
-
-		c.lay = n->attr.lay;
-		r = namespace_commit(x->call->vol->ns, x->call->op, &c, &attr);
-		if (r == -EAGAIN) {
-			mfs_ino_t ino = n->attr.ino;
-			int err;
-
-			node_release(n);
-			err = namespace_get(x->call->vol->ns, x->call->op, ino, n);
-			if (err < 0)
-				return err;
-		}
-	}
-	return r;
-}
-
-/* A file whose object is not exactly its content (cut off, or with zeros behind) is composed anew. */
-static int queue_file(struct restore *x, mfs_ino_t ino)
-{
-	struct job_record job = { .kind = JOB_FILE, .ino = ino, .due = mfs_now_ns() };
-	struct change c = { 0 };
-	int r;
-
-	change_write(&c, WRITE_JOB_PUT, 0)->job = &job;
-	r = engine_apply(x->call->vol->engine, x->call->op, &c);
-	if (r == 0 && x->call->vol->hooks.jobs_queued)
-		x->call->vol->hooks.jobs_queued(x->call->vol->hooks.arg);
-	return r;
-}
-
-/* The version becomes the content of inode `ino`; what it has now becomes a version. */
-static int restore_into(struct restore *x, mfs_ino_t ino)
-{
-	struct volume *v = x->call->vol;
-	struct object_info info = { 0 };
-	struct node n = NODE_INIT;
-	char key[48];
-	int r = namespace_get(v->ns, x->call->op, ino, &n);
-
-	if (r < 0)
-		return r;
-	/*
-	 * Never at the path's own key: a copy of a version onto its own key is that same version, and a version that
-	 * another inode made must not be named by this one (fs/gc.h).
-	 */
-	snprintf(key, sizeof(key), ".massfs/o/%" PRIu64, ino);
-	key_gate_enter(&v->gate, key);
-	if (!object_ref_is_empty(&x->p->ref))
-		r = copy_version(x, &n, key, &info);
-	if (r == 0)
-		r = commit_version(x, &n, key, &info);
-	key_gate_leave(&v->gate, key);
-	/* After -EIO it may have been committed all the same: then gc decides. */
-	if ((r == -EAGAIN || r == -ESTALE || r == -ENOENT) && info.version[0] &&
-	    strcmp(info.version, x->p->ref.version) != 0) {
-		struct object_ref ref = { .key = key };
-
-		memcpy(ref.version, info.version, sizeof(ref.version));
-		if (object_delete_version(v->store, x->call->op, &ref) < 0)
-			mfs_debug(MFS_LOG_FS, x->call->op, "version=%s stays, for gc", ref.version);
-	}
-	node_release(&n);
-	return r == 0 ? queue_file(x, ino) : r;
-}
-
 /* A new file at the path, as the version's was. */
 static int make_file(struct restore *x, mfs_ino_t parent, mfs_ino_t *ret)
 {
@@ -405,7 +305,7 @@ static int restore_to_nothing(struct restore *x, const struct past_list *l)
 	if (r == 0 && !undeleted)
 		r = make_file(x, parent, &ino);
 	if (r == 0 && !(undeleted && x->p->is_trash))
-		r = restore_into(x, ino);
+		r = restore_content(call, x->p, ino);
 	verb_changed(call, ino, parent, name);
 	return r;
 }
@@ -415,42 +315,10 @@ static int restore_over(struct restore *x, const struct entry *now)
 	int r = attr_is_reg(&now->node.attr) ? namespace_access(&now->node, &x->call->cred, W_OK) : -EISDIR;
 
 	if (r == 0)
-		r = restore_into(x, now->node.attr.ino);
+		r = restore_content(x->call, x->p, now->node.attr.ino);
 	if (r == 0)
 		verb_changed(x->call, now->node.attr.ino, now->parent, x->name);
 	return r;
-}
-
-static int print_version(struct restore *x)
-{
-	MFS_AUTOFREE unsigned char *buf = malloc(COPY_BYTES);
-	struct verb_call *call = x->call;
-	const struct past *p = x->p;
-
-	if (!buf)
-		return -ENOMEM;
-	for (uint64_t at = 0; at < p->size;) {
-		size_t want = (size_t)MFS_MIN((uint64_t)COPY_BYTES, p->size - at);
-		size_t from = at < p->obj_len ? (size_t)MFS_MIN((uint64_t)want, p->obj_len - at) : 0;
-		ssize_t n = 0;
-
-		if (from) {
-			n = object_get(call->vol->store, call->op, &p->ref, at, buf, from);
-			if (n < 0)
-				return (int)n;
-			if ((size_t)n != from)
-				return -EUCLEAN;
-			want = from;
-		} else {
-			memset(buf, 0, want);
-		}
-		if (atomic_load(&call->op->cancelled))
-			return -ECANCELED;
-		if (fwrite(buf, 1, want, call->out) != want)
-			return -EIO;
-		at += want;
-	}
-	return 0;
 }
 
 static int do_restore(struct restore *x, const struct past_list *l, const char *version, unsigned int flags)
@@ -471,7 +339,7 @@ static int do_restore(struct restore *x, const struct past_list *l, const char *
 	if (r < 0)
 		return verb_fail(x->call, "%s@%s: %s", x->as, version, verb_strerror(r));
 	if (flags & FLAG_STDOUT) {
-		r = print_version(x);
+		r = restore_print(x->call, x->p);
 	} else {
 		r = namespace_resolve(x->call->vol->ns, x->call->op, x->path, strlen(x->path), &now);
 		if (r == 0) {
@@ -483,8 +351,9 @@ static int do_restore(struct restore *x, const struct past_list *l, const char *
 	}
 	if (r < 0)
 		return verb_fail(x->call, "%s@%s: %s", x->as, version,
-				 r == -ENOENT ? "the folder it was in is gone; make it first"
-					      : verb_strerror(r));
+				 r == -ENOENT  ? "the folder it was in is gone; make it first"
+				 : r == -ENODATA ? "its content is not there any more (retention has ended, or see massfs fsck)"
+						 : verb_strerror(r));
 	if (!(flags & FLAG_STDOUT))
 		fprintf(x->call->out, "%s is what it was as %s\n", x->as, version);
 	return VERB_OK;

@@ -52,6 +52,7 @@ static int add_versions(struct namespace *ns, struct op_ctx *op, const char *pat
 				    .mode = v->mode,
 				    .uid = v->uid,
 				    .gid = v->gid };
+		memcpy(p->etag, v->etag, sizeof(p->etag));
 		p->ref = v->ref;
 		p->slices = v->slices;
 		p->inline_data = v->inline_data;
@@ -87,6 +88,7 @@ static int add_trash(struct namespace *ns, struct op_ctx *op, const char *path, 
 				    .gid = n->attr.gid };
 		if (__builtin_add_overflow(n->trash_time, ns->opt.retention_ns, &p->until))
 			p->until = INT64_MAX;
+		memcpy(p->etag, n->etag, sizeof(p->etag));
 		p->ref = n->ref;
 		p->slices = n->slices;
 		p->inline_data = n->inline_data;
