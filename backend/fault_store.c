@@ -177,11 +177,26 @@ static int fault_delete_version(struct object_store *s, struct op_ctx *op, const
 	return r ? r : object_delete_version(inner_of(s), op, ref);
 }
 
+static int fault_set_aside(struct object_store *s, struct op_ctx *op, const struct object_ref *ref)
+{
+	int r = hit(s);
+
+	return r ? r : object_set_aside(inner_of(s), op, ref);
+}
+
 static int fault_put_marker(struct object_store *s, struct op_ctx *op, const char *bucket, const char *key)
 {
 	int r = hit(s);
 
 	return r ? r : object_put_marker(inner_of(s), op, bucket, key);
+}
+
+static int fault_hold(struct object_store *s, struct op_ctx *op, const char *bucket, const char *key,
+		      struct object_info *ret)
+{
+	int r = hit(s);
+
+	return r ? r : object_hold(inner_of(s), op, bucket, key, ret);
 }
 
 static int fault_list_keys(struct object_store *s, struct op_ctx *op, const char *bucket, const char *prefix,
@@ -231,7 +246,9 @@ static const struct object_store_ops fault_ops = {
 	.head = fault_head,
 	.copy = fault_copy,
 	.delete_version = fault_delete_version,
+	.set_aside = fault_set_aside,
 	.put_marker = fault_put_marker,
+	.hold = fault_hold,
 	.list_keys = fault_list_keys,
 	.list_versions = fault_list_versions,
 	.statfs = fault_statfs,

@@ -6,6 +6,7 @@
  *     objects/<key>               the view for people: a hard link to the version on top
  *     .massfs/v/<xx>/<version>    every version, read-only, never written again; what reads use
  *     .massfs/unsynced            there while open for writing: after a crash the next open calls syncfs
+ *     .massfs/damaged/<version>   what object_set_aside took away
  *     .massfs/tmp/                names that live for microseconds; a crash may leave them, sweep finds them
  *
  * Order of a put, and what a crash leaves after each step:
@@ -37,6 +38,7 @@
 #define LOCALDIR_XATTR "user.massfs"
 /* There while the volume is open for writing, and after a crash or a run with nosync. */
 #define LOCALDIR_UNSYNCED  ".massfs/unsynced"
+#define LOCALDIR_DAMAGED   ".massfs/damaged" /* what scrub set aside; massfs never reads it */
 #define LOCALDIR_N_STRIPES 64
 #define LOCALDIR_N_FOLDERS 256
 #define LOCALDIR_PATH_MAX  (OBJECT_VERSION_MAX + 4) /* "xx/<id>" */
@@ -211,6 +213,14 @@ int localdir_view_look(struct localdir *ld, int parent_fd, const char *name, str
 /* The folder that holds the key's view; *ret_name points into key. 0 or -errno: -ENOENT, -ENOTDIR, -ELOOP. */
 int localdir_view_parent(struct localdir *ld, const char *key, int *ret_fd,
 			 const char **ret_name) MFS_NODISCARD;
+
+/* Foreign: not made by massfs, or such a one that was given a version. */
+static inline bool localdir_is_foreign(enum view_kind kind, const struct localdir_version *v)
+{
+	return kind == VIEW_FOREIGN || (kind == VIEW_OWN && v->ino == 0);
+}
+int localdir_hold(struct object_store *s, struct op_ctx *op, const char *bucket, const char *key,
+		  struct object_info *ret) MFS_NODISCARD;
 
 int localdir_put_marker(struct object_store *s, struct op_ctx *op, const char *bucket,
 			const char *key) MFS_NODISCARD;

@@ -395,6 +395,39 @@ static int localdir_delete_version(struct object_store *s, struct op_ctx *op, co
 	return r < 0 ? r : localdir_sync_version_folder(ld, op, v.folder);
 }
 
+/* Versions that share the file (copies) are damaged as well, and stay until they are set aside themselves. */
+static int localdir_set_aside(struct object_store *s, struct op_ctx *op, const struct object_ref *ref)
+{
+	struct localdir *ld = localdir_of(s);
+	char path[LOCALDIR_PATH_MAX];
+	LOCALDIR_AUTOFD int fd = -1, folder = -1;
+	struct localdir_version v;
+	struct stat st;
+	int r;
+
+	if (ref->bucket || ld->readonly)
+		return ref->bucket ? -EINVAL : -EROFS;
+	if (localdir_version_parse(ref->version, &v) < 0)
+		return -ENOENT;
+	localdir_version_path(&v, path);
+	fd = localdir_open_fd(s, op, ref);
+	if (fd < 0)
+		return fd;
+	if (mkdirat(ld->dir_fd, LOCALDIR_DAMAGED, 0700) < 0 && errno != EEXIST)
+		return localdir_error(ld, op, errno, "mkdir", LOCALDIR_DAMAGED, "");
+	folder = openat(ld->dir_fd, LOCALDIR_DAMAGED, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (folder < 0 || fstat(fd, &st) < 0)
+		return localdir_error(ld, op, errno, "open", LOCALDIR_DAMAGED, "");
+	r = localdir_is_hidden(ref->key) ? 0 : localdir_view_drop(ld, op, ref->key, ref->version, &st);
+	if (r < 0)
+		return r;
+	if (renameat(ld->v_fd, path, folder, path + 3) < 0)
+		return localdir_error(ld, op, errno, "rename", ".massfs/v/", path);
+	if (fsync(folder) < 0)
+		return localdir_error(ld, op, errno, "fsync", LOCALDIR_DAMAGED, "");
+	return localdir_sync_version_folder(ld, op, v.folder);
+}
+
 static int localdir_statfs(struct object_store *s, struct op_ctx *op, struct object_statfs *ret)
 {
 	struct localdir *ld = localdir_of(s);
@@ -428,7 +461,9 @@ const struct object_store_ops localdir_ops = {
 	.head = localdir_head,
 	.copy = localdir_copy,
 	.delete_version = localdir_delete_version,
+	.set_aside = localdir_set_aside,
 	.put_marker = localdir_put_marker,
+	.hold = localdir_hold,
 	.list_keys = localdir_list_keys,
 	.list_versions = localdir_list_versions,
 	.statfs = localdir_statfs,

@@ -253,6 +253,20 @@ int object_delete_version(struct object_store *s, struct op_ctx *op, const struc
 	return r;
 }
 
+int object_set_aside(struct object_store *s, struct op_ctx *op, const struct object_ref *ref)
+{
+	int r;
+
+	assert(s);
+	if (!s->ops->set_aside)
+		return -EOPNOTSUPP;
+	r = check_ref(s, op, ref);
+	if (!r)
+		r = s->ops->set_aside(s, op, ref);
+	mfs_debug(MFS_LOG_STORE, op, "set-aside key=%s version=%s r=%d", ref->key, ref->version, r);
+	return r;
+}
+
 int object_put_marker(struct object_store *s, struct op_ctx *op, const char *bucket, const char *key)
 {
 	int r;
@@ -262,6 +276,19 @@ int object_put_marker(struct object_store *s, struct op_ctx *op, const char *buc
 	if (!r)
 		r = s->ops->put_marker(s, op, bucket, key);
 	mfs_debug(MFS_LOG_STORE, op, "marker key=%s r=%d", key, r);
+	return r;
+}
+
+int object_hold(struct object_store *s, struct op_ctx *op, const char *bucket, const char *key,
+		struct object_info *ret)
+{
+	int r;
+
+	assert(s && key && ret);
+	r = check_key(s, op, key);
+	if (!r)
+		r = s->ops->hold(s, op, bucket, key, ret);
+	mfs_debug(MFS_LOG_STORE, op, "hold key=%s r=%d", key, r);
 	return r;
 }
 

@@ -47,8 +47,10 @@ struct object_info {
 	char version[OBJECT_VERSION_MAX + 1];
 	char etag[OBJECT_ETAG_MAX + 1]; /* "" if unknown */
 	bool is_marker;
-	bool own;		   /* made by massfs: ino, session, op are known */
+	bool own;		   /* made by massfs: ino, session, op are known; else it is foreign */
 	uint64_t ino, session, op; /* 0 when not own */
+	uint32_t mode, uid, gid;   /* where the store knows them: permission bits (localdir: of own ones without the
+				      writing bits) and owner */
 	bool not_shown; /* stored, but the key's view is blocked (a folder in its place, or a file where one must be):
 			   the caller queues the key for the reconciler */
 };
@@ -108,7 +110,9 @@ struct object_store_ops {
 	int (*copy)(struct object_store *s, struct op_ctx *op, const struct object_ref *src, const char *bucket,
 		    const char *key, const struct object_meta *meta, struct object_info *ret);
 	int (*delete_version)(struct object_store *s, struct op_ctx *op, const struct object_ref *ref);
+	int (*set_aside)(struct object_store *s, struct op_ctx *op, const struct object_ref *ref); /* NULL: cannot */
 	int (*put_marker)(struct object_store *s, struct op_ctx *op, const char *bucket, const char *key);
+	int (*hold)(struct object_store *s, struct op_ctx *op, const char *bucket, const char *key, struct object_info *ret);
 	int (*list_keys)(struct object_store *s, struct op_ctx *op, const char *bucket, const char *prefix, object_list_fn *fn, void *arg);
 	int (*list_versions)(struct object_store *s, struct op_ctx *op, const char *bucket, object_list_fn *fn, void *arg);
 	int (*statfs)(struct object_store *s, struct op_ctx *op, struct object_statfs *ret);
@@ -175,9 +179,23 @@ int object_copy(struct object_store *s, struct op_ctx *op, const struct object_r
 /* Gone already: success. Does not change what other versions the key has; if it was the top, the view goes too. */
 int object_delete_version(struct object_store *s, struct op_ctx *op, const struct object_ref *ref) MFS_NODISCARD;
 
+/*
+ * A damaged version: nobody reads it any more (as after delete_version), but its bytes are kept where a person finds them
+ * (localdir: .massfs/damaged/VERSION). -ENOENT: there is none. -EOPNOTSUPP: this store cannot.
+ */
+int object_set_aside(struct object_store *s, struct op_ctx *op, const struct object_ref *ref) MFS_NODISCARD;
+
 /* The key shows nothing from now on; versions stay. localdir: unlinks the view and prunes empty folders. Nothing
  * there: success. A foreign file there (not made by massfs) is kept as a version (localdir: linked into v/) first. */
 int object_put_marker(struct object_store *s, struct op_ctx *op, const char *bucket, const char *key) MFS_NODISCARD;
+
+/*
+ * The foreign object on top of the key gets a version id if it has none, by which it can be read and deleted; it stays
+ * on top. -ENOENT: nothing foreign is there. -EAGAIN: somebody writes it at this moment. localdir: a name in v/ and the
+ * label; until that version is deleted the file is kept, whatever becomes of the key.
+ */
+int object_hold(struct object_store *s, struct op_ctx *op, const char *bucket, const char *key,
+		struct object_info *ret) MFS_NODISCARD;
 
 /* Keys whose top is an object, in byte order of the store's walk, below prefix ("" for all). */
 int object_list_keys(struct object_store *s, struct op_ctx *op, const char *bucket, const char *prefix,
