@@ -13,7 +13,7 @@
 #include "common/str.h"
 #include "fs/verbs_internal.h"
 
-enum operand { OPERAND_NONE, OPERAND_PATH, OPERAND_MAYBE_PATH };
+enum operand { OPERAND_NONE, OPERAND_PATH, OPERAND_MAYBE_PATH, OPERAND_PATHS };
 
 static const struct verb {
 	const char *name;
@@ -40,8 +40,15 @@ static const struct verb {
 	  "find garbage among the objects (--delete: delete it)" },
 	{ "fsck", verb_fsck, OPERAND_NONE, true, false, FLAG_REPAIR | FLAG_JSON,
 	  "fsck [--repair] [--json] [VOLUME]", "check index, objects and what their keys show" },
+	{ "scrub", verb_scrub, OPERAND_MAYBE_PATH, true, false, FLAG_JSON | FLAG_ALL | FLAG_QUARANTINE | FLAG_RATE,
+	  "scrub [--rate=BYTES/s] [--quarantine] [--json] [--all | PATH]",
+	  "read every object back and compare it with its checksum (--quarantine: nobody reads damaged ones any more)" },
 	{ "settle", verb_settle, OPERAND_MAYBE_PATH, true, false, FLAG_WAIT, "settle [--wait] [PATH]",
 	  "make the objects follow the index now" },
+	{ "warmup", verb_warmup, OPERAND_PATHS, false, false, FLAG_WAIT | FLAG_JSON, "warmup [--wait] [--json] PATH...",
+	  "bring files and trees into the cache, in the background (--wait: and wait for it)" },
+	{ "evict", verb_evict, OPERAND_PATHS, false, false, FLAG_JSON, "evict [--json] PATH...",
+	  "drop files and trees from the cache" },
 	{ "drain", verb_drain, OPERAND_NONE, true, true, 0, "drain", "commit everything (umount does this)" },
 	{ "dump", verb_dump, OPERAND_NONE, true, true, 0, "dump", "the index as text (massfs dump asks for this)" },
 	{ "pid", verb_pid, OPERAND_NONE, false, true, 0, "pid", "of the daemon" },
@@ -56,6 +63,7 @@ static const struct {
 	{ "--list", FLAG_LIST },	   { "--stdout", FLAG_STDOUT },
 	{ "--recursive", FLAG_RECURSIVE }, { "-r", FLAG_RECURSIVE },
 	{ "--verbose", FLAG_VERBOSE },	   { "-v", FLAG_VERBOSE },
+	{ "--all", FLAG_ALL },		   { "--quarantine", FLAG_QUARANTINE },
 };
 
 static const struct verb *find_verb(const char *name)
@@ -76,6 +84,13 @@ bool verb_takes_path(const char *name)
 	const struct verb *v = find_verb(name);
 
 	return v && v->operand != OPERAND_NONE;
+}
+
+bool verb_takes_paths(const char *name)
+{
+	const struct verb *v = find_verb(name);
+
+	return v && v->operand == OPERAND_PATHS;
 }
 
 void verb_print_help(FILE *out)
@@ -99,6 +114,23 @@ static int usage(struct verb_call *call, const struct verb *v)
 	return VERB_USAGE;
 }
 
+/* --rate=10MiB, also with "/s" behind it. Is it one? */
+static bool take_rate(const struct verb *v, const char *arg, struct verb_args *ret)
+{
+	char text[32];
+	size_t len;
+
+	if (!(v->flags & FLAG_RATE) || strncmp(arg, "--rate=", 7) != 0)
+		return false;
+	len = strlen(arg + 7);
+	if (len >= sizeof(text))
+		return false;
+	memcpy(text, arg + 7, len + 1);
+	if (len > 2 && strcmp(text + len - 2, "/s") == 0)
+		text[len - 2] = '\0';
+	return mfs_str_size(text, &ret->rate) == 0;
+}
+
 static int parse(struct verb_call *call, const struct verb *v, struct verb_args *ret)
 {
 	bool only_operands = false;
@@ -109,6 +141,8 @@ static int parse(struct verb_call *call, const struct verb *v, struct verb_args 
 
 		if (!only_operands && strcmp(arg, "--") == 0) {
 			only_operands = true;
+		} else if (!only_operands && take_rate(v, arg, ret)) {
+			continue;
 		} else if (!only_operands && arg[0] == '-' && arg[1]) {
 			flag = find_flag(arg) & v->flags;
 			if (!flag) {
@@ -123,7 +157,7 @@ static int parse(struct verb_call *call, const struct verb *v, struct verb_args 
 			ret->operand = arg;
 		}
 	}
-	if (v->operand == OPERAND_PATH && !ret->operand)
+	if ((v->operand == OPERAND_PATH || v->operand == OPERAND_PATHS) && !ret->operand)
 		return usage(call, v);
 	return VERB_OK;
 }

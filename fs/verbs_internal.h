@@ -21,17 +21,21 @@ enum verb_flag {
 	FLAG_STDOUT = 1u << 5,
 	FLAG_RECURSIVE = 1u << 6,
 	FLAG_VERBOSE = 1u << 7,
+	FLAG_ALL = 1u << 8,
+	FLAG_QUARANTINE = 1u << 9,
+	FLAG_RATE = 1u << 10, /* --rate=SIZE */
 };
 
 /* A call whose arguments are parsed. */
 struct verb_args {
 	unsigned int flags; /* of enum verb_flag */
 	const char *operand; /* NULL: none */
+	uint64_t rate;	     /* bytes per second; 0: no limit */
 };
 
 typedef int verb_fn(struct verb_call *call, const struct verb_args *args);
 verb_fn verb_info, verb_status, verb_versions, verb_restore, verb_undelete, verb_gc, verb_fsck, verb_settle, verb_drain,
-	verb_pid, verb_dump;
+	verb_pid, verb_scrub, verb_dump, verb_warmup, verb_evict;
 
 /* "massfs VERB: ..." on err; gives VERB_FAILED. */
 int verb_fail(struct verb_call *call, const char *fmt, ...) MFS_PRINTF(2, 3);
