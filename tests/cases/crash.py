@@ -587,7 +587,7 @@ class Crash:
         self.mount.umount()
 
     def opts(self):
-        return f"allow_other,retention={self.retention}"
+        return self.mount_opts
 
     def start_volume(self, number):
         """A new volume every few rounds: old enough to have history, small enough to read in whole."""
@@ -595,7 +595,11 @@ class Crash:
             self.mount.umount()
             mfs.shutil.rmtree(self.volume.dir)
         self.volume = self.suite.volume(f"volume-{number}").format()
-        self.retention = self.suite.rng.choice(("0", "7d"))
+        pick, cache = self.suite.rng.choice, self.suite.path("cache")
+        os.makedirs(cache, exist_ok=True)
+        self.mount_opts = ",".join(["allow_other", pick(("retention=0", "retention=7d")), pick(("commit=5", "commit=1")),
+                                    *pick(([], [f"cache-dir={cache}", "cache-local", "cache-size=8M"])),
+                                    *pick(([], [], ["inline=0"]))])
         self.mount = self.volume.mount(self.opts())
         self.writers = [Writer(n, f"{self.suite.seed} {number} {n}", self.suite.plain)
                         for n in range(N_WRITERS)]

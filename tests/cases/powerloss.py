@@ -500,8 +500,11 @@ class PowerLoss:
         ext4 = loopdev.mount(self.blockfile(), self.suite.path("ext4"), direct_io=True)
         os.mkdir(f"{ext4}/cache")
         volume = mfs.Volume(self.suite, "volume", f"{ext4}/volume").format()
-        self.retention = self.suite.rng.choice(("0", "7d"))
-        mount = volume.mount(f"{OPTS},retention={self.retention},cache-dir={ext4}/cache")
+        pick = self.suite.rng.choice
+        self.opts = ",".join([OPTS, pick(("retention=0", "retention=7d")), pick(("commit=5", "commit=1")),
+                              *pick(([], [f"cache-dir={ext4}/cache", "cache-local", "cache-size=8M"])),
+                              *pick(([], [], ["inline=0"]))])
+        mount = volume.mount(self.opts)
         run(["sync", "-f", ext4])
         self.first = self.position()
         stop, self.house_error = threading.Event(), None
@@ -564,7 +567,7 @@ class PowerLoss:
         ext4 = loopdev.mount(path, self.suite.path("ext4"), make=False)
         volume = mfs.Volume(self.suite, f"image{number}", f"{ext4}/volume")
         volume.fsck()
-        mount = volume.mount(f"{OPTS},cache-dir={ext4}/cache", path=self.suite.path("mnt"))
+        mount = volume.mount(self.opts, path=self.suite.path("mnt"))
         behind, trees = 0, {}
         for writer in self.writers:
             trees[writer.root] = look(f"{mount.path}/{writer.root}")
@@ -603,7 +606,7 @@ class PowerLoss:
     def check_gc(self, volume, trees):
         volume.collect()
         volume.fsck()
-        mount = volume.mount(OPTS, path=self.suite.path("mnt"))
+        mount = volume.mount(self.opts, path=self.suite.path("mnt"))
         for root, tree in trees.items():
             now = look(f"{mount.path}/{root}")
             wrong = {p for p in tree.keys() | now.keys() if tree.get(p) != now.get(p)}
@@ -620,7 +623,7 @@ class PowerLoss:
             calls = sum(len(w.steps) for w in self.writers)
             durable = sum(s.durable for w in self.writers for s in w.steps)
             print(f"       recorded: {calls} calls, {durable} promised durability, {len(self.log.entries)} writes of "
-                  f"{self.last >> 20} MiB and {len(self.log.flushes)} flushes, retention={self.retention}", flush=True)
+                  f"{self.last >> 20} MiB and {len(self.log.flushes)} flushes; mounted with {self.opts}", flush=True)
             behind = self.check_images(count)
             print(f"       {count} images, on each {behind / count:.1f} calls more than was promised", flush=True)
             done += count

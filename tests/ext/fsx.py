@@ -43,7 +43,7 @@ def options(suite, number):
     """The mount of the number-th run: half of them with a cache of 8 MiB, half of them without inline files."""
     cache = suite.path("cache")
     os.makedirs(cache, exist_ok=True)
-    return ",".join(["allow_other", "retention=0", *([f"cache-dir={cache}", "cache-size=8M"] if number % 2 else []),
+    return ",".join(["allow_other", "retention=0", *([f"cache-dir={cache}", "cache-size=8M", "cache-local"] if number % 2 else []),
                      *(["inline=0"] if number // 2 % 2 else [])])
 
 
