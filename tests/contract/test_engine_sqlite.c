@@ -111,6 +111,16 @@ static void write_file(const char *path, const char *bytes, size_t len)
 	close(fd);
 }
 
+static void apply_one(struct engine_fixture *f, enum write_kind how, const struct node *n, uint32_t mask)
+{
+	struct change c = { 0 };
+	struct write *w = change_write(&c, how, n->attr.ino);
+
+	w->node = n;
+	w->mask = mask;
+	TEST_OK(engine_apply(f->e, NULL, &c));
+}
+
 static void test_open__refuses_what_is_not_there(void **state)
 {
 	struct engine_fixture *f = *state;
@@ -250,6 +260,8 @@ static void test_check__finds_broken_rules(void **state)
 		"UPDATE files SET parent=4711 WHERE name='b'",
 		"UPDATE volume SET next_ino=1000",
 		"INSERT INTO tags VALUES(4711,'k','v')",
+		"INSERT INTO contents VALUES(4712,x'00',NULL)",
+		"UPDATE files SET inline_len=5 WHERE name='a'",
 	};
 	char *path;
 
@@ -268,6 +280,39 @@ static void test_check__finds_broken_rules(void **state)
 	}
 }
 
+/* Inline bytes that are not what the record says are an error, never other bytes. */
+static void test_damage__of_contents_is_met_with_eio(void **state)
+{
+	struct engine_fixture *f = *state;
+	static const char *const damage[] = { "UPDATE contents SET inline=x'616263'", "UPDATE contents SET inline=NULL",
+					      "DELETE FROM contents" };
+	struct node n = test_node(f->e, MFS_ROOT_INO, "n", REG), got = NODE_INIT;
+	struct mfs_name name = test_name("n");
+	struct entry found;
+	char *path, bytes[] = "five!";
+
+	n.inline_data = (struct node_blob){ bytes, 5 };
+	apply_one(f, WRITE_INSERT, &n, 0);
+	for (size_t i = 0; i < MFS_ARRAY_LEN(damage); i++) {
+		struct node_list l = NODE_LIST_INIT;
+
+		path = closed(f);
+		run_sql(path, damage[i]);
+		opened_again(f, path);
+		assert_int_equal(engine_get(f->e, NULL, n.attr.ino, &got), -EIO);
+		assert_int_equal(engine_lookup(f->e, NULL, MFS_ROOT_INO, &name, &found), -EIO);
+		/* What does not need them goes on. */
+		TEST_OK(engine_list(f->e, NULL, MFS_ROOT_INO, 0, 10, &l));
+		assert_int_equal(l.n, 1);
+		node_list_release(&l);
+	}
+	/* And it can be replaced. */
+	apply_one(f, WRITE_EDIT, &n, EDIT_REF);
+	TEST_OK(engine_get(f->e, NULL, n.attr.ino, &got));
+	assert_memory_equal(got.inline_data.data, "five!", 5);
+	node_release(&got);
+}
+
 static void test_readonly__reads_and_refuses_changes(void **state)
 {
 	struct engine_fixture *f = *state;
@@ -284,6 +329,8 @@ static void test_readonly__reads_and_refuses_changes(void **state)
 	change_touch(&c, MFS_ROOT_INO, 1, 1, 0);
 	assert_int_equal(engine_apply(e, NULL, &c), -EROFS);
 	assert_int_equal(engine_reserve(e, NULL, 1, &n), -EROFS);
+	TEST_OK(engine_todo_count(e, NULL, &n, &bytes));
+	assert_int_equal(n + bytes, 0);
 	TEST_OK(engine_volume_get(e, NULL, &v));
 	assert_int_equal(engine_volume_put(e, NULL, &v), -EROFS);
 	TEST_OK(engine_sync(e, NULL));
@@ -340,16 +387,6 @@ static void test_rows__are_readable(void **state)
 	query_text(path, "PRAGMA journal_mode", text, sizeof(text));
 	assert_string_equal(text, "wal\n");
 	opened_again(f, path);
-}
-
-static void apply_one(struct engine_fixture *f, enum write_kind how, const struct node *n, uint32_t mask)
-{
-	struct change c = { 0 };
-	struct write *w = change_write(&c, how, n->attr.ino);
-
-	w->node = n;
-	w->mask = mask;
-	TEST_OK(engine_apply(f->e, NULL, &c));
 }
 
 static void test_tags__mirror_user_xattrs(void **state)
@@ -429,6 +466,34 @@ static void test_statements__use_indexes(void **state)
 	opened_again(f, path);
 }
 
+static void plan_of(const char *path, enum sql_id id, char *buf, size_t size)
+{
+	char *sql = NULL, rows[4096];
+
+	assert_true(asprintf(&sql, "EXPLAIN QUERY PLAN %s", sqlite_sql[id]) > 0);
+	query_text(path, sql, rows, sizeof(rows));
+	snprintf(buf, size, "%s", strrchr(rows, '|') + 1);
+	free(sql);
+}
+
+/* What is due is read from the index of what has work, in its order; the backlog is counted from it too. */
+static void test_statements__take_todo_from_its_index(void **state)
+{
+	struct engine_fixture *f = *state;
+	char *path = closed(f), plan[256];
+
+	plan_of(path, SQL_QUERY_FILES_TODO_BEFORE, plan, sizeof(plan));
+	assert_string_equal(plan, "SEARCH files USING INDEX files_todo (todo<?)\n"); /* and no sorting after it */
+	plan_of(path, SQL_TODO_COUNT, plan, sizeof(plan));
+	assert_string_equal(plan, "SCAN files USING INDEX files_todo\n");
+	plan_of(path, SQL_CONTENTS_GET, plan, sizeof(plan));
+	assert_string_equal(plan, "SEARCH contents USING INTEGER PRIMARY KEY (rowid=?)\n");
+	/* Those that many files go through do not touch inline bytes. */
+	assert_null(strstr(sqlite_sql[SQL_LIST], "contents"));
+	assert_null(strstr(sqlite_sql[SQL_GET], "contents"));
+	opened_again(f, path);
+}
+
 static void test_path__may_have_any_characters(void **state)
 {
 	struct engine_fixture *f = *state;
@@ -455,11 +520,13 @@ int main(void)
 		T(test_open__refuses_a_damaged_index),
 		T(test_damage__is_met_with_eio),
 		T(test_check__finds_broken_rules),
+		T(test_damage__of_contents_is_met_with_eio),
 		T(test_readonly__reads_and_refuses_changes),
 		T(test_open__is_for_one_process),
 		T(test_rows__are_readable),
 		T(test_tags__mirror_user_xattrs),
 		T(test_statements__use_indexes),
+		T(test_statements__take_todo_from_its_index),
 		T(test_path__may_have_any_characters),
 	};
 
