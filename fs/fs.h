@@ -19,6 +19,7 @@ struct committer;
 struct control_server;
 struct atimes;
 struct session;
+struct warmer;
 
 struct massfs {
 	const struct mfs_config *cfg;
@@ -34,6 +35,7 @@ struct massfs {
 	struct control_server *control; /* fs/control.h */
 	struct atimes *atimes;		/* fs/atime.h */
 	struct session *session;	/* fs/fuse/session.h */
+	struct warmer *warmer;		/* fs/warmup.h */
 	uint64_t dev; /* st_dev of the mount, once mounted */
 	atomic_bool labels; /* some file of the volume has, or had while it is mounted, a security.selinux */
 	atomic_bool acls;   /* the same of ACLs, of either kind */

@@ -30,6 +30,7 @@
 #include "fs/fuse/session.h"
 #include "fs/gc.h"
 #include "fs/reconcile.h"
+#include "fs/warmup.h"
 
 #define EX_SYSTEM 2 /* mount(8)'s exit codes */
 #define EX_FAIL	  32
@@ -275,8 +276,11 @@ static int start_cache(const struct mfs_config *cfg, struct volume *v, char **re
 	if (!cfg->cache_dir || !opt.size)
 		return 0;
 	/* Local objects are read where they are: a copy on the disk beside them only costs. */
-	if ((object_store_caps(v->store) & OBJECT_CAP_FD) && !cfg->cache_local)
+	if ((object_store_caps(v->store) & OBJECT_CAP_FD) && !cfg->cache_local) {
+		mfs_log(MFS_LOG_FS, MFS_LOG_INFO, NULL,
+			"cache-dir= is not used: the objects are local files (cache-local caches them all the same)");
 		return 0;
+	}
 	return block_cache_open(&opt, &v->cache, reason);
 }
 
@@ -318,6 +322,8 @@ static int start_background(struct mount *m)
 
 	if (r == 0)
 		r = notifier_start(fs, &fs->notifier);
+	if (r == 0)
+		r = warmer_start(fs->vol, &fs->warmer);
 	if (r == 0 && !fs->cfg->ro)
 		r = reconciler_start(fs->vol, &fs->reconciler);
 	if (r == 0 && !fs->cfg->ro)
@@ -371,6 +377,8 @@ static void stop(struct mount *m)
 		pthread_join(m->keeper, NULL);
 	}
 	control_stop(fs->control);
+	warmer_stop(fs->warmer);
+	fs->warmer = NULL;
 	session_unmount(fs->session);
 	notifier_stop(fs->notifier);
 	committer_stop(fs->committer);

@@ -1,5 +1,6 @@
 /*
- * The verbs of `massfs` that look at or change a volume: info, status, versions, restore, undelete, gc, fsck, settle.
+ * The verbs of `massfs` that look at or change a volume: info, status, versions, restore, undelete, gc, fsck, settle,
+ * warmup, evict.
  * The same code runs in the daemon for a caller of the control socket, and in the tool on an unmounted volume.
  */
 #ifndef MASSFS_FS_VERBS_H
@@ -32,6 +33,8 @@ int verb_run(struct verb_call *call);
 bool verb_exists(const char *name);
 /* Does the verb take a path as its first operand (then the tool finds the mount from it)? */
 bool verb_takes_path(const char *name);
+/* Several of them: the tool calls the verb for each (they may be on several mounts). */
+bool verb_takes_paths(const char *name);
 void verb_print_help(FILE *out);
 
 #endif

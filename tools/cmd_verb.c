@@ -182,7 +182,7 @@ static bool wants_help(const struct call *call)
 	return false;
 }
 
-int cmd_verb(int argc, char **argv)
+static int run_one(int argc, char **argv)
 {
 	MFS_CLEANUP(place_release) struct place place = PLACE_INIT;
 	struct call call = { .verb = argv[0], .takes_path = verb_takes_path(argv[0]) };
@@ -209,4 +209,44 @@ int cmd_verb(int argc, char **argv)
 	else if (call.operand && !call.volume)
 		remove_operand(&call);
 	return place.is_mounted ? run_in_daemon(&call, &place) : run_on_volume(&call, &place);
+}
+
+static bool takes_value(const char *option)
+{
+	return !strcmp(option, "--volume");
+}
+
+/* Each operand with all the options, in a call of its own. */
+int cmd_verb(int argc, char **argv)
+{
+	static char dashes[] = "--";
+	MFS_AUTOFREE char **options = calloc((size_t)argc + 3, sizeof(*options));
+	MFS_AUTOFREE char **operands = calloc((size_t)argc + 1, sizeof(*operands));
+	int n_options = 0, n = 0, status = VERB_OK;
+
+	if (!options || !operands || !verb_takes_paths(argv[0]))
+		return run_one(argc, argv);
+	for (int i = 0; i < argc; i++) {
+		bool only_operands = i && !strcmp(argv[i], "--");
+
+		while (only_operands && ++i < argc)
+			operands[n++] = argv[i];
+		if (i == argc)
+			break;
+		if (i && (argv[i][0] != '-' || !argv[i][1])) {
+			operands[n++] = argv[i];
+			continue;
+		}
+		options[n_options++] = argv[i];
+		if (takes_value(argv[i]) && i + 1 < argc)
+			options[n_options++] = argv[++i];
+	}
+	if (n < 2)
+		return run_one(argc, argv);
+	for (int i = 0; i < n; i++) {
+		options[n_options] = dashes;
+		options[n_options + 1] = operands[i];
+		status = MFS_MAX(status, run_one(n_options + 2, options));
+	}
+	return status;
 }

@@ -94,6 +94,7 @@ def short_share():
         suite("asan", "cases/verbs"),
         suite("asan", "cases/mounting"),
         suite("asan", "cases/damage"),
+        suite("asan", "cases/cache", seeded=True),
         suite("asan", "cases/twin", seeded=True),
         suite("asan", "cases/stress", seeded=True),
         suite("asan", "cases/crash", "--rounds", "4", seeded=True),
