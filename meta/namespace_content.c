@@ -257,8 +257,8 @@ static int commit_node(struct namespace *ns, struct op_ctx *op, const struct com
 	r = find_place(ns, op, n, p);
 	if (r == 0 && !p->in_trash)
 		r = queue_commit_jobs(&x, n, c, p);
-	else if (r == 0 && c->ref.key)
-		r = ns_job_key(&x, c->ref.key); /* of an unlinked open file: the key must not show it */
+	else if (r == 0 && c->ref.key && !object_ref_equal(&c->ref, &n->ref))
+		r = ns_job_key(&x, c->ref.key); /* a new object of an unlinked open file: the key must not show it */
 	if (r == 0)
 		r = write_replaced(&x, n, &after, p, c->keep_version && !c->settle, &replaced);
 	if (r < 0)

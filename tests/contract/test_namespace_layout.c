@@ -356,6 +356,30 @@ static uint64_t truncate_to(struct ns_world *w, mfs_ino_t f, uint64_t size, bool
 	return a.obj_len;
 }
 
+/* Of an unlinked open file: a patch puts nothing at a key, so there is no key to look at. */
+static void patches_of_an_unlinked_file(void **state)
+{
+	struct ns_world *w = *state;
+	mfs_ino_t f = mkfile(w, ROOT, "f");
+	struct node_blob b = LAYOUT({ 1, 0 });
+	struct version_list l = { 0 };
+	struct commit c = commit_of(w, f, "v1", 1000);
+
+	done(w, &c);
+	assert_int_equal(do_unlink(w, 0, ROOT, "f"), 0);
+	free(take_jobs(w));
+	commit_slices(w, f, "v1", LAYOUT({ 1, 0 }), true);
+	assert_jobs(w, "");
+	assert_content(w, f, NULL, &b, 5);
+	free(b.data);
+	assert_int_equal(engine_versions_by_ino(w->e[0], &w->op, f, &l), 0);
+	assert_int_equal(l.n, 0);
+	c = commit_of(w, f, "v2", 1000);
+	done(w, &c);
+	assert_dropped(w, "p1 v1 ");
+	assert_jobs(w, "key f\n");
+}
+
 static void truncates_inline_bytes(void **state)
 {
 	struct ns_world *w = *state;
@@ -538,6 +562,7 @@ int main(void)
 		NS_TEST(dropped_segments_have_their_key),
 		NS_TEST(documents_come_and_go_with_the_record),
 		NS_TEST(a_commit_that_loses_leaves_nothing),
+		NS_TEST(patches_of_an_unlinked_file),
 		NS_TEST(truncates_inline_bytes),
 		NS_TEST(truncates_slices),
 		NS_TEST(truncation_drops_documents_beyond),
