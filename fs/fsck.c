@@ -15,9 +15,11 @@
 #include <sys/stat.h>
 #include <time.h>
 
+#include "common/buf.h"
 #include "common/clock.h"
 #include "common/op_ctx.h"
 #include "fs/fsck_internal.h"
+#include "fs/pieces.h"
 
 #define PAGE	      1000
 #define RECHECKS      4
@@ -211,7 +213,7 @@ static int check_child_counts(struct fsck *f)
 /* --- records --- */
 
 /* Online, what looks wrong may be a change under way: it is looked at again a few times, from a fresh read. */
-static int check_again(struct fsck *f, mfs_ino_t ino)
+static int check_again(struct fsck *f, mfs_ino_t ino, bool damaged)
 {
 	struct timespec ts = mfs_ns_to_timespec(RECHECK_NS);
 	struct node n = NODE_INIT;
@@ -222,7 +224,7 @@ static int check_again(struct fsck *f, mfs_ino_t ino)
 		r = engine_get(f->v->engine, f->op, ino, &n);
 		if (r < 0)
 			return r == -ESTALE ? 0 : r;
-		r = fsck_record(f, &n, i + 1 < RECHECKS);
+		r = fsck_record(f, &n, i + 1 < RECHECKS, damaged);
 		node_release(&n);
 		if (r <= 0)
 			return r;
@@ -230,9 +232,32 @@ static int check_again(struct fsck *f, mfs_ino_t ino)
 	return 0; /* told */
 }
 
+/* The path, for people; a name alone where there is none. */
+static const char *path_of(struct fsck *f, const struct node *n, struct mfs_buf *buf)
+{
+	mfs_buf_clear(buf);
+	return namespace_path(f->v->ns, f->op, n->attr.ino, buf) == 0 ? mfs_buf_str(buf) : n->name.bytes;
+}
+
+static int visit_content(struct fsck *f, const struct node *n)
+{
+	MFS_AUTOBUF struct mfs_buf path = MFS_BUF_INIT(1 << 20);
+	struct file_content c = file_content_of_node(n);
+
+	if (!attr_is_reg(&n->attr))
+		return 0;
+	return fsck_content(f, path_of(f, n, &path), &c, "the file");
+}
+
 static int visit(struct fsck *f, const struct node *n)
 {
-	int r;
+	uint64_t before = f->res->problems;
+	bool damaged;
+	int r = visit_content(f, n);
+
+	if (r < 0)
+		return r;
+	damaged = f->res->problems != before;
 
 	if (attr_is_dir(&n->attr))
 		f->res->directories++;
@@ -240,14 +265,16 @@ static int visit(struct fsck *f, const struct node *n)
 		f->res->files++;
 	else
 		f->res->others++;
-	r = fsck_record(f, n, f->opt->online);
+	r = fsck_record(f, n, f->opt->online, damaged);
 	if (r > 0 && f->opt->online)
-		return check_again(f, n->attr.ino);
+		return check_again(f, n->attr.ino, damaged);
 	return MFS_MIN(r, 0);
 }
 
 static int visit_trash(struct fsck *f, const struct node *n)
 {
+	struct file_content c = file_content_of_node(n);
+
 	f->res->trash++;
 	if (n->attr.nlink != 0)
 		fsck_problem(f, "removed file with links", n->attr.ino, n->trash_path, false, "has %u links",
@@ -255,7 +282,7 @@ static int visit_trash(struct fsck *f, const struct node *n)
 	if (n->trash_time == 0)
 		fsck_problem(f, "removed file without a time", n->attr.ino, n->trash_path, false,
 			     "it is purged with the next gc");
-	return fsck_object(f, n->attr.ino, n->trash_path, &n->ref, n->attr.obj_len, "a removed file");
+	return fsck_content(f, n->trash_path, &c, "a removed file");
 }
 
 static int check_versions(struct fsck *f)
@@ -272,17 +299,16 @@ static int check_versions(struct fsck *f)
 		n = l.n;
 		for (size_t i = 0; r == 0 && i < l.n; i++) {
 			const struct version_record *v = &l.v[i];
+			char whose[80] = "the version ";
+			struct file_content c;
 
 			ino = v->ino;
 			data = v->data;
 			f->res->versions++;
 			tick(f);
-			if (v->obj_len > v->size)
-				fsck_problem(f, "version longer than its file", ino, v->path, false,
-					     "object %" PRIu64 ", file %" PRIu64, v->obj_len, v->size);
-			r = atomic_load(&f->op->cancelled)
-				    ? -ECANCELED
-				    : fsck_object(f, ino, v->path, &v->ref, v->obj_len, "a version");
+			c = file_content_of_version(v);
+			file_version_name(v, whose + strlen("the version "), sizeof(whose) - strlen("the version "));
+			r = atomic_load(&f->op->cancelled) ? -ECANCELED : fsck_content(f, v->path, &c, whose);
 		}
 		version_list_release(&l);
 	} while (r == 0 && n == PAGE);
@@ -340,6 +366,8 @@ static int run_once(struct volume *v, struct op_ctx *op, const struct fsck_optio
 		r = fsck_view(&f);
 	if (r == 0 && f.changed)
 		r = fsck_settle(&f);
+	if (r == 0)
+		r = fsck_count_objects(&f);
 	*ret_changed = f.changed;
 	fsck_release(&f);
 	return r;

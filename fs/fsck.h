@@ -25,6 +25,8 @@ struct fsck_options {
 };
 struct fsck_result {
 	uint64_t files, directories, others, aliases, trash, versions, objects, keys, jobs;
+	uint64_t segments, docs;	/* of patch logs; slices documents: that the index names */
+	uint64_t stored, unnamed, waiting; /* objects in the store; of those: garbage (massfs gc), and dropped or in flight */
 	uint64_t problems, repaired; /* with repair: of all passes together */
 	uint64_t left; /* problems in the last pass */
 };

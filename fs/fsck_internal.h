@@ -1,4 +1,4 @@
-/* What fsck.c (the walk), fsck_record.c (one record) and fsck_view.c (objects and keys) share. */
+/* What fsck.c (the walk), fsck_record.c (one record), fsck_content.c (its bytes) and fsck_view.c (keys) share. */
 #ifndef MASSFS_FS_FSCK_INTERNAL_H
 #define MASSFS_FS_FSCK_INTERNAL_H
 
@@ -33,14 +33,20 @@ int fsck_add_dir(struct fsck *f, const struct node *n) MFS_NODISCARD;
 struct fsck_dir *fsck_find_dir(struct fsck *f, mfs_ino_t ino);
 void fsck_release(struct fsck *f);
 
-/* One record of files. With quiet nothing is told or repaired: 1 if there would be something. */
-int fsck_record(struct fsck *f, const struct node *n, bool quiet) MFS_NODISCARD;
+/* One record of files, but for its content. With quiet nothing is told or repaired: 1 if there would be something. damaged:
+ * fsck_content() has told worse of it. */
+int fsck_record(struct fsck *f, const struct node *n, bool quiet, bool damaged) MFS_NODISCARD;
 /* With --repair: give it a place in /lost+found. */
 bool fsck_adopt(struct fsck *f, mfs_ino_t ino);
 
-/* Is the object there, long enough, and this inode's? `whose` is for the message. */
-int fsck_object(struct fsck *f, mfs_ino_t ino, const char *where, const struct object_ref *ref, uint64_t obj_len,
-		const char *whose) MFS_NODISCARD;
+/*
+ * Is all that the state names there, long enough and this inode's, and does its record fit together? `whose` is for the
+ * message. Online it is looked at again itself. (fsck_content.c)
+ */
+struct file_content;
+int fsck_content(struct fsck *f, const char *where, const struct file_content *c, const char *whose) MFS_NODISCARD;
+/* The other way round: what the store and the side collections have, against the records; counts only. */
+int fsck_count_objects(struct fsck *f) MFS_NODISCARD;
 int fsck_read_jobs(struct fsck *f) MFS_NODISCARD;
 bool fsck_has_job(const struct fsck *f, const char *key, mfs_ino_t ino);
 /* Every key shows what the index says of it. */

@@ -1,5 +1,5 @@
 /*
- * One record of the index: its place, name, links, and the fields of its type. Then its object.
+ * One record of the index: its place, name, links, the fields of its type, and whether somebody cares for it.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -207,11 +207,36 @@ static void check_fields(struct look *l)
 		return;
 	if (a->size > (uint64_t)MFS_FILE_SIZE_MAX)
 		TELL(l, "file too large", false, "%" PRIu64 " bytes", a->size);
-	if (a->obj_len > a->size)
-		TELL(l, "object longer than its file", false, "object %" PRIu64 ", file %" PRIu64, a->obj_len,
-		     a->size);
-	if (object_ref_is_empty(&n->ref) && a->obj_len)
-		TELL(l, "content without an object", false, "%" PRIu64 " bytes are missing", a->obj_len);
+	if (n->todo < 0)
+		TELL(l, "work at no time", false, "todo %" PRId64, n->todo);
+}
+
+/* Nobody but the reconciler makes an object of what is in the index or in patches, and it goes by `todo`. */
+static void check_todo(struct look *l)
+{
+	const struct node *n = l->n;
+	struct node set = NODE_INIT;
+	struct change c = { 0 };
+	struct write *w;
+
+	if (n->todo || !attr_is_reg(&n->attr) || (!n->inline_data.size && !n->slices.size) ||
+	    fsck_has_job(l->f, n->ref.key ? n->ref.key : "", n->attr.ino))
+		return;
+	if (n->slices.size) {
+		enum file_state state;
+
+		/* Sparse files stay as they are. */
+		if (reconcile_state(l->f->v, l->f->op, n, &state) < 0 || state != FILE_PATCHED)
+			return;
+	}
+	set.todo = mfs_now_ns();
+	w = change_write(&c, WRITE_EDIT, n->attr.ino);
+	w->mask = EDIT_TODO;
+	w->node = &set;
+	w->expect.flags = EXPECT_VER;
+	w->expect.ver = n->attr.ver;
+	TELL(l, "file that waits for nobody", !l->quiet && fsck_repair(l->f, &c),
+	     "its content is no whole object, and nothing is queued; --repair queues it");
 }
 
 /* Nobody but a job makes a file go to its place. */
@@ -222,11 +247,11 @@ static int check_settled(struct look *l)
 	enum file_state state;
 	int r;
 
-	if (!attr_is_reg(&l->n->attr) || object_ref_is_empty(&l->n->ref) || l->f->too_many_jobs)
+	if (!attr_is_reg(&l->n->attr) || object_ref_is_empty(&l->n->ref) || l->f->too_many_jobs || l->n->todo)
 		return 0;
 	r = reconcile_state(l->f->v, l->f->op, l->n, &state);
 	if (r == -EIO || r == -EUCLEAN)
-		return 0; /* fsck_object() has told it */
+		return 0; /* fsck_content() has told it */
 	if (r < 0 || state != FILE_PENDING || fsck_has_job(l->f, l->n->ref.key, l->n->attr.ino))
 		return r;
 	change_write(&c, WRITE_JOB_PUT, 0)->job = &job;
@@ -236,7 +261,7 @@ static int check_settled(struct look *l)
 	return 0;
 }
 
-int fsck_record(struct fsck *f, const struct node *n, bool quiet)
+int fsck_record(struct fsck *f, const struct node *n, bool quiet, bool damaged)
 {
 	struct look l = { .f = f, .n = n, .quiet = quiet };
 	uint64_t before = f->res->problems;
@@ -248,10 +273,10 @@ int fsck_record(struct fsck *f, const struct node *n, bool quiet)
 	r = check_lookup(&l);
 	if (r == 0)
 		r = check_links(&l);
-	if (r == 0 && !quiet)
-		r = fsck_object(f, n->attr.ino, n->name.bytes, &n->ref, n->attr.obj_len, "a file");
+	if (r == 0)
+		check_todo(&l);
 	/* One look at what is worse is enough. */
-	if (r == 0 && f->res->problems == before)
+	if (r == 0 && !damaged && f->res->problems == before)
 		r = check_settled(&l);
 	if (r < 0)
 		return r;

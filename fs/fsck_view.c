@@ -1,5 +1,5 @@
 /*
- * The store as the index names it: each object is there, and each key shows what the index says of its path.
+ * The view: each key shows what the index says of its path.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -18,46 +18,6 @@ void fsck_release(struct fsck *f)
 {
 	job_list_release(&f->jobs);
 	free(f->dirs);
-}
-
-int fsck_object(struct fsck *f, mfs_ino_t ino, const char *where, const struct object_ref *ref,
-		uint64_t obj_len, const char *whose)
-{
-	struct object_info info;
-	int r;
-
-	if (object_ref_is_empty(ref))
-		return 0;
-	r = object_head(f->v->store, f->op, ref->bucket, ref->key, ref->version, &info);
-	if (f->opt->online && (r == -ENOENT || (r == 0 && info.size < obj_len))) {
-		/* Replaced and collected while we looked? Only what the index still names is missing. */
-		struct node n = NODE_INIT;
-		bool named = engine_get(f->v->engine, f->op, ino, &n) == 0 && !object_ref_is_empty(&n.ref) &&
-			     strcmp(n.ref.version, ref->version) == 0;
-
-		node_release(&n);
-		if (!named)
-			return 0;
-	}
-	if (r == -ENOENT) {
-		fsck_problem(
-			f, "missing object", ino, where, false,
-			"version %s of key %s, content of %s, is not in the store; restore an earlier version, or remove it",
-			ref->version, ref->key, whose);
-		return 0;
-	}
-	if (r == -EUCLEAN || r == -EIO || (r == 0 && info.size < obj_len)) {
-		fsck_problem(f, "damaged object", ino, where, false,
-			     "version %s of key %s, content of %s, has %" PRIu64 " bytes of %" PRIu64
-			     "; restore an earlier version, or remove it",
-			     ref->version, ref->key, whose, r == 0 ? info.size : 0, obj_len);
-		return 0;
-	}
-	if (r == 0 && info.own && info.ino != ino)
-		fsck_problem(f, "object of another file", ino, where, false,
-			     "version %s was made for inode %" PRIu64 "; copy the file and remove this one",
-			     ref->version, info.ino);
-	return r;
 }
 
 static int job_order(const struct job_record *a, const struct job_record *b)

@@ -54,6 +54,11 @@ static void gc_print_json(FILE *f, const struct gc_result *g, bool deleted)
 	json_number(f, &first, "deleted", g->deleted);
 	json_number(f, &first, "deleted_bytes", g->deleted_bytes);
 	json_number(f, &first, "failed", g->failed);
+	json_number(f, &first, "slices_documents", g->docs);
+	json_number(f, &first, "slices_documents_referenced", g->referenced_docs);
+	json_number(f, &first, "slices_documents_unnamed", g->unnamed_docs);
+	json_number(f, &first, "slices_documents_dropped", g->dropped_docs);
+	json_number(f, &first, "slices_documents_deleted", g->deleted_docs);
 	fputs("}\n", f);
 }
 
@@ -75,6 +80,9 @@ static void gc_print(FILE *f, const struct gc_result *g, bool deleted)
 		g->expired_trash);
 	fprintf(f, "unfinished:       %" PRIu64 " uploads, %s\n", g->temp_files,
 		mfs_str_put_size(c, sizeof(c), g->temp_bytes));
+	if (g->docs)
+		fprintf(f, "slices documents: %" PRIu64 ", %" PRIu64 " of them named; %" PRIu64 " garbage\n", g->docs,
+			g->referenced_docs, g->unnamed_docs + g->dropped_docs);
 	if (g->foreign)
 		fprintf(f, "not made by us:   %" PRIu64 ", %s (kept)\n", g->foreign,
 			mfs_str_put_size(a, sizeof(a), g->foreign_bytes));
@@ -165,6 +173,12 @@ static void fsck_print_json(FILE *f, const struct fsck_result *s)
 	json_number(f, &first, "aliases", s->aliases);
 	json_number(f, &first, "trash", s->trash);
 	json_number(f, &first, "versions", s->versions);
+	json_number(f, &first, "objects", s->objects);
+	json_number(f, &first, "segments", s->segments);
+	json_number(f, &first, "slices_documents", s->docs);
+	json_number(f, &first, "stored", s->stored);
+	json_number(f, &first, "unnamed", s->unnamed);
+	json_number(f, &first, "waiting", s->waiting);
 	json_number(f, &first, "keys", s->keys);
 	json_number(f, &first, "jobs", s->jobs);
 	json_number(f, &first, "problems_found", s->problems);
