@@ -442,6 +442,46 @@ def case_random_changes_agree_with_a_model(case):
 
 
 @massfs_only
+def case_restore_under_an_open_writer(case):
+    """A version of slices comes back while a writer with patches of its own has the file open, and goes on writing."""
+    path = case.path("f")
+    states = [bytearray(noise(1, MIB))]
+    put(path, states[0])
+    for i in range(4):  # each closed: a version each
+        want = bytearray(states[-1])
+        fd = opened(path)
+        for k in range(20):
+            at = case.rng.randrange(MIB - 5000)
+            data = noise(case.rng.random(), 3000)
+            os.pwrite(fd, data, at)
+            want[at:at + 3000] = data
+            os.fsync(fd)
+        os.close(fd)
+        states.append(want)
+        time.sleep(0.01)
+    fd = opened(path)
+    for turn in range(3):
+        listed = case.suite.massfs_json("versions", "--json", path)
+        name = listed[1 + case.rng.randrange(len(listed) - 1)]["version"]
+        case.suite.massfs("restore", f"{path}@{name}")
+        time.sleep(0.5)  # the kernel is told to drop its pages by a thread that nobody waits for
+        want = bytearray(os.pread(fd, 2 * MIB, 0))
+        check(any(want == s for s in states), f"turn {turn}: what was restored is none of the former states")
+        for k in range(30):
+            at = case.rng.randrange(MIB - 5000)
+            data = noise(case.rng.random(), 2000)
+            os.pwrite(fd, data, at)
+            want[at:at + 2000] = data
+            if k % 3 == 0:
+                os.fsync(fd)
+                check(os.pread(fd, 2 * MIB, 0) == want, f"turn {turn}, write {k}: content")
+        os.fsync(fd)
+        states.append(want)
+    os.close(fd)
+    whole_states(case, path, lambda f: check(os.pread(f, 2 * MIB, 0) == states[-1], "content"))
+
+
+@massfs_only
 def case_commit_makes_open_files_durable(case):
     """commit=1: what was written two seconds ago survives kill -9 though nobody closed or synced it."""
     volume = case.suite.volume("commit").format()
