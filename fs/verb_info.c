@@ -59,8 +59,9 @@ static bool is_dirty(struct verb_call *call, mfs_ino_t ino)
 	return dirty;
 }
 
-static void print_info_json(FILE *f, const struct info *x)
+static void print_info_json(struct verb_call *call, const struct info *x)
 {
+	FILE *f = call->out;
 	const struct node *n = x->n;
 	const struct mfs_attr *a = &n->attr;
 	bool first = true;
@@ -84,6 +85,7 @@ static void print_info_json(FILE *f, const struct info *x)
 		json_text(f, &first, "version", n->ref.key ? n->ref.version : NULL);
 		json_number(f, &first, "object_length", a->obj_len);
 		json_number(f, &first, "allocated", a->alloc);
+		verb_layout_json(call, &first, n);
 	}
 	if (n->symlink)
 		json_text(f, &first, "target", n->symlink);
@@ -95,8 +97,9 @@ static void print_info_json(FILE *f, const struct info *x)
 	fputs("}\n", f);
 }
 
-static void print_info(FILE *f, const struct info *x)
+static void print_info(struct verb_call *call, const struct info *x)
 {
+	FILE *f = call->out;
 	const struct node *n = x->n;
 	const struct mfs_attr *a = &n->attr;
 	char size[24], time[40], user[40];
@@ -116,6 +119,7 @@ static void print_info(FILE *f, const struct info *x)
 			fprintf(f, "object:    none yet, %zu bytes are in the index\n", n->inline_data.size);
 		else if (a->obj_len != a->size)
 			fprintf(f, "object:    %" PRIu64 " bytes, zeros behind them\n", a->obj_len);
+		verb_layout(call, n);
 	}
 	if (n->symlink)
 		fprintf(f, "target:    %s\n", n->symlink);
@@ -149,9 +153,9 @@ int verb_info(struct verb_call *call, const struct verb_args *args)
 	if (namespace_past(call->vol->ns, call->op, x.path, &past) == 0)
 		x.n_versions = past.n;
 	if (args->flags & FLAG_JSON)
-		print_info_json(call->out, &x);
+		print_info_json(call, &x);
 	else
-		print_info(call->out, &x);
+		print_info(call, &x);
 	past_list_release(&past);
 	if (r < 0)
 		verb_fail(call, "%s: its object: %s", x.shown, verb_strerror(r));

@@ -24,6 +24,7 @@ enum verb_flag {
 	FLAG_ALL = 1u << 8,
 	FLAG_QUARANTINE = 1u << 9,
 	FLAG_RATE = 1u << 10, /* --rate=SIZE */
+	FLAG_DELETES = 1u << 11,
 };
 
 /* A call whose arguments are parsed. */
@@ -34,7 +35,7 @@ struct verb_args {
 };
 
 typedef int verb_fn(struct verb_call *call, const struct verb_args *args);
-verb_fn verb_info, verb_status, verb_versions, verb_restore, verb_undelete, verb_gc, verb_fsck, verb_settle, verb_drain,
+verb_fn verb_info, verb_status, verb_versions, verb_restore, verb_undelete, verb_gc, verb_fsck, verb_settle, verb_import, verb_drain,
 	verb_pid, verb_scrub, verb_dump, verb_warmup, verb_evict;
 
 /* "massfs VERB: ..." on err; gives VERB_FAILED. */
@@ -71,6 +72,10 @@ struct verb_progress {
 };
 void verb_progress_show(struct verb_progress *p, uint64_t done, uint64_t total);
 void verb_progress_end(struct verb_progress *p);
+
+/* Where a regular file's bytes are (verb_layout.c). */
+void verb_layout_json(struct verb_call *call, bool *first, const struct node *n);
+void verb_layout(struct verb_call *call, const struct node *n);
 
 const char *verb_type_name(uint32_t mode);
 /* Login name, or the number. Returns buf (of 40 bytes at least). */
