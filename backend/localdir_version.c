@@ -148,6 +148,9 @@ void localdir_fill_info(const struct localdir_version *v, const struct stat *st,
 		.size = (uint64_t)st->st_size,
 		.alloc = (uint64_t)st->st_blocks * 512,
 		.mtime = mfs_timespec_to_ns(st->st_mtim),
+		.mode = st->st_mode & 0777,
+		.uid = st->st_uid,
+		.gid = st->st_gid,
 	};
 	if (!v)
 		return;

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -530,6 +531,73 @@ int localdir_view_drop(struct localdir *ld, struct op_ctx *op, const char *key, 
 	if (fd >= 0)
 		r = localdir_sync_folder(ld, fd);
 	return r < 0 ? localdir_error(ld, op, -r, "fsync", "folder of objects/", key) : 0;
+}
+
+/* Has anybody it open for writing? A lease can be had only if not. Where there are no leases: not known, so no. */
+static bool is_being_written(int fd)
+{
+	/* The signal that tells of a broken lease must be one that is ignored by default. */
+	if (fcntl(fd, F_SETSIG, SIGURG) < 0)
+		return false;
+	if (fcntl(fd, F_SETLEASE, F_RDLCK) < 0)
+		return errno == EAGAIN;
+	(void)fcntl(fd, F_SETLEASE, F_UNLCK);
+	return false;
+}
+
+static int hold_locked(struct localdir *ld, struct op_ctx *op, int parent_fd, const char *name, const char *key,
+		       struct object_info *ret)
+{
+	LOCALDIR_AUTOFD int fd = -1;
+	char path[LOCALDIR_PATH_MAX];
+	struct localdir_version v;
+	enum view_kind kind;
+	struct stat st;
+	int r = localdir_view_look(ld, parent_fd, name, &st, &kind, &v);
+
+	if (r < 0)
+		return localdir_error(ld, op, -r, "stat", "objects/", key);
+	if (!localdir_is_foreign(kind, &v))
+		return -ENOENT;
+	fd = openat(parent_fd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	if (fd < 0)
+		return errno == ENOENT || errno == ELOOP ? -EAGAIN : localdir_error(ld, op, errno, "open", "objects/", key);
+	if (is_being_written(fd))
+		return -EAGAIN;
+	if (kind == VIEW_FOREIGN) {
+		r = keep_foreign(ld, op, parent_fd, name, key, &v);
+		if (r < 0)
+			return r;
+		localdir_version_path(&v, path);
+		if (fsetxattr(fd, LOCALDIR_XATTR, path + 3, strlen(path + 3), 0) < 0) {
+			r = localdir_error(ld, op, errno, "setxattr " LOCALDIR_XATTR, "objects/", key);
+			unlinkat(ld->v_fd, path, 0);
+			return r;
+		}
+	}
+	localdir_fill_info(&v, &st, ret);
+	return 0;
+}
+
+int localdir_hold(struct object_store *s, struct op_ctx *op, const char *bucket, const char *key,
+		  struct object_info *ret)
+{
+	struct localdir *ld = localdir_of(s);
+	struct view_stripe *stripe = stripe_of(ld, mfs_hash64(key, strlen(key)));
+	LOCALDIR_AUTOFD int fd = -1;
+	const char *name;
+	int r;
+
+	if (bucket)
+		return -EINVAL;
+	if (ld->readonly)
+		return -EROFS;
+	MFS_GUARD(&stripe->lock);
+	r = localdir_view_parent(ld, key, &fd, &name);
+	if (r == -ENOENT || is_blocked(r))
+		return -ENOENT;
+	return r < 0 ? localdir_error(ld, op, -r, "open", "folder of objects/", key)
+		     : hold_locked(ld, op, fd, name, key, ret);
 }
 
 int localdir_put_marker(struct object_store *s, struct op_ctx *op, const char *bucket, const char *key)

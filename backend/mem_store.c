@@ -183,6 +183,9 @@ static void fill_info(const struct mem_version *v, struct object_info *ret)
 		.ino = v->meta.ino,
 		.session = v->meta.session,
 		.op = v->meta.op,
+		.mode = v->meta.mode,
+		.uid = v->meta.uid,
+		.gid = v->meta.gid,
 	};
 	snprintf(ret->version, sizeof(ret->version), "%016" PRIx64, v->number);
 	mfs_checksum_etag(v->data->sum, ret->etag);
@@ -489,6 +492,15 @@ static int next_key(struct mem_store *m, const char *from, char **ret_key, struc
 	return 0;
 }
 
+/* All have versions. */
+static int mem_hold(struct object_store *s, struct op_ctx *op, const char *bucket, const char *key,
+		    struct object_info *ret)
+{
+	int r = mem_head(s, op, bucket, key, NULL, ret);
+
+	return r == 0 && ret->own ? -ENOENT : r;
+}
+
 static int mem_list_keys(struct object_store *s, struct op_ctx *op, const char *bucket, const char *prefix,
 			 object_list_fn *fn, void *arg)
 {
@@ -601,6 +613,7 @@ static const struct object_store_ops mem_ops = {
 	.copy = mem_copy,
 	.delete_version = mem_delete_version,
 	.put_marker = mem_put_marker,
+	.hold = mem_hold,
 	.list_keys = mem_list_keys,
 	.list_versions = mem_list_versions,
 	.statfs = mem_statfs,

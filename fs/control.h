@@ -17,6 +17,7 @@
 #include <sys/types.h>
 
 #include "common/defs.h"
+#include "meta/node.h"
 
 struct massfs;
 struct control_server;
@@ -24,6 +25,9 @@ struct control_server;
 /* After the mount answers (needs fs->dev). -errno: logged, the mount goes on without. */
 int control_start(struct massfs *fs, struct control_server **ret) MFS_NODISCARD;
 void control_stop(struct control_server *s); /* waits for verbs under way, removes the socket. NULL: nothing */
+
+/* The index changed behind what the mount `fs` holds: see verb_call.changed. */
+void control_changed(void *fs, mfs_ino_t ino, mfs_ino_t parent, const char *name);
 
 /* Where the socket of a mount is: nth 0 the system's place, 1 the user's. False: there is no such nth. */
 bool control_path(dev_t dev, int nth, char *buf, size_t size);

@@ -191,8 +191,7 @@ static int get_peer(struct call *c)
 	}
 }
 
-/* A verb changed the index behind what the mount holds. */
-static void changed(void *arg, mfs_ino_t ino, mfs_ino_t parent, const char *name)
+void control_changed(void *arg, mfs_ino_t ino, mfs_ino_t parent, const char *name)
 {
 	struct massfs *fs = arg;
 	struct inode *i = ino ? inode_find(fs->inodes, ino) : NULL;
@@ -239,7 +238,7 @@ static int run(struct call *c, struct control_request *req)
 		.out = channel_open(&out, _IOFBF),
 		.err = channel_open(&err, _IOLBF),
 		.progress = req->progress,
-		.changed = changed,
+		.changed = control_changed,
 		.changed_arg = fs,
 		.started_ns = c->s->started,
 	};

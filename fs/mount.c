@@ -296,7 +296,12 @@ static int start_volume(struct mount *m, const struct mfs_config *cfg, char **re
 {
 	struct massfs *fs = &m->fs;
 	struct namespace_hooks hooks = {
-		.arg = fs, .is_open = is_open, .is_written = is_written, .key_is_legal = key_is_legal, .jobs_queued = jobs_queued
+		.arg = fs,
+		.is_open = is_open,
+		.is_written = is_written,
+		.key_is_legal = key_is_legal,
+		.changed = control_changed,
+		.jobs_queued = jobs_queued,
 	};
 	int r = inode_table_new(&fs->inodes);
 
@@ -380,12 +385,13 @@ static void stop(struct mount *m)
 	warmer_stop(fs->warmer);
 	fs->warmer = NULL;
 	session_unmount(fs->session);
-	notifier_stop(fs->notifier);
 	committer_stop(fs->committer);
 	drain(fs);
 	collector_stop(fs->collector);
 	reconciler_stop(fs->reconciler);
 	fs->reconciler = NULL; /* only now: its own thread queues jobs and wakes it */
+	notifier_stop(fs->notifier); /* an import tells it */
+	fs->notifier = NULL;
 	if (fs->session)
 		session_drop_handles(fs->session);
 	atimes_stop(fs->atimes);

@@ -191,7 +191,8 @@ static int switch_record(struct reconcile_ctx *rc, const struct node *n, const s
 	c->ino = n->attr.ino;
 	c->lay = n->attr.lay;
 	c->size = c->obj_len = n->attr.size;
-	c->etag = info->etag[0] ? info->etag : NULL;
+	if (info->etag[0])
+		c->etag = info->etag;
 	c->alloc = info->alloc;
 	c->queue_key = info->not_shown;
 	c->settle = true;
@@ -218,7 +219,9 @@ static int move_to(struct reconcile_ctx *rc, const struct node *n, bool exact, c
 	struct object_meta meta = volume_object_meta(rc->v, &n->attr);
 	struct node_blob holes = { 0 };
 	struct object_info info = { 0 };
-	struct commit c = { .ref = { .key = (char *)(uintptr_t)key }, .slices = exact ? &n->slices : &holes };
+	struct commit c = { .ref = { .key = (char *)(uintptr_t)key },
+			    .slices = exact ? &n->slices : &holes,
+			    .etag = exact && n->etag[0] ? n->etag : NULL };
 	int r;
 
 	if (exact)
@@ -233,6 +236,22 @@ static int move_to(struct reconcile_ctx *rc, const struct node *n, bool exact, c
 	return r;
 }
 
+/* Has the index something at that path already that is no file? */
+static bool no_place(int r)
+{
+	return r == -EISDIR || r == -ENOTDIR || r == -EEXIST || r == -EPERM;
+}
+
+/* Another program's object at a key that is to be the file's. 1: none is in the way; 0: look again. */
+static int make_way(struct reconcile_ctx *rc, const char *key)
+{
+	int r = reconcile_is_foreign(rc, key) ? reconcile_import(rc, key) : 0;
+
+	if (r == 0 || no_place(r))
+		return 1;
+	return r < 0 ? r : 0;
+}
+
 /* The version the record names becomes the top of its own key. 1: it was already; 0: look again. */
 static int put_on_top(struct reconcile_ctx *rc, const struct node *n)
 {
@@ -244,6 +263,14 @@ static int put_on_top(struct reconcile_ctx *rc, const struct node *n)
 		return 1;
 	if (r < 0 && r != -ENOENT)
 		return r;
+	if (r == 0 && !info.own) {
+		r = make_way(rc, n->ref.key);
+		if (r != 1)
+			return r;
+	} else if (r == -ENOENT) {
+		mfs_log(MFS_LOG_FS, MFS_LOG_INFO, rc->op, "inode=%" PRIu64 " key=%s showed nothing: put back",
+			n->attr.ino, n->ref.key);
+	}
 	r = reconcile_copy(rc, n, n->ref.bucket, n->ref.key, &meta, &info);
 	if (r < 0)
 		return r == -ENOENT ? retry(missing(rc, n)) : r;
@@ -251,7 +278,9 @@ static int put_on_top(struct reconcile_ctx *rc, const struct node *n)
 		return -EAGAIN;
 	if (strcmp(info.version, n->ref.version) != 0) {
 		/* A store where a copy onto itself is a new version: the record has to name that one. */
-		struct commit c = { .ref = { .bucket = n->ref.bucket, .key = n->ref.key }, .slices = &n->slices };
+		struct commit c = { .ref = { .bucket = n->ref.bucket, .key = n->ref.key },
+				    .slices = &n->slices,
+				    .etag = n->etag[0] ? n->etag : NULL };
 
 		r = retry(switch_record(rc, n, &info, &c));
 	}
@@ -295,11 +324,13 @@ static int settle_content(struct reconcile_ctx *rc, const struct node *n, const 
 	if (r <= 0)
 		return r;
 	/* Who had it before may have done it. */
-	r = has_moved(rc, n);
-	if (r == 0)
-		r = move_to(rc, n, false, key);
+	r = retry(has_moved(rc, n) ? -EAGAIN : 1);
+	if (r == 1)
+		r = make_way(rc, key);
+	if (r == 1)
+		r = retry(move_to(rc, n, false, key));
 	reconcile_stats_unclaim(&rc->v->reconcile, n->attr.ino);
-	return retry(r);
+	return r;
 }
 
 /* One round of settle(): 1 done, 0 look again, -errno. */
@@ -330,8 +361,10 @@ static int settle_once(struct reconcile_ctx *rc, const struct node *n)
 	}
 	if (!whole)
 		return settle_content(rc, n, key);
-	if (!at_a_name)
-		return retry(move_to(rc, n, true, key));
+	if (!at_a_name) {
+		r = make_way(rc, key);
+		return r == 1 ? retry(move_to(rc, n, true, key)) : r;
+	}
 	r = put_on_top(rc, n);
 	if (r != 1)
 		return r;
@@ -419,15 +452,21 @@ static int move_temporary_holder(struct reconcile_ctx *rc, const char *key)
 	return r < 0 ? r : kept;
 }
 
+/* The key shows nothing from now on, or what another program put there has become the file of this path. */
 static int hide(struct reconcile_ctx *rc, const char *key)
 {
 	struct object_info info;
-	int r;
+	int r = object_head(rc->v->store, rc->op, NULL, key, NULL, &info);
 
 	/* A marker costs a real store a version; a local one a look, and empty folders go with it. */
-	if (!(object_store_caps(rc->v->store) & OBJECT_CAP_CHEAP_COPY) &&
-	    object_head(rc->v->store, rc->op, NULL, key, NULL, &info) == -ENOENT)
+	if (r == -ENOENT && !(object_store_caps(rc->v->store) & OBJECT_CAP_CHEAP_COPY))
 		return 0;
+	if (r == 0 && !info.own) {
+		r = reconcile_import(rc, key);
+		if (!no_place(r))
+			return MFS_MIN(r, 0);
+		/* Something else has the name: the store keeps it and says so. */
+	}
 	r = object_put_marker(rc->v->store, rc->op, NULL, key);
 	if (r == 0)
 		mfs_crash_point("reconcile.hidden");

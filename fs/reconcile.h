@@ -48,6 +48,15 @@ int reconcile_run_jobs(struct volume *v, struct op_ctx *op, int64_t due_before, 
 /* Queue a key: an upload to it that was given up may have left its view wrong. Wakes the thread. */
 int reconcile_queue_key(struct volume *v, struct op_ctx *op, const char *key) MFS_NODISCARD;
 
+/* What another program put at this key becomes the next version of the file at that path, or a new file. 1: so; 0: nothing
+ * foreign is there; -EAGAIN: it is being written; -EISDIR -ENOTDIR -EEXIST: something else has the name; -EPERM. */
+int reconcile_import_key(struct volume *v, struct op_ctx *op, const char *key) MFS_NODISCARD;
+/* Calls fn for each file at or below `path` whose object another program took from its key; what it returns other than 0
+ * ends the walk. Any job of such a file would put it back. */
+int reconcile_find_removed(struct volume *v, struct op_ctx *op, const char *path,
+			   int (*fn)(void *arg, mfs_ino_t parent, const char *name, const char *key),
+			   void *arg) MFS_NODISCARD;
+
 /* Two threads: one for jobs, one for records. */
 struct reconciler;
 int reconciler_start(struct volume *v, struct reconciler **ret) MFS_NODISCARD;

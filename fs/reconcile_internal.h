@@ -59,6 +59,13 @@ int reconcile_hasten_file(struct reconcile_ctx *rc, mfs_ino_t ino) MFS_NODISCARD
 int reconcile_records(struct reconcile_ctx *rc, int64_t due_before,
 		      void (*report)(void *arg), void *arg, uint64_t *ret_done) MFS_NODISCARD;
 
+/* --- reconcile_import.c --- */
+
+/* What another program put on top of the key is imported. 1: it was; 0: there is none; -EAGAIN: it is being written;
+ * -EISDIR, -ENOTDIR, -EEXIST: something else has that name in the index; -EPERM: no key of a path. */
+int reconcile_import(struct reconcile_ctx *rc, const char *key) MFS_NODISCARD;
+bool reconcile_is_foreign(struct reconcile_ctx *rc, const char *key);
+
 /* --- reconcile.c, reconcile_dir.c, reconcile_view.c --- */
 
 /* The file's object becomes one whole native object at its place, on top of its key. */

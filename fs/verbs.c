@@ -49,6 +49,8 @@ static const struct verb {
 	  "bring files and trees into the cache, in the background (--wait: and wait for it)" },
 	{ "evict", verb_evict, OPERAND_PATHS, false, false, FLAG_JSON, "evict [--json] PATH...",
 	  "drop files and trees from the cache" },
+	{ "import", verb_import, OPERAND_PATH, true, false, FLAG_DELETES, "import [--deletes] PATH",
+	  "take over what other programs put among the objects at or below PATH (--deletes: and what they removed)" },
 	{ "drain", verb_drain, OPERAND_NONE, true, true, 0, "drain", "commit everything (umount does this)" },
 	{ "dump", verb_dump, OPERAND_NONE, true, true, 0, "dump", "the index as text (massfs dump asks for this)" },
 	{ "pid", verb_pid, OPERAND_NONE, false, true, 0, "pid", "of the daemon" },
@@ -62,7 +64,7 @@ static const struct {
 	{ "--delete", FLAG_DELETE },	   { "--repair", FLAG_REPAIR },
 	{ "--list", FLAG_LIST },	   { "--stdout", FLAG_STDOUT },
 	{ "--recursive", FLAG_RECURSIVE }, { "-r", FLAG_RECURSIVE },
-	{ "--verbose", FLAG_VERBOSE },	   { "-v", FLAG_VERBOSE },
+	{ "--deletes", FLAG_DELETES },	   { "--verbose", FLAG_VERBOSE },	   { "-v", FLAG_VERBOSE },
 	{ "--all", FLAG_ALL },		   { "--quarantine", FLAG_QUARANTINE },
 };
 

@@ -28,6 +28,9 @@ struct namespace_hooks {
 	bool (*is_written)(void *arg, mfs_ino_t ino);
 	/* Can this path be a key of the store (backend's object_key_is_legal)? NULL: every path can. */
 	bool (*key_is_legal)(void *arg, const char *key);
+	/* Something changed that no request asked for (an import): the kernel must forget the file (0: none), and what it
+	 * knows of this name in `parent` (0: none). Not namespace's own question. */
+	void (*changed)(void *arg, mfs_ino_t ino, mfs_ino_t parent, const char *name);
 	/* Jobs were queued: wake the reconciler. */
 	void (*jobs_queued)(void *arg);
 };
