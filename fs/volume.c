@@ -202,7 +202,7 @@ static const char *why_not(int r)
 {
 	switch (r) {
 	case -ENOENT:
-		return "there is no index; `massfs format` makes a volume";
+		return "there is no index; `massfs rebuild` makes one from the objects, `massfs format` a new volume";
 	case -EUCLEAN:
 		return "the index is damaged (the log says where); restore .massfs/index.db from a backup; objects/ still has "
 		       "each file at its path";

@@ -11,6 +11,7 @@
 #include "common/conf.h"
 #include "common/op_ctx.h"
 #include "fs/dump.h"
+#include "fs/index_log.h"
 #include "fs/volume_stage.h"
 #include "tools/stream.h"
 #include "tools/tool.h"
@@ -107,6 +108,7 @@ static int load(const struct load_args *args)
 {
 	MFS_CLEANUP(mfs_config_release) struct mfs_config cfg;
 	MFS_AUTOFREE char *reason = NULL, *kept = NULL;
+	struct op_ctx op = { .uid = getuid(), .gid = getgid() };
 	struct record_counts counts = { 0 };
 	struct volume_stage *s = NULL;
 	int r;
@@ -121,6 +123,9 @@ static int load(const struct load_args *args)
 			     cfg.dir);
 	if (r == 0)
 		r = load_into(args, s, &counts, &reason);
+	/* The log among the objects is of another index. */
+	if (r == 0)
+		r = index_log_break(s->store, &op);
 	if (r == 0)
 		r = volume_stage_commit(s, &kept, &reason);
 	if (r == 0)

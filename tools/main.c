@@ -29,6 +29,7 @@ static const struct command by_verb[] = {
 	{ "format", cmd_format },
 	{ "dump", cmd_dump },
 	{ "load", cmd_load },
+	{ "rebuild", cmd_rebuild },
 	{ "upgrade", cmd_upgrade },
 };
 
@@ -57,7 +58,9 @@ static void print_help(FILE *out)
 	fputs("  massfs dump [--level N] [--json] SOURCE|MOUNT [FILE|-]\n"
 	      "      the whole index as text (zstd), also while it is mounted\n"
 	      "  massfs load [--replace] [--json] SOURCE FILE|-\n"
-	      "      a volume's index from such a text\n",
+	      "      a volume's index from such a text\n"
+	      "  massfs rebuild [--force] [--verbose] [--json] SOURCE\n"
+	      "      a lost index, from the objects and the index log among them\n",
 	      out);
 	fputs("\n"
 	      "Verbs with FILE or PATH work on a file in a mount, below a volume's objects/, or SOURCE:/path.\n"

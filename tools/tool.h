@@ -31,6 +31,7 @@ int cmd_umount(int argc, char **argv);
 int cmd_format(int argc, char **argv);
 int cmd_dump(int argc, char **argv);
 int cmd_load(int argc, char **argv);
+int cmd_rebuild(int argc, char **argv);
 int cmd_upgrade(int argc, char **argv);
 int cmd_verb(int argc, char **argv);
 
