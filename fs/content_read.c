@@ -87,20 +87,13 @@ static int read_under(struct content *c, struct op_ctx *op, const struct view *v
 
 /* An object of the state with this lay is missing: the index may have moved the file (a settle) and garbage collection
  * been there. */
-static int after_missing(struct content *c, struct op_ctx *op, uint64_t lay)
+static int after_missing_busy(struct content *c, struct op_ctx *op, uint64_t lay)
 {
 	struct state *s = NULL;
 	int r;
 
-	{
-		MFS_GUARD(&c->lock);
-
-		content_enter_locked(c);
-		if (c->state->lay != lay) {
-			content_leave_locked(c);
-			return 0;
-		}
-	}
+	if (c->state->lay != lay)
+		return 0;
 	r = state_load(c->env, op, c->ino, c->state, &s);
 	MFS_GUARD(&c->lock);
 	if (r == 0 && s->lay == lay) {
@@ -121,6 +114,20 @@ static int after_missing(struct content *c, struct op_ctx *op, uint64_t lay)
 		r = -EIO;
 	}
 	state_put(s);
+	return r;
+}
+
+static int after_missing(struct content *c, struct op_ctx *op, uint64_t lay)
+{
+	int r;
+
+	{
+		MFS_GUARD(&c->lock);
+
+		content_enter_locked(c);
+	}
+	r = after_missing_busy(c, op, lay);
+	MFS_GUARD(&c->lock);
 	content_leave_locked(c);
 	return r;
 }
@@ -278,10 +285,17 @@ static int seek(struct content *c, struct op_ctx *op, uint64_t off, bool data, u
 		if (at != BELOW) {
 			found = (at == DATA) == data ? off : end;
 		} else {
+			uint64_t lay = s->lay;
+
 			r = state_seek(c->env, op, s, off, data, &found);
 			state_put(s);
+			if (r == -ENOENT) {
+				r = after_missing_busy(c, op, lay);
+				if (r == 0)
+					continue;
+			}
 			if (r < 0)
-				return r == -ENOENT ? -EIO : r;
+				return r;
 		}
 		if (found < end) {
 			*ret = found;
