@@ -28,7 +28,7 @@ struct run {
 	struct op_ctx *op;
 	const struct warmup_options *opt;
 	struct workers *readers;
-	struct mfs_mutex lock; /* guards res, dropped */
+	struct mfs_mutex lock; /* guards res */
 	struct warmup_result res;
 };
 
@@ -128,10 +128,8 @@ static int evict_file(struct run *x, const struct node *n, uint64_t *ret_bytes)
 		object_ref_release(&ref);
 	}
 	layout_release(&l);
-	if (x->opt->dropped) {
-		MFS_GUARD(&x->lock);
+	if (x->opt->dropped)
 		x->opt->dropped(x->opt->arg, n->attr.ino);
-	}
 	return r;
 }
 

@@ -17,7 +17,7 @@ struct warmup_options {
 	struct mfs_cred cred;
 	/* Called by the thread that runs, now and then; may be NULL. */
 	void (*progress)(void *arg, uint64_t files, uint64_t bytes);
-	/* evict: of each file, for the kernel's pages; may be NULL. */
+	/* evict: of each file, for the kernel's pages; from several threads; may be NULL. */
 	void (*dropped)(void *arg, mfs_ino_t ino);
 	void *arg;
 };

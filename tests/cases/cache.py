@@ -316,9 +316,10 @@ def case_warmup_and_evict(suite, place):
         return world.status()["bytes_read"] > read
     mfs.wait_for(asked_again, what="the kernel's pages to be gone")
     suite.massfs("evict", path)
-    same(world.status()["cache_blocks"], 0, "blocks after evict of all")
+    left = world.status()["cache_blocks"]
+    check(left <= blocks, f"{left} blocks after evict of all, {blocks} of them of what no file is any more")
     suite.massfs("warmup", f"{path}/f0", f"{path}/f1")
-    mfs.wait_for(lambda: world.status()["cache_blocks"] == 6, what="warmup in the background")
+    mfs.wait_for(lambda: world.status()["cache_blocks"] == left + 6, what="warmup in the background")
 
     os.chmod(f"{path}/f0", 0o600)
     os.chmod(path, 0o755)
