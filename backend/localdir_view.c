@@ -235,12 +235,16 @@ static int keep_foreign(struct localdir *ld, struct op_ctx *op, int parent_fd, c
 		if (fd >= 0 && fsync(fd) < 0)
 			return localdir_error(ld, op, errno, "fsync", ".massfs/v/", path);
 	}
-	r = localdir_sync_version_folder(ld, op, ret->folder);
-	if (!r)
-		mfs_log(MFS_LOG_STORE, MFS_LOG_INFO, op,
-			"volume=%s a file that massfs did not make was at objects/%s; it is kept as .massfs/v/%s",
-			ld->dir, key, path);
-	return r;
+	return localdir_sync_version_folder(ld, op, ret->folder);
+}
+
+static void tell_kept(struct localdir *ld, struct op_ctx *op, const char *key, const struct localdir_version *v)
+{
+	char path[LOCALDIR_PATH_MAX];
+
+	localdir_version_path(v, path);
+	mfs_log(MFS_LOG_STORE, MFS_LOG_INFO, op,
+		"volume=%s a file that massfs did not make was at objects/%s; it is kept as .massfs/v/%s", ld->dir, key, path);
 }
 
 /* Over what is there. -EAGAIN: it changed meanwhile. */
@@ -287,6 +291,7 @@ static int replace_view(struct localdir *ld, struct op_ctx *op, const struct vie
 		r = keep_foreign(ld, op, shown->parent_fd, name, t->key, &there);
 		if (r < 0)
 			return r;
+		tell_kept(ld, op, t->key, &there);
 		shown->had_previous = true;
 		shown->previous = there;
 		break;
@@ -496,6 +501,8 @@ static int hide_once(struct localdir *ld, struct op_ctx *op, const char *key, in
 		if (r < 0)
 			return r;
 	}
+	if (!id && localdir_is_foreign(kind, &there))
+		tell_kept(ld, op, key, &there);
 	if (unlinkat(parent_fd, name, 0) < 0 && errno != ENOENT)
 		return errno == EISDIR ? -EAGAIN : localdir_error(ld, op, errno, "unlink", "objects/", key);
 	return 1;

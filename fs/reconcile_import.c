@@ -210,8 +210,8 @@ static void let_go(struct import *x)
 		r = object_delete_version(x->rc->v->store, x->rc->op, &x->held);
 	if (r < 0 && r != -ENOENT)
 		mfs_log(MFS_LOG_FS, MFS_LOG_WARN, x->rc->op,
-			"key=%s was imported as it was; the other program's file has changed since and is kept as version %s",
-			x->key, x->held.version);
+			"key=%s was imported; the other program's file %s (%s) and is kept as version %s", x->key,
+			r == -EAGAIN ? "has changed since" : "could not be deleted", strerror(-r), x->held.version);
 }
 
 /* A copy that no record names. */
