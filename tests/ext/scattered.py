@@ -66,7 +66,9 @@ class Scattered:
         self.volume.settle(self.mount)
 
     def figures(self):
-        return {**self.suite.massfs_json("status", self.mount.path), **self.suite.massfs_json("info", self.path)}
+        """bytes_stored, bytes_copied, state, slices, record_bytes, ... of now."""
+        info = self.suite.massfs_json("info", self.path)
+        return {**self.suite.massfs_json("status", self.mount.path), **info, **info["layout"]}
 
     def write(self):
         """The durations of the fsyncs, and the most that the record and its slices ever were."""

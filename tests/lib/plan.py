@@ -16,6 +16,8 @@ import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BUILDS = ("release", "asan", "tsan")
+FSX = ("64m", "big", "all", "mmap", "no-mmap", "rare-close", "fallocate", "punch", "copy")  # ext/fsx.py; the longest first
+FSX_SEEDS = 2  # in one part of the long share
 
 
 class Test:
@@ -83,7 +85,11 @@ def short_share():
         suite("release", "ext/realwork", seeded=True, timeout=1200),
         suite("release", "ext/pjdfstest"),
         suite("release", "ext/fsx", seeded=True),
+        suite("release", "ext/databases", seeded=True),
+        suite("release", "ext/scattered", seeded=True),
         suite("release", "cases/crash", "--rounds", "10", seeded=True),
+        suite("release", "cases/powerloss", "--images", "8", seeded=True),
+        suite("release", "cases/diskfull", seeded=True),
         suite("release", "cases/posix_names"),
         suite("asan", "ext/pjdfstest"),
         suite("asan", "ext/fsx", seeded=True, timeout=1200),
@@ -114,21 +120,29 @@ def long_parts():
         "races-tsan": lambda: programs("tsan", ("contract", "unit"), 10000, "long"),
         "posix": lambda: [suite("release", "ext/pjdfstest"), suite("asan", "ext/pjdfstest"),
                           *[suite("release", f"cases/{n}", "--share", "long", timeout=2400)
-                            for n in ("posix_files", "posix_names", "posix_meta", "posix_holes", "verbs", "mounting", "damage")]],
-        "fsx": lambda: [suite("release", "ext/fsx", "--seeds", "1", "--operations", "5000", "--only", c, seeded=True,
-                              timeout=1200, note=f"-{c}-{n}")
-                        for n in range(10) for c in ("mmap", "no-mmap", "rare-close", "big")],
-        "fsx-asan": lambda: [suite("asan", "ext/fsx", "--seeds", "1", "--operations", "5000", "--only", c, seeded=True,
-                                   timeout=1800, note=f"-{c}-{n}")
-                             for n in range(3) for c in ("mmap", "no-mmap", "rare-close", "big")],
+                            for n in ("posix_files", "posix_names", "posix_meta", "posix_holes", "verbs", "mounting", "damage",
+                                      "diskfull", "cache")]],
+        **{f"fsx-{k + 1}": lambda k=k: [
+            suite("release", "ext/fsx", "--seeds", "1", "--operations", "10000", "--only", c, seeded=True, timeout=2400,
+                  note=f"-{c}-{n + 1}")
+            for n in range(k * FSX_SEEDS, (k + 1) * FSX_SEEDS) for c in FSX] for k in range(20 // FSX_SEEDS)},
+        "fsx-asan": lambda: [suite("asan", "ext/fsx", "--seeds", "1", "--operations", "3000", "--only", c, seeded=True,
+                                   timeout=2400, note=f"-{c}-{n + 1}") for n in range(2) for c in FSX],
         "realwork": lambda: [suite("release", "ext/realwork", "--share", "long", "--parts", p, seeded=True,
                                    timeout=2400, note=f"-{p}")
                              for p in ("trees,sparse", "build", "stress", "fio")],
         "realwork-asan": lambda: [suite("asan", "ext/realwork", "--share", "long", "--parts", p, seeded=True,
                                         timeout=2400, note=f"-{p}")
                                   for p in ("trees,sparse", "stress", "fio")],
-        "crash": lambda: [suite("release", "cases/crash", "--rounds", "10", seeded=True, timeout=1200,
-                                note=f"-rounds-{10 * n + 1}-to-{10 * n + 10}") for n in range(10)],
+        "crash": lambda: [suite("release", "cases/crash", "--rounds", "10", "--first", str(10 * n), seeded=True,
+                                timeout=1800, note=f"-rounds-{10 * n + 1}-to-{10 * n + 10}") for n in range(20)],
+        "powerloss": lambda: [suite("release", "cases/powerloss", "--images", "25", seeded=True, timeout=1800,
+                                    note=f"-images-{25 * n + 1}-to-{25 * n + 25}") for n in range(8)],
+        "databases": lambda: [*[suite("release", "ext/databases", "--share", "long", "--parts", p, seeded=True,
+                                      timeout=2400, note=f"-{p}")
+                                for p in ("postgres", "sqlite-wal", "sqlite-journal", "git")],
+                              suite("asan", "ext/databases", seeded=True, timeout=2400)],
+        "scattered": lambda: [suite("release", "ext/scattered", "--share", "long", seeded=True, serial=True, timeout=2400)],
         "memory": lambda: [suite("release", "cases/memory", "--share", "long", serial=True, timeout=2400)],
         "stress": lambda: [*[suite("tsan", "cases/stress", "--seconds", "300", seeded=True, note=f"-{n}")
                              for n in range(2)],
