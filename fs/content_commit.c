@@ -579,6 +579,8 @@ static void took_over(struct content *c, struct round *rd)
 	c->dirty = c->map.n > 0 || c->holes.n > 0 || c->size != rd->size;
 	if (c->dirty)
 		c->dirty_since = mfs_mono_ns();
+	if (c->append_from != CONTENT_ALL) /* of a stream: what it took along is not at issue any more */
+		c->append_from = c->size > rd->size ? MFS_MAX(c->append_from, rd->size) : CONTENT_ALL;
 	c->completing = false;
 	c->gen++;
 	pthread_cond_broadcast(&c->changed);

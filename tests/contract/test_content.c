@@ -1,209 +1,154 @@
 /*
- * fs/content over real stores and the mem engine: random writes, reads, truncations and flushes against an array of
- * bytes; what a failing store leaves; several threads on one file. On mem_store, where parts go in order, and on
- * localdir, where they may go anywhere.
+ * fs/content over real stores and the mem engine: random writes, reads, holes, truncations and flushes against an array
+ * of bytes; what a failing store or index leaves; several threads on one file. What changes in old files has its own
+ * tests in test_content_patch.c.
  */
-#include <errno.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
+#include "tests/lib/content_world.h"
 
-#include <cmocka.h>
-
-#include "common/clock.h"
-#include "common/op_ctx.h"
-#include "common/workers.h"
-#include "fs/content.h"
-
-struct world {
-	char dir[64];
-	struct mem_shared *shared;
-	struct volume vol;
-	struct object_store *fault; /* over `inner`; NULL: none */
-	struct object_store *inner;
-	struct budget *budget;
-	struct workers *uploaders;
-	struct content_env env;
-	struct mfs_config cfg;
-	struct op_ctx op;
-	mfs_ino_t ino;
+struct model {
+	unsigned char *bytes;
+	size_t size, span;
+	uint64_t seed;
 };
 
-static void world_open(struct world *w, bool localdir, unsigned int fail_nth, uint64_t budget_bytes)
+/* Where lseek finds data or holes may differ from what was written, but all that is not zero is data. */
+static void check_seek(struct world *w, struct content *c, const struct model *m, uint64_t off)
 {
-	struct volume_record rec = { .schema = MFS_SCHEMA };
-	struct namespace_options no = { .retention_ns = 3600 * MFS_NSEC_PER_SEC };
-	struct make m = { .parent = MFS_ROOT_INO, .name = "file", .name_len = 4, .mode = S_IFREG | 0644 };
-	struct node n = NODE_INIT;
+	uint64_t data = 0, hole = 0;
+	int r = content_seek(c, &w->op, off, SEEK_DATA, &data);
 
-	memset(w, 0, sizeof(*w));
-	strcpy(w->dir, "/tmp/massfs-content-XXXXXX");
-	assert_non_null(mkdtemp(w->dir));
-	assert_int_equal(mem_shared_new(&w->shared), 0);
-	assert_int_equal(mem_engine_new(w->shared, &w->vol.engine), 0);
-	assert_int_equal(engine_volume_put(w->vol.engine, &w->op, &rec), 0);
-	if (localdir) {
-		struct localdir_options lo = { .create = true, .nosync = true };
-
-		assert_int_equal(localdir_store_open(w->dir, &lo, &w->vol.store), 0);
-	} else {
-		assert_int_equal(mem_store_new(&w->vol.store), 0);
+	if (off >= m->size) {
+		assert_int_equal(r, -ENXIO);
+		assert_int_equal(content_seek(c, &w->op, off, SEEK_HOLE, &hole), -ENXIO);
+		return;
 	}
-	if (fail_nth) {
-		w->inner = w->vol.store;
-		assert_int_equal(fault_store_new(w->inner, fail_nth, ENOSPC, &w->vol.store), 0);
-		w->fault = w->vol.store;
+	if (r == -ENXIO)
+		data = m->size;
+	else
+		assert_int_equal(r, 0);
+	assert_in_range(data, off, m->size);
+	for (uint64_t i = off; i < data; i++)
+		assert_int_equal(m->bytes[i], 0);
+	assert_int_equal(content_seek(c, &w->op, off, SEEK_HOLE, &hole), 0);
+	assert_in_range(hole, off, m->size);
+}
+
+static void random_write(struct world *w, struct content *c, struct model *m, uint64_t off, uint64_t len, unsigned char *buf,
+			 bool append)
+{
+	for (size_t j = 0; j < len; j++)
+		buf[j] = (unsigned char)(rnd(&m->seed) >> 9);
+	if (append)
+		off = m->size;
+	assert_int_equal(content_write(c, &w->op, append ? 0 : off, buf, len, append), 0);
+	memcpy(m->bytes + off, buf, len);
+	m->size = MFS_MAX(m->size, off + len);
+}
+
+static void random_truncate(struct world *w, struct content *c, struct model *m)
+{
+	size_t to = rnd(&m->seed) % 5 ? (size_t)(rnd(&m->seed) % m->span) : 0;
+
+	assert_int_equal(content_truncate(c, &w->op, to, NULL), 0);
+	if (to < m->size)
+		memset(m->bytes + to, 0, m->size - to);
+	m->size = to;
+}
+
+static struct content *random_reopen(struct world *w, struct content *c, struct model *m)
+{
+	assert_int_equal(content_flush(c, &w->op, NULL, NULL), 0);
+	close_writer(c);
+	assert_stored(w, m->bytes, m->size);
+	return open_writer(w);
+}
+
+static void random_step(struct world *w, struct content **c, struct model *m, unsigned char *buf)
+{
+	uint64_t off = rnd(&m->seed) % m->span, len = 1 + rnd(&m->seed) % (rnd(&m->seed) % 8 ? m->span / 50 : m->span / 3);
+	ssize_t n;
+
+	len = MFS_MIN(len, m->span - off);
+	switch (rnd(&m->seed) % 16) {
+	case 0:
+	case 1:
+	case 2:
+		assert_int_equal(content_flush(*c, &w->op, NULL, NULL), 0);
+		break;
+	case 3:
+		random_truncate(w, *c, m);
+		break;
+	case 4:
+		if (rnd(&m->seed) % 4 == 0)
+			*c = random_reopen(w, *c, m);
+		break;
+	case 5:
+	case 6:
+		n = content_read(*c, &w->op, off, buf, len);
+		assert_int_equal(n, off >= m->size ? 0 : MFS_MIN(len, m->size - off));
+		assert_memory_equal(buf, m->bytes + off, (size_t)n);
+		break;
+	case 7:
+	case 8:
+		assert_int_equal(content_punch(*c, &w->op, off, len), 0);
+		if (off < m->size)
+			memset(m->bytes + off, 0, MFS_MIN(len, m->size - off));
+		break;
+	case 9:
+		check_seek(w, *c, m, off);
+		break;
+	case 10: /* sequential, so that parts fill */
+		len = MFS_MIN(len * 4, m->span - m->size);
+		if (len)
+			random_write(w, *c, m, m->size, len, buf, rnd(&m->seed) % 2);
+		break;
+	default:
+		random_write(w, *c, m, off, len, buf, false);
 	}
-	assert_int_equal(namespace_new(w->vol.engine, &no, &w->vol.ns), 0);
-	w->vol.cfg = &w->cfg;
-	w->vol.session = 7;
-	w->vol.lock_fd = -1;
-	assert_int_equal(budget_new(budget_bytes, &w->budget), 0);
-	assert_int_equal(workers_new("up", 3, 8, &w->uploaders), 0);
-	content_env_init(&w->env, &w->vol, w->budget, w->uploaders);
-	assert_int_equal(namespace_make(w->vol.ns, &w->op, &m, &n), 0);
-	w->ino = n.attr.ino;
-	node_release(&n);
 }
 
-static void world_close(struct world *w)
+static void random_run(const struct world_options *o, uint64_t seed, size_t span, int ops)
 {
-	char cmd[100];
-
-	content_env_release(&w->env);
-	workers_free(w->uploaders);
-	assert_int_equal(budget_used(w->budget), 0);
-	budget_free(w->budget);
-	namespace_free(w->vol.ns);
-	engine_free(w->vol.engine);
-	mem_shared_free(w->shared);
-	object_store_free(w->fault ? w->fault : w->vol.store);
-	snprintf(cmd, sizeof(cmd), "rm -rf %s", w->dir);
-	assert_int_equal(system(cmd), 0);
-}
-
-static struct content *open_writer(struct world *w)
-{
-	struct content *c = NULL;
-
-	assert_int_equal(content_open(&w->env, &w->op, w->ino, &c), 0);
-	content_writer_opened(c);
-	return c;
-}
-
-static void close_writer(struct content *c)
-{
-	content_writer_closed(c);
-	content_free(c);
-}
-
-static uint64_t rnd(uint64_t *s)
-{
-	*s ^= *s << 13;
-	*s ^= *s >> 7;
-	*s ^= *s << 17;
-	return *s;
-}
-
-/* The file as a fresh open finds it. */
-static void assert_stored(struct world *w, const unsigned char *want, size_t size)
-{
-	unsigned char *got = malloc(size + 1);
-	struct content *c = NULL;
-	struct node n = NODE_INIT;
-
-	assert_int_equal(namespace_get(w->vol.ns, &w->op, w->ino, &n), 0);
-	assert_int_equal(n.attr.size, size);
-	node_release(&n);
-	assert_int_equal(content_open(&w->env, &w->op, w->ino, &c), 0);
-	assert_int_equal(content_read(c, &w->op, 0, got, size + 1), size);
-	assert_memory_equal(got, want, size);
-	content_free(c);
-	free(got);
-}
-
-static void random_run(bool localdir, uint64_t seed, size_t span, uint64_t budget_bytes, int ops)
-{
-	unsigned char *model = calloc(1, span), *buf = malloc(span);
+	struct model m = { .bytes = calloc(1, span), .span = span, .seed = seed };
+	unsigned char *buf = malloc(span);
 	struct world w;
 	struct content *c;
-	size_t size = 0;
 
-	world_open(&w, localdir, 0, budget_bytes);
+	world_open_opt(&w, o);
+	/* Bounds so low that composing goes on all the time. */
+	if (seed % 3 == 0)
+		w.env.slices_max = 40;
+	if (seed % 3 == 1)
+		w.env.segments_max = 6;
 	c = open_writer(&w);
-	for (int i = 0; i < ops; i++) {
-		uint64_t off = rnd(&seed) % span, len = 1 + rnd(&seed) % (rnd(&seed) % 8 ? span / 50 : span / 3);
-
-		len = MFS_MIN(len, span - off);
-		switch (rnd(&seed) % 10) {
-		case 0:
-			assert_int_equal(content_flush(c, &w.op, NULL, NULL), 0);
-			break;
-		case 1: {
-			size_t to = rnd(&seed) % 3 ? (size_t)(rnd(&seed) % span) : 0;
-
-			assert_int_equal(content_truncate(c, &w.op, to, NULL), 0);
-			if (to < size)
-				memset(model + to, 0, size - to);
-			size = to;
-			break;
-		}
-		case 2:
-			if (rnd(&seed) % 4)
-				break;
-			assert_int_equal(content_flush(c, &w.op, NULL, NULL), 0);
-			close_writer(c);
-			assert_stored(&w, model, size);
-			c = open_writer(&w);
-			break;
-		case 3:
-		case 4: {
-			ssize_t n = content_read(c, &w.op, off, buf, len);
-			size_t want = off >= size ? 0 : MFS_MIN(len, size - off);
-
-			assert_int_equal(n, want);
-			assert_memory_equal(buf, model + off, want);
-			break;
-		}
-		case 5: /* sequential, so that parts fill */
-			off = size;
-			len = MFS_MIN(len * 4, span - off);
-			if (!len)
-				break;
-			/* fall through */
-		default:
-			for (size_t j = 0; j < len; j++)
-				buf[j] = (unsigned char)(rnd(&seed) >> 9);
-			assert_int_equal(content_write(c, &w.op, off, buf, len, false), 0);
-			memcpy(model + off, buf, len);
-			size = MFS_MAX(size, off + len);
-		}
-	}
-	assert_int_equal(content_flush(c, &w.op, NULL, NULL), 0);
+	for (int i = 0; i < ops; i++)
+		random_step(&w, &c, &m, buf);
+	c = random_reopen(&w, c, &m);
 	close_writer(c);
-	assert_stored(&w, model, size);
 	world_close(&w);
-	free(model);
+	free(m.bytes);
 	free(buf);
 }
 
 static void test_random_operations__match_an_array(void **state)
 {
-	const char *env = getenv("MASSFS_MODEL_SEED");
+	const char *env = getenv("MASSFS_MODEL_SEED"), *more = getenv("MASSFS_MODEL_ROUNDS");
 	uint64_t seed = env ? strtoull(env, NULL, 0) : (uint64_t)mfs_now_ns();
+	int rounds = more ? atoi(more) : 1;
 
 	(void)state;
-	for (int localdir = 0; localdir < 2; localdir++) {
-		print_message("seed %llu localdir %d\n", (unsigned long long)seed, localdir);
-		random_run(localdir, seed | 1, 100000, UINT64_C(64) << 20, 2000);
-		random_run(localdir, seed | 1, 3 * OBJECT_PART_MIN + 12345, UINT64_C(64) << 20, 150);
+	for (int i = 0; i < rounds * STORE_KINDS * 2; i++, seed++) {
+		struct world_options o = { .store = (enum store_kind)(i % STORE_KINDS), .budget = UINT64_C(64) << 20,
+					   .inline_size = i / STORE_KINDS % 2 ? 16384 : 0 };
+
+		print_message("seed %llu store %d inline %llu\n", (unsigned long long)seed, o.store,
+			      (unsigned long long)o.inline_size);
+		random_run(&o, seed, 100000, 1500);
+		random_run(&o, seed, 1200000, 800);
+		random_run(&o, seed, 3 * OBJECT_PART_MIN + 12345, 150);
 		/* A budget of two parts: room has to be made all the time. */
-		random_run(localdir, seed | 1, 4 * OBJECT_PART_MIN, 2 * OBJECT_PART_MIN, 100);
+		o.budget = 2 * OBJECT_PART_MIN;
+		random_run(&o, seed, 4 * OBJECT_PART_MIN, 150);
 	}
 }
 
@@ -213,7 +158,7 @@ static void test_append__goes_to_the_end(void **state)
 	struct content *c;
 
 	(void)state;
-	world_open(&w, true, 0, UINT64_C(64) << 20);
+	world_open(&w, STORE_LOCAL, 0, UINT64_C(64) << 20);
 	c = open_writer(&w);
 	for (int i = 0; i < 1000; i++)
 		assert_int_equal(content_write(c, &w.op, 0, "ab", 2, true), 0);
@@ -229,17 +174,6 @@ static void test_append__goes_to_the_end(void **state)
 	world_close(&w);
 }
 
-static size_t count_versions(struct world *w)
-{
-	struct version_list l = { 0 };
-	size_t n;
-
-	assert_int_equal(engine_versions_by_ino(w->vol.engine, &w->op, w->ino, &l), 0);
-	n = l.n;
-	version_list_release(&l);
-	return n;
-}
-
 /* The kernel waits for FLUSH and not for RELEASE: the next writer may be here before the last one is gone. */
 static void test_reopened_before_the_release__keeps_each_closed_state(void **state)
 {
@@ -247,7 +181,7 @@ static void test_reopened_before_the_release__keeps_each_closed_state(void **sta
 	struct content *c;
 
 	(void)state;
-	world_open(&w, true, 0, UINT64_C(64) << 20);
+	world_open(&w, STORE_LOCAL, 0, UINT64_C(64) << 20);
 	c = open_writer(&w);
 	for (int i = 0; i < 4; i++) {
 		if (i) {
@@ -278,7 +212,7 @@ static void test_commit_that_fails_after_it_was_applied__keeps_the_object(void *
 	int failed = 0;
 
 	(void)state;
-	world_open(&w, true, 0, UINT64_C(64) << 20);
+	world_open(&w, STORE_LOCAL, 0, UINT64_C(64) << 20);
 	inner = w.vol.engine;
 	c = open_writer(&w);
 	assert_int_equal(content_write(c, &w.op, 0, "bytes", 5, false), 0);
@@ -302,7 +236,7 @@ static void test_too_big__is_efbig(void **state)
 	struct content *c;
 
 	(void)state;
-	world_open(&w, true, 0, UINT64_C(64) << 20);
+	world_open(&w, STORE_LOCAL, 0, UINT64_C(64) << 20);
 	c = open_writer(&w);
 	assert_int_equal(content_write(c, &w.op, (uint64_t)MFS_FILE_SIZE_MAX, "a", 1, false), -EFBIG);
 	assert_int_equal(content_write(c, &w.op, UINT64_MAX, "a", 1, false), -EFBIG);
@@ -314,7 +248,7 @@ static void test_too_big__is_efbig(void **state)
 
 /* The nth store call fails: the error comes out of a write or a flush, and a fresh open finds the content of the last
  * flush that gave 0, whole. */
-static void fail_run(bool localdir, size_t chunk, unsigned int *ret_calls, unsigned int nth)
+static void fail_run(enum store_kind kind, size_t chunk, unsigned int *ret_calls, unsigned int nth)
 {
 	unsigned char *old = malloc(chunk), *new = malloc(chunk * 2);
 	const unsigned char *now = NULL;
@@ -325,7 +259,7 @@ static void fail_run(bool localdir, size_t chunk, unsigned int *ret_calls, unsig
 
 	memset(old, 'o', chunk);
 	memset(new, 'n', chunk * 2);
-	world_open(&w, localdir, nth, UINT64_C(64) << 20);
+	world_open(&w, kind, nth, UINT64_C(64) << 20);
 	c = open_writer(&w);
 	failed |= content_write(c, &w.op, 0, old, chunk, false) < 0;
 	if (content_flush(c, &w.op, NULL, NULL) == 0 && !failed) {
@@ -366,14 +300,14 @@ static void fail_run(bool localdir, size_t chunk, unsigned int *ret_calls, unsig
 static void test_failing_store__reports_and_keeps_the_old_content(void **state)
 {
 	(void)state;
-	for (int localdir = 0; localdir < 2; localdir++) {
+	for (enum store_kind kind = 0; kind < STORE_KINDS; kind++) {
 		unsigned int hits = 1;
 
 		for (unsigned int n = 1; hits; n++)
-			fail_run(localdir, 5000, &hits, n);
+			fail_run(kind, 5000, &hits, n);
 		hits = 1;
 		for (unsigned int n = 1; hits; n++)
-			fail_run(localdir, OBJECT_PART_MIN + 100, &hits, n);
+			fail_run(kind, OBJECT_PART_MIN + 100, &hits, n);
 	}
 }
 
@@ -423,13 +357,13 @@ static void test_threads__write_one_file(void **state)
 	unsigned char *want = malloc(THREADS * STRIPE);
 
 	(void)state;
-	for (int localdir = 0; localdir < 2; localdir++) {
+	for (enum store_kind kind = 0; kind < STORE_KINDS; kind++) {
 		struct thread_arg a[THREADS];
 		pthread_t t[THREADS];
 		struct world w;
 		struct content *c;
 
-		world_open(&w, localdir, 0, UINT64_C(20) << 20);
+		world_open(&w, kind, 0, UINT64_C(20) << 20);
 		c = open_writer(&w);
 		for (unsigned int i = 0; i < THREADS; i++) {
 			a[i] = (struct thread_arg){ &w, c, i, NULL };
@@ -439,7 +373,7 @@ static void test_threads__write_one_file(void **state)
 		for (unsigned int i = 0; i < THREADS; i++) {
 			pthread_join(t[i], NULL);
 			if (a[i].err)
-				fail_msg("localdir %d thread %u: %s", localdir, i, a[i].err);
+				fail_msg("store %d thread %u: %s", (int)kind, i, a[i].err);
 		}
 		close_writer(c);
 		assert_stored(&w, want, THREADS * STRIPE);
