@@ -7,6 +7,7 @@ import errno
 import os
 import shutil
 import sys
+import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 import mfs
@@ -24,6 +25,7 @@ def filled(suite, place, count=30, opts="allow_other"):
         name = f"d/f{number}" if number % 2 else f"f{number}"
         contents[name] = noise(number, 100 + number * 777)
         put(f"{mount.path}/{name}", contents[name])
+    volume.settle(mount)  # each file is an object at its key
     mount.umount()
     return volume, f"{place}/m", contents
 
@@ -185,6 +187,316 @@ def case_object_is_cut_short(suite, place):
     mount = volume.mount("allow_other", path=mnt)
     verify(mount, contents)
     mount.umount()
+
+
+# --- single files under .massfs/v: each fault is found by its tool, told exactly, and never read as content ---
+
+def flip(path, at, bit=0x10):
+    """One bit of a read-only version file, from under the volume."""
+    os.chmod(path, 0o600)
+    with open(path, "r+b", buffering=0) as file:
+        file.seek(at)
+        byte = file.read(1)[0]
+        file.seek(at)
+        file.write(bytes([byte ^ bit]))
+        os.fsync(file.fileno())
+
+
+def scrub(suite, where, *args):
+    """Its findings, and the whole answer; the exit code says whether there are any."""
+    answer = suite.massfs_json("scrub", *args, where, ok=(0, 1))
+    rc, _ = suite.massfs("scrub", where, ok=(0, 1)) if not args else (1 if answer["damage"] else 0, "")
+    same(rc, 1 if answer["damage"] else 0, f"exit code of scrub with {answer['damaged']} findings")
+    same(len(answer["damage"]), answer["damaged"], "count of findings")
+    return answer["damage"], answer
+
+
+def fsck_problems(suite, where):
+    answer = suite.massfs_json("fsck", where, ok=(0, 1))
+    same(answer["clean"], not answer["problems"], "clean")
+    return answer["problems"]
+
+
+def expect_one(found, path, what, state="current", **fields):
+    same([(d["path"], d["what"], d["state"]) for d in found], [(path, what, state)], "what scrub found")
+    for key, value in fields.items():
+        same(found[0][key], value, f"{key} of the finding")
+    return found[0]
+
+
+def patch_files(volume):
+    """Version files that no view is a link to: patches, in a volume where all else is on show."""
+    found = []
+    for where, _, names in os.walk(f"{volume.dir}/.massfs/v"):
+        found += [f"{where}/{n}" for n in names if os.stat(f"{where}/{n}").st_nlink == 1]
+    return sorted(found, key=os.path.basename)
+
+
+def case_scrub_finds_nothing_wrong(suite, place):
+    volume, mnt, contents = filled(suite, place)
+    found, answer = scrub(suite, volume.dir)
+    same(found, [], "findings in a sound volume")
+    same((answer["files"], answer["objects"], answer["unverified"]), (len(contents), len(contents), 0), "files, objects, unverified")
+    same(answer["bytes"], sum(map(len, contents.values())), "bytes read")
+    mount = volume.mount("allow_other", path=mnt)
+    found, answer = scrub(suite, mnt)  # the same, while it is in use
+    same((found, answer["objects"], answer["unverified"]), ([], len(contents), 0), "online")
+    found, answer = scrub(suite, f"{mnt}/d")
+    same((found, answer["objects"]), ([], sum(n.startswith("d/") for n in contents)), "of one folder")
+    found, answer = scrub(suite, f"{mnt}/f2")
+    same((found, answer["objects"]), ([], 1), "of one file")
+    mount.umount()
+
+
+def case_scrub_keeps_its_rate(suite, place):
+    volume, mnt, contents = filled(suite, place, 2)
+    mount = volume.mount("allow_other", path=mnt)
+    put(f"{mnt}/big", noise(1, 6 << 20))
+    start = time.monotonic()
+    suite.massfs("scrub", "--rate=3MiB/s", f"{mnt}/big")
+    took = time.monotonic() - start
+    check(took > 1.6, f"6 MiB at 3 MiB/s in {took:.2f} s")
+    for bad in ("--rate=", "--rate=x", "--rate"):
+        same(suite.massfs("scrub", bad, mnt, ok=None)[0], 2, f"exit code for {bad}")
+    verify(mount, contents)
+    mount.umount()
+
+
+def case_object_bit_flip(suite, place):
+    """The length is right, so fsck has nothing to say; scrub names it; quarantine makes it EIO."""
+    volume, mnt, contents = filled(suite, place)
+    path = version_file(volume, "d/f9")
+    version, size = os.path.basename(path), len(contents["d/f9"])
+    flip(path, size // 2)
+    same(fsck_problems(suite, volume.dir), [], "what fsck says of a flipped bit")
+    expect_one(scrub(suite, volume.dir)[0], "d/f9", "wrong checksum", version=version, key="d/f9", object_bytes=size,
+               lost_bytes=size, intact="", quarantined=False)
+    mount = volume.mount("allow_other", path=mnt)
+    expect_one(scrub(suite, mnt)[0], "d/f9", "wrong checksum", version=version)
+    same(scrub(suite, f"{mnt}/f2")[0], [], "of another file")
+    expect_one(scrub(suite, mnt, "--quarantine")[0], "d/f9", "wrong checksum", version=version, quarantined=True)
+    raises(errno.EIO, get, f"{mnt}/d/f9")
+    expect_one(scrub(suite, mnt)[0], "d/f9", "missing", version=version)
+    verify(mount, contents, but=("d/f9",))
+    mount.umount()
+    check(os.path.exists(f"{volume.dir}/.massfs/damaged/{version}"), "the damaged object was not kept")
+    check(not os.path.exists(path) and not os.path.exists(volume.object("d/f9")), "it is still to be read")
+    problems = fsck_problems(suite, volume.dir)
+    same([(p["what"], p["where"]) for p in problems], [("missing object", "d/f9")], "what fsck says then")
+    # Whoever has the right bytes puts them back.
+    flip(f"{volume.dir}/.massfs/damaged/{version}", size // 2)
+    os.rename(f"{volume.dir}/.massfs/damaged/{version}", path)
+    same(scrub(suite, volume.dir)[0], [], "after it was mended")
+    suite.massfs("fsck", "--repair", volume.dir)
+    same(get(volume.object("d/f9")), contents["d/f9"], "what is on show after it was mended")
+    mount = volume.mount("allow_other", path=mnt)
+    verify(mount, contents)
+    mount.umount()
+
+
+def case_object_bit_flip_with_an_intact_version(suite, place):
+    volume, mnt, contents = filled(suite, place)
+    mount = volume.mount("allow_other", path=mnt)
+    put(f"{mnt}/f4", b"the new content" * 2000)
+    volume.settle(mount)
+    mount.umount()
+    path = version_file(volume, "f4")
+    flip(path, 0)
+    found = expect_one(scrub(suite, volume.dir)[0], "f4", "wrong checksum")
+    check(found["intact"] and "," not in found["intact"], f"intact versions: {found['intact']}")
+    mount = volume.mount("allow_other", path=mnt)
+    expect_one(scrub(suite, f"{mnt}/f4", "--quarantine")[0], "f4", "wrong checksum", quarantined=True)
+    raises(errno.EIO, get, f"{mnt}/f4")
+    suite.massfs("restore", f"{mnt}/f4@{found['intact']}")
+    same(get(f"{mnt}/f4"), contents["f4"], "the restored version")
+    mount.umount()
+
+
+def case_version_bit_flip(suite, place):
+    """Of an old version: the file itself is whole, and it is said so."""
+    volume, mnt, contents = filled(suite, place)
+    path = version_file(volume, "f6")
+    mount = volume.mount("allow_other", path=mnt)
+    put(f"{mnt}/f6", b"new" * 9000)
+    volume.settle(mount)
+    mount.umount()
+    flip(path, 17)
+    found = scrub(suite, volume.dir)[0]
+    same([(d["path"], d["what"], d["version"], d["intact"]) for d in found],
+         [("f6", "wrong checksum", os.path.basename(path), "current")], "what scrub found")
+    check(found[0]["state"] not in ("current", "removed"), f"state {found[0]['state']}")
+    mount = volume.mount("allow_other", path=mnt)
+    same(get(f"{mnt}/f6"), b"new" * 9000, "the current content")
+    mount.umount()
+
+
+def case_removed_file_is_damaged(suite, place):
+    volume, mnt, contents = filled(suite, place)
+    path = version_file(volume, "f8")
+    mount = volume.mount("allow_other", path=mnt)
+    os.unlink(f"{mnt}/f8")
+    mount.umount()
+    flip(path, 3)
+    expect_one(scrub(suite, volume.dir)[0], "f8", "wrong checksum", state="removed", version=os.path.basename(path))
+    os.unlink(path)
+    same([(p["what"], p["where"]) for p in fsck_problems(suite, volume.dir)], [("missing object", "f8")], "fsck")
+    del contents["f8"]
+    mount = volume.mount("allow_other", path=mnt)
+    verify(mount, contents)
+    mount.umount()
+
+
+def case_objects_cut_short_and_deleted(suite, place):
+    """Length and absence are fsck's, and scrub's as well; in a mount both are EIO and no byte of it is read."""
+    volume, mnt, contents = filled(suite, place)
+    short, gone = version_file(volume, "f12"), version_file(volume, "d/f13")
+    os.chmod(short, 0o600)
+    os.truncate(short, len(contents["f12"]) - 1)
+    os.unlink(gone)
+    os.unlink(volume.object("d/f13"))
+    problems = fsck_problems(suite, volume.dir)
+    same(sorted((p["what"], p["where"]) for p in problems), [("damaged object", "f12"), ("missing object", "d/f13")], "fsck")
+    found = scrub(suite, volume.dir)[0]
+    same(sorted((d["what"], d["path"]) for d in found), [("missing", "d/f13"), ("short", "f12")], "scrub")
+    mount = volume.mount("allow_other", path=mnt)
+    problems = fsck_problems(suite, mnt)
+    same(sorted((p["what"], p["where"]) for p in problems), [("damaged object", "f12"), ("missing object", "d/f13")], "fsck online")
+    for name in ("f12", "d/f13"):
+        raises(errno.EIO, get, f"{mnt}/{name}")
+    verify(mount, contents, but=("f12", "d/f13"))
+    mount.umount()
+
+
+def changed_volume(suite, place):
+    """A volume with a big file whose middle was changed: the change is in a patch."""
+    volume, mnt, contents = filled(suite, place, 6)
+    mount = volume.mount("allow_other", path=mnt)
+    base = bytearray(noise("big", 1 << 20))
+    put(f"{mnt}/big", base)
+    volume.settle(mount)
+    mount.umount()
+    before = set(patch_files(volume))
+    mount = volume.mount("allow_other", path=mnt)
+    fd = os.open(f"{mnt}/big", os.O_RDWR)
+    os.pwrite(fd, noise("patch", 4096), 303104)
+    os.close(fd)
+    base[303104:307200] = noise("patch", 4096)
+    info = suite.massfs_json("info", f"{mnt}/big")
+    mount.umount()
+    same((info["layout"]["kind"], info["layout"]["patched_bytes"], info["layout"]["segments"]), ("slices", 4096, 1), "layout")
+    contents["big"] = bytes(base)
+    new = [p for p in patch_files(volume) if p not in before]
+    same(len(new), 1, "patches in the store")
+    return volume, mnt, contents, new[0]
+
+
+def case_patch_is_damaged(suite, place):
+    volume, mnt, contents, patch = changed_volume(suite, place)
+    same((scrub(suite, volume.dir)[0], fsck_problems(suite, volume.dir)), ([], []), "before")
+    flip(patch, 1000)
+    same(fsck_problems(suite, volume.dir), [], "what fsck says of a flipped bit")
+    found = expect_one(scrub(suite, volume.dir)[0], "big", "wrong checksum", version=os.path.basename(patch), object_bytes=4096,
+                       lost_bytes=4096)
+    check(found["key"].startswith(".massfs/patch/"), f"key {found['key']}")
+    flip(patch, 1000)
+    same(scrub(suite, volume.dir)[0], [], "flipped back")
+
+    os.rename(patch, f"{place}/patch")
+    problems = fsck_problems(suite, volume.dir)
+    same([(p["what"], p["where"]) for p in problems], [("missing object", "big")], "fsck without the patch")
+    check("bytes 303104-307199, 4096 in all" in problems[0]["detail"], f"the lost range: {problems[0]['detail']}")
+    expect_one(scrub(suite, volume.dir)[0], "big", "missing", version=os.path.basename(patch), lost_bytes=4096)
+    mount = volume.mount("allow_other", path=mnt)
+    with open(f"{mnt}/big", "rb", buffering=0) as file:
+        same(os.pread(file.fileno(), 4096, 0), contents["big"][:4096], "what is not in the patch")
+        raises(errno.EIO, os.pread, file.fileno(), 100, 304000)
+    verify(mount, contents, but=("big",))
+    mount.umount()
+    os.rename(f"{place}/patch", patch)
+    os.chmod(patch, 0o600)
+    os.truncate(patch, 4095)
+    same([(p["what"], p["where"]) for p in fsck_problems(suite, volume.dir)], [("damaged object", "big")], "a short patch")
+    expect_one(scrub(suite, volume.dir)[0], "big", "short", version=os.path.basename(patch))
+
+
+def case_base_of_a_changed_file_is_damaged(suite, place):
+    volume, mnt, contents, _ = changed_volume(suite, place)
+    path = version_file(volume, "big")
+    flip(path, 5)
+    for args in ((), ("--quarantine",)):  # the state before the change, a version, is in it as a whole
+        found = scrub(suite, volume.dir, *args)[0]
+        same([(d["path"], d["what"], d["version"], d["lost_bytes"], d["intact"], d["quarantined"]) for d in found],
+             [("big", "wrong checksum", os.path.basename(path), lost, "", bool(args)) for lost in ((1 << 20) - 4096, 1 << 20)],
+             "what scrub found")
+        same(found[0]["state"], "current", "the first one")
+    mount = volume.mount("allow_other", path=mnt)
+    with open(f"{mnt}/big", "rb", buffering=0) as file:
+        same(os.pread(file.fileno(), 4096, 303104), contents["big"][303104:307200], "what is in the patch")
+        raises(errno.EIO, os.pread, file.fileno(), 100, 0)
+    verify(mount, contents, but=("big",))
+    mount.umount()
+
+
+def case_index_bit_flips(suite, place):
+    """A bit of the index: it is refused, or fsck tells, or scrub does, or no byte of any file is another one."""
+    volume, mnt, contents = filled(suite, place)
+    saved = get(index(volume))
+    known = set(contents.values())
+    used = [at for at, byte in enumerate(saved) if byte]
+    told = {"refused": 0, "fsck": 0, "scrub": 0, "harmless": 0}
+    for number in range(40):
+        at = suite.rng.choice(used)  # most of a small index is room for more
+        broken = bytearray(saved)
+        broken[at] ^= 1 << suite.rng.randrange(8)
+        for name in ("index.db-wal", "index.db-shm"):
+            if os.path.exists(f"{volume.dir}/.massfs/{name}"):
+                os.unlink(f"{volume.dir}/.massfs/{name}")
+        put(index(volume), bytes(broken))
+        rc, text = suite.massfs("fsck", volume.dir, ok=(0, 1))
+        if rc:
+            check(text.strip(), f"byte {at}: fsck fails and says nothing")
+            told["refused" if "PROBLEMS" not in text else "fsck"] += 1
+            continue
+        rc, text = suite.massfs("scrub", volume.dir, ok=(0, 1))
+        if rc:
+            told["scrub"] += 1
+            continue
+        mount = volume.mount("allow_other", path=mnt)
+        for where, _, names in os.walk(mnt):
+            for name in names:
+                check(get(f"{where}/{name}") in known, f"byte {at} flipped: {name} has content that was never written")
+        mount.umount()
+        told["harmless"] += 1
+    print(f"       flips of the index: {told}", flush=True)
+    check(told["refused"] + told["fsck"] + told["scrub"] > 0, f"40 flips and nothing was found: {told}")
+    put(index(volume), saved)
+
+
+def case_older_index(suite, place):
+    """An index restored from a copy: the files as they were then, and fsck says what is newer."""
+    volume, mnt, contents = filled(suite, place)
+    saved = get(index(volume))
+    mount = volume.mount("allow_other", path=mnt)
+    put(f"{mnt}/f2", b"newer" * 8000)
+    put(f"{mnt}/young", b"young" * 8000)
+    os.unlink(f"{mnt}/f4")
+    os.rename(f"{mnt}/f6", f"{mnt}/renamed")
+    volume.settle(mount)
+    mount.umount()
+    put(index(volume), saved)
+    problems = fsck_problems(suite, volume.dir)
+    same([p for p in problems if "object" in p["what"] and "foreign" not in p["what"]], [], "objects that the old index misses")
+    check(problems, "fsck finds an index clean that is older than the objects' keys")
+    same(scrub(suite, volume.dir)[0], [], "scrub of an older index")
+    mount = volume.mount("allow_other", path=mnt)
+    verify(mount, contents)
+    same(sorted(os.listdir(mnt)), sorted({n.split("/")[0] for n in contents}), "names")
+    mount.umount()
+    suite.massfs("fsck", "--repair", volume.dir)
+    volume.fsck()
+    for name, data in contents.items():
+        same(get(volume.object(name)), data, f"{name} on show")
+    check(not os.path.exists(volume.object("young")), "a file that the index does not know is on show")
 
 
 def case_view_was_tampered_with(suite, place):

@@ -172,6 +172,31 @@ void test_file_and_folder_of_one_name__block_each_other_until_a_marker(void **st
 	store_expect_top(s, "x", again.version);
 }
 
+void test_set_aside__is_read_by_nobody(void **state)
+{
+	struct object_meta meta = store_test_meta(508);
+	struct object_store *s = store_fixture_store(state);
+	struct object_info a = store_test_put(s, KEY, "damaged", 7), other, copy;
+	struct object_ref ref = store_test_ref(KEY, a.version);
+	char byte;
+	int r;
+
+	assert_int_equal(object_copy(s, NULL, &ref, NULL, "copy", &meta, &copy), 0);
+	other = store_test_put(s, "folder/other", "x", 1);
+	r = object_set_aside(s, NULL, &ref);
+	if (r == -EOPNOTSUPP) {
+		store_test_expect(s, KEY, a.version, "damaged", 7);
+		return;
+	}
+	assert_int_equal(r, 0);
+	assert_int_equal(object_get(s, NULL, &ref, 0, &byte, 1), -ENOENT);
+	assert_int_equal(object_head(s, NULL, NULL, KEY, a.version, &a), -ENOENT);
+	assert_int_equal(object_set_aside(s, NULL, &ref), -ENOENT);
+	store_expect_top(s, "folder/other", other.version);
+	store_test_expect(s, "copy", copy.version, "damaged", 7);
+	assert_int_equal(store_count_versions(s), 2);
+}
+
 /* --- keys that are never on show --- */
 
 #define HIDDEN OBJECT_HIDDEN_PREFIX "5f-1a"

@@ -52,6 +52,7 @@ void test_copy_onto_its_own_key__puts_an_old_version_on_top(void **state);
 void test_delete_version__takes_only_that_one(void **state);
 void test_marker__hides_the_key_and_keeps_versions(void **state);
 void test_file_and_folder_of_one_name__block_each_other_until_a_marker(void **state);
+void test_set_aside__is_read_by_nobody(void **state);
 void test_hidden_key__is_reached_by_its_version(void **state);
 void test_hidden_key__by_upload_and_by_copy(void **state);
 

@@ -666,6 +666,7 @@ int store_suite_run(const struct store_kind *kind)
 		T(test_delete_version__takes_only_that_one),
 		T(test_marker__hides_the_key_and_keeps_versions),
 		T(test_file_and_folder_of_one_name__block_each_other_until_a_marker),
+		T(test_set_aside__is_read_by_nobody),
 		T(test_hidden_key__is_reached_by_its_version),
 		T(test_hidden_key__by_upload_and_by_copy),
 		T(test_open_fd__stays_readable_after_delete),
