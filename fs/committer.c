@@ -17,7 +17,7 @@ struct committer {
 	pthread_t thread;
 	struct mfs_mutex lock;
 	pthread_cond_t wake; /* `lock`; predicate: stopping */
-	bool stopping;	     /* guarded by lock */
+	bool stopping; /* guarded by lock */
 };
 
 static bool sleep_a_while(struct committer *c)

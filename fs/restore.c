@@ -129,7 +129,8 @@ static uint64_t alloc_of_layout(const struct restore *x)
 	uint64_t live, held, hidden = 0;
 
 	if (!object_ref_is_empty(&x->p->ref) &&
-	    object_head(x->call->vol->store, x->call->op, x->p->ref.bucket, x->p->ref.key, x->p->ref.version, &info) < 0)
+	    object_head(x->call->vol->store, x->call->op, x->p->ref.bucket, x->p->ref.key, x->p->ref.version,
+			&info) < 0)
 		info.alloc = x->p->obj_len;
 	layout_log_use(l, &live, &held);
 	for (size_t i = 0; i < l->n_map && l->map[i].off < x->p->obj_len; i++)

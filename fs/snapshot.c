@@ -63,8 +63,8 @@ static int add_docs(struct snapshot *s, struct op_ctx *op)
 	return 0;
 }
 
-static int fill(struct snapshot *s, struct op_ctx *op, const struct object_ref *ref, const struct node_blob *inline_data,
-		const struct node_blob *slices)
+static int fill(struct snapshot *s, struct op_ctx *op, const struct object_ref *ref,
+		const struct node_blob *inline_data, const struct node_blob *slices)
 {
 	int err = object_ref_copy(ref, &s->ref);
 
@@ -76,15 +76,19 @@ static int fill(struct snapshot *s, struct op_ctx *op, const struct object_ref *
 		err = add_docs(s, op);
 	if (err == 0 && s->obj_len > 0 && object_ref_is_empty(ref))
 		err = -EUCLEAN;
-	if (err == 0 && s->inline_data.size > 0 && (!layout_is_empty(&s->layout) || !object_ref_is_empty(ref)))
+	if (err == 0 && s->inline_data.size > 0 &&
+	    (!layout_is_empty(&s->layout) || !object_ref_is_empty(ref)))
 		err = -EUCLEAN;
 	if (err == -EUCLEAN)
 		mfs_log(MFS_LOG_FS, MFS_LOG_ERR, op,
-			"inode %" PRIu64 ": where its bytes are is not readable from the index: damaged; see massfs fsck", s->ino);
+			"inode %" PRIu64
+			": where its bytes are is not readable from the index: damaged; see massfs fsck",
+			s->ino);
 	return err;
 }
 
-static int snapshot_new(struct volume *v, mfs_ino_t ino, uint64_t size, uint64_t obj_len, struct snapshot **ret)
+static int snapshot_new(struct volume *v, mfs_ino_t ino, uint64_t size, uint64_t obj_len,
+			struct snapshot **ret)
 {
 	struct snapshot *s = calloc(1, sizeof(*s));
 
@@ -115,7 +119,8 @@ int snapshot_of_node(struct volume *v, struct op_ctx *op, const struct node *n, 
 	return err;
 }
 
-int snapshot_of_version(struct volume *v, struct op_ctx *op, const struct version_record *r, struct snapshot **ret)
+int snapshot_of_version(struct volume *v, struct op_ctx *op, const struct version_record *r,
+			struct snapshot **ret)
 {
 	struct snapshot *s;
 	int err = snapshot_new(v, r->ino, r->size, r->obj_len, &s);
@@ -256,8 +261,8 @@ static ssize_t read_some(struct snapshot *s, struct op_ctx *op, const struct pie
 		return n < 0 ? -errno : n;
 	}
 	if (s->v->cache)
-		return block_cache_read(s->v->cache, op, s->v->store, p->ref, p->object_size, p->off + done, p->buf + done,
-					p->len - done);
+		return block_cache_read(s->v->cache, op, s->v->store, p->ref, p->object_size, p->off + done,
+					p->buf + done, p->len - done);
 	return object_get(s->v->store, op, p->ref, p->off + done, p->buf + done, p->len - done);
 }
 
@@ -301,9 +306,15 @@ static void read_inline(const struct snapshot *s, uint64_t off, unsigned char *b
 	memset(buf + n, 0, len - n);
 }
 
-static int read_extent(struct snapshot *s, struct op_ctx *op, const struct layout_extent *e, unsigned char *buf, size_t len)
+static int read_extent(struct snapshot *s, struct op_ctx *op, const struct layout_extent *e,
+		       unsigned char *buf, size_t len)
 {
-	struct piece p = { .ref = &s->ref, .which = BASE, .object_size = s->obj_len, .off = e->src, .buf = buf, .len = len };
+	struct piece p = { .ref = &s->ref,
+			   .which = BASE,
+			   .object_size = s->obj_len,
+			   .off = e->src,
+			   .buf = buf,
+			   .len = len };
 	struct object_ref ref = { 0 };
 	int err;
 
@@ -330,8 +341,9 @@ static int extent_at(const struct snapshot *s, struct op_ctx *op, uint64_t off, 
 
 	if (err < 0)
 		mfs_log(MFS_LOG_FS, MFS_LOG_ERR, op,
-			"inode %" PRIu64 ": no object holds the bytes at %" PRIu64 ", the index is damaged; see massfs fsck", s->ino,
-			off);
+			"inode %" PRIu64 ": no object holds the bytes at %" PRIu64
+			", the index is damaged; see massfs fsck",
+			s->ino, off);
 	return err;
 }
 

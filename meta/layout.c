@@ -266,7 +266,8 @@ const struct segment *layout_segment_at(const struct layout *l, uint64_t pos)
 	return lo < l->n_segments && l->segments[lo].pos <= pos ? &l->segments[lo] : NULL;
 }
 
-int layout_at(const struct layout *l, uint64_t off, uint64_t obj_len, uint64_t size, struct layout_extent *ret)
+int layout_at(const struct layout *l, uint64_t off, uint64_t obj_len, uint64_t size,
+	      struct layout_extent *ret)
 {
 	size_t i = slices_find(l->map, l->n_map, off);
 	const struct slice *s = i < l->n_map ? &l->map[i] : NULL;
@@ -312,8 +313,8 @@ enum layout_pressure layout_pressure(const struct layout *l)
 	return LAYOUT_EASY;
 }
 
-void layout_worst_range(const struct layout *l, uint64_t size, uint64_t max, uint64_t align, uint64_t *ret_off,
-			uint64_t *ret_len)
+void layout_worst_range(const struct layout *l, uint64_t size, uint64_t max, uint64_t align,
+			uint64_t *ret_off, uint64_t *ret_len)
 {
 	size_t best = 0, to = 0;
 

@@ -16,12 +16,12 @@
 
 #include "meta/layout_internal.h"
 
-#define BLOB_VERSION   1
+#define BLOB_VERSION	1
 #define FLAG_BASE_HOLES 1u
-#define DOC_BLOB_MAX   (LAYOUT_DOC_SLICES * 30 + 16)
-#define SEGMENT_MIN    14 /* bytes that one takes at least */
-#define SLICE_MIN      3
-#define DOC_MIN	       4
+#define DOC_BLOB_MAX	(LAYOUT_DOC_SLICES * 30 + 16)
+#define SEGMENT_MIN	14 /* bytes that one takes at least */
+#define SLICE_MIN	3
+#define DOC_MIN		4
 
 struct writer {
 	uint8_t *data;
@@ -384,8 +384,8 @@ int layout_parse(const struct node_blob *record, struct layout *ret)
 }
 
 /* A document's slices into v, which has room for d->n: those that count. */
-static int parse_doc(const struct layout *l, const struct layout_doc *d, const struct node_blob *doc, struct slice *v,
-		     size_t *ret_n)
+static int parse_doc(const struct layout *l, const struct layout_doc *d, const struct node_blob *doc,
+		     struct slice *v, size_t *ret_n)
 {
 	struct reader r = { .p = doc->data };
 	size_t n, k = 0;
@@ -409,7 +409,8 @@ static int parse_doc(const struct layout *l, const struct layout_doc *d, const s
 }
 
 /* What of `under` no slice of `over` hides, and those of over that lie within the entry; in order, into to. */
-static size_t merge(const struct slice *over, size_t n_over, const struct slice *under, size_t n_under, struct slice *to)
+static size_t merge(const struct slice *over, size_t n_over, const struct slice *under, size_t n_under,
+		    struct slice *to)
 {
 	size_t i = 0, n = 0;
 
@@ -460,7 +461,8 @@ int layout_add_doc(struct layout *l, size_t i, const struct node_blob *doc)
 			return err;
 	}
 	if (l->n_map > from + n_over)
-		memmove(l->map + from + n, l->map + from + n_over, (l->n_map - from - n_over) * sizeof(*l->map));
+		memmove(l->map + from + n, l->map + from + n_over,
+			(l->n_map - from - n_over) * sizeof(*l->map));
 	if (n > 0)
 		memcpy(l->map + from, merged, n * sizeof(*l->map));
 	l->n_map += n - n_over;
@@ -517,7 +519,8 @@ static bool has_segment(const struct layout *l, const struct segment *s)
 	for (size_t i = 0; i < l->n_segments; i++) {
 		const struct segment *t = &l->segments[i];
 
-		if (t->session == s->session && t->op == s->op && t->store == s->store && !strcmp(t->version, s->version))
+		if (t->session == s->session && t->op == s->op && t->store == s->store &&
+		    !strcmp(t->version, s->version))
 			return true;
 	}
 	return false;

@@ -100,7 +100,8 @@ static int plan_make(const struct layout *l, struct plan *p)
 		uint64_t lo = i == 0 ? 0 : d->start, hi = i + 1 < l->n_docs ? d[1].start : UINT64_MAX;
 
 		if (slices_count(l->recent, l->n_recent, lo, hi) == 0)
-			err = plan_add(p, &(struct plan_item){ .lo = d->start, .hi = d->end, .n = d->n, .keep = d });
+			err = plan_add(
+				p, &(struct plan_item){ .lo = d->start, .hi = d->end, .n = d->n, .keep = d });
 		else
 			err = plan_range(l, p, lo, hi);
 	}
@@ -169,7 +170,8 @@ static int write_plan(const struct layout *l, const struct plan *p, const struct
 	return err;
 }
 
-int layout_make_docs(struct layout *l, mfs_ino_t ino, uint64_t session, uint64_t first_id, struct slices_doc_list *ret)
+int layout_make_docs(struct layout *l, mfs_ino_t ino, uint64_t session, uint64_t first_id,
+		     struct slices_doc_list *ret)
 {
 	const struct slices_doc_record like = { .ino = ino, .session = session, .id = first_id };
 	struct layout_doc *docs;

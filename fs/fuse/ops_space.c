@@ -107,7 +107,8 @@ void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence, struct fuse
 	reply_offset(&rq, (off_t)found);
 }
 
-static ssize_t copy(struct request *rq, struct handle *from, off_t from_off, struct handle *to, off_t to_off, size_t len)
+static ssize_t copy(struct request *rq, struct handle *from, off_t from_off, struct handle *to, off_t to_off,
+		    size_t len)
 {
 	struct content *src, *dst;
 	int r;
@@ -123,8 +124,9 @@ static ssize_t copy(struct request *rq, struct handle *from, off_t from_off, str
 }
 
 /* The kernel asks for the rest when the count is short. */
-void op_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t off_in, struct fuse_file_info *fi_in, fuse_ino_t ino_out,
-			off_t off_out, struct fuse_file_info *fi_out, size_t len, int flags)
+void op_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t off_in, struct fuse_file_info *fi_in,
+			fuse_ino_t ino_out, off_t off_out, struct fuse_file_info *fi_out, size_t len,
+			int flags)
 {
 	struct handle *from = handle_of(fi_in);
 	struct request rq;
