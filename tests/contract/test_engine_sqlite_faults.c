@@ -24,6 +24,7 @@
 
 #include "tests/lib/engine_suite.h"
 
+#define INLINE 12000
 #define REG 0100644
 
 /* Faults: the nth call in this thread fails with err; 0: none. */
@@ -146,25 +147,32 @@ static const char *test_text(const char *prefix, unsigned int n)
 }
 
 /*
- * A change of many parts: a file with a big xattr and a tag, a link, a parent, a job, a version. Everything is there
- * afterwards or nothing is.
+ * A change of many parts: a file with a big xattr, a tag and inline bytes, a link, a parent, a job, a version, two
+ * documents, three dropped things. Everything is there afterwards or nothing is.
  */
 struct big_change {
 	struct node n;
 	struct alias alias;
 	struct job_record job;
 	struct version_record version;
+	struct slices_doc_record docs[2];
+	struct dropped_record dropped[3];
 	struct change c;
 };
 
 static void big_change_make(struct big_change *b, struct engine *e, unsigned int n)
 {
 	static char value[20000];
+	struct write *w;
 
 	memset(b, 0, sizeof(*b));
 	b->n = test_node(e, MFS_ROOT_INO, test_text("file", n), REG);
 	TEST_OK(node_xattr_set(&b->n, "user.big", value, sizeof(value)));
 	TEST_OK(node_xattr_set(&b->n, "user.tag", "v", 1));
+	b->n.inline_data = (struct node_blob){ malloc(INLINE), INLINE };
+	assert_non_null(b->n.inline_data.data);
+	memset(b->n.inline_data.data, 'i', INLINE);
+	b->n.todo = n;
 	b->alias = (struct alias){ .id = test_number(e), .parent = MFS_ROOT_INO, .target = b->n.attr.ino };
 	b->alias.name = test_name(test_text("link", n));
 	b->job = (struct job_record){ .kind = JOB_KEY, .key = strdup(test_text("key", n)) };
@@ -173,6 +181,16 @@ static void big_change_make(struct big_change *b, struct engine *e, unsigned int
 	change_write(&b->c, WRITE_ALIAS_INSERT, b->alias.id)->alias = &b->alias;
 	change_write(&b->c, WRITE_JOB_PUT, 0)->job = &b->job;
 	change_write(&b->c, WRITE_VERSION_PUT, 0)->version = &b->version;
+	for (unsigned int i = 0; i < 2; i++)
+		b->docs[i] = (struct slices_doc_record){ .ino = b->n.attr.ino, .id = 1 + i, .blob = { value, 5000 } };
+	w = change_write(&b->c, WRITE_SLICES_PUT, 0);
+	w->slices = b->docs;
+	w->n = 2;
+	for (unsigned int i = 0; i < 3; i++)
+		b->dropped[i] = (struct dropped_record){ .ino = b->n.attr.ino, .doc_id = 1 + i };
+	w = change_write(&b->c, WRITE_DROPPED_PUT, 0);
+	w->dropped = b->dropped;
+	w->n = 3;
 	change_touch(&b->c, MFS_ROOT_INO, (int64_t)n + 1, 2, TOUCH_MUST_EXIST);
 }
 
@@ -180,6 +198,37 @@ static void big_change_release(struct big_change *b)
 {
 	node_release(&b->n);
 	job_record_release(&b->job);
+}
+
+/* `with_content`: how many such files there are by now. */
+static void big_change_expect_content(struct engine *e, const struct big_change *b, bool there, uint64_t with_content)
+{
+	uint64_t records = 0, bytes = 0;
+	struct slices_doc_list docs = { 0 };
+	struct dropped_list dropped = { 0 };
+	struct node n = NODE_INIT;
+	size_t mine = 0;
+
+	if (there) {
+		test_get(e, b->n.attr.ino, &n);
+		assert_int_equal(n.inline_data.size, INLINE);
+		assert_memory_equal(n.inline_data.data, b->n.inline_data.data, INLINE);
+		node_release(&n);
+	}
+	TEST_OK(engine_todo_count(e, NULL, &records, &bytes));
+	assert_int_equal(bytes, records * INLINE);
+	assert_true(records >= with_content);
+	TEST_OK(engine_slices_all(e, NULL, b->n.attr.ino, 0, 10, &docs));
+	for (size_t i = 0; i < docs.n; i++)
+		mine += docs.v[i].ino == b->n.attr.ino;
+	assert_int_equal(mine, there ? 2 : 0);
+	slices_doc_list_release(&docs);
+	TEST_OK(engine_dropped(e, NULL, INT64_MAX, b->n.attr.ino, 1000, &dropped));
+	mine = 0;
+	for (size_t i = 0; i < dropped.n; i++)
+		mine += dropped.v[i].ino == b->n.attr.ino;
+	assert_int_equal(mine, there ? 3 : 0);
+	dropped_list_release(&dropped);
 }
 
 static void big_change_expect(struct engine *e, const struct big_change *b, bool there, uint32_t children,
@@ -196,6 +245,7 @@ static void big_change_expect(struct engine *e, const struct big_change *b, bool
 	TEST_OK(engine_versions_by_ino(e, NULL, b->n.attr.ino, &l));
 	assert_int_equal(l.n, there);
 	version_list_release(&l);
+	big_change_expect_content(e, b, there, jobs + there);
 }
 
 /* Run big changes, the nth one with the nth call failing, until none fails any more. */
