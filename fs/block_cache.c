@@ -33,6 +33,7 @@ struct block_flight {
 	uint32_t len; /* that was asked for */
 	unsigned int refs;
 	bool done;
+	struct block seen; /* what its readers took, until it is in the index */
 	ssize_t r; /* bytes, or -errno */
 	char *buf;
 };
@@ -140,8 +141,8 @@ static int read_cached(struct block_cache *c, const struct object *o, const stru
 	return r < 0 ? -ENOENT : 0;
 }
 
-/* A block's file is written, for the sake of this read: into the index with it. */
-static void written(struct block_cache *c, const struct block *b, const struct piece *read, uint64_t cost,
+/* A block's file is written: into the index with it, and with what its readers have read of it so far. */
+static void written(struct block_cache *c, struct block *b, const struct block_flight *f, uint64_t cost,
 		    int r)
 {
 	struct block *old, *gone = NULL;
@@ -156,11 +157,12 @@ static void written(struct block_cache *c, const struct block *b, const struct p
 			block_index_remove(&c->index, old);
 			gone = old;
 		}
+		b->cells = f->seen.cells;
+		b->read_end = f->seen.read_end;
+		b->wanted = f->seen.wanted;
+		b->unread = !b->cells;
 		if (add && block_index_add(&c->index, b, false) < 0)
 			add = false;
-		else if (add && read->len)
-			block_index_touch(&c->index, block_index_find(&c->index, &b->key), read->off,
-					  read->len);
 	}
 	if (r == 0 && !add)
 		block_file_delete(c->folders[b->folder].dirfd, &b->key, b->len, b->serial);
@@ -168,7 +170,7 @@ static void written(struct block_cache *c, const struct block *b, const struct p
 }
 
 static void store_block(struct block_cache *c, const struct object *o, const struct piece *p,
-			const char *bytes)
+			const struct block_flight *f)
 {
 	struct block b = { .key = p->key, .len = p->block_len };
 	struct block_label label = {
@@ -180,15 +182,14 @@ static void store_block(struct block_cache *c, const struct object *o, const str
 	if (folder < 0)
 		return;
 	b.folder = (uint8_t)folder;
-	b.unread = !p->len;
 	{
 		MFS_GUARD(&c->lock);
 		b.serial = label.serial = ++c->serial;
 	}
-	r = block_file_write(c->folders[folder].dirfd, &label, bytes);
+	r = block_file_write(c->folders[folder].dirfd, &label, f->buf);
 	if ((r == -ENOSPC || r == -EDQUOT) && block_folder_shrink(c, b.folder, 4 * cost))
-		r = block_file_write(c->folders[folder].dirfd, &label, bytes);
-	written(c, &b, p, cost, r);
+		r = block_file_write(c->folders[folder].dirfd, &label, f->buf);
+	written(c, &b, f, cost, r);
 	if (r < 0)
 		block_folder_failed(c, b.folder, r, "writing a block");
 	MFS_GUARD(&c->lock);
@@ -267,20 +268,33 @@ static ssize_t piece_copy(const struct piece *p, const char *bytes, size_t n_byt
 	return (ssize_t)n;
 }
 
-/* Another one fetches it. -EAGAIN: that one was cancelled or late, which says nothing about us. */
-static ssize_t join_locked(struct block_cache *c, struct op_ctx *op, struct block_flight *f,
-			   const struct piece *p, void *buf) MFS_REQUIRES(c->lock);
-static ssize_t join_locked(struct block_cache *c, struct op_ctx *op, struct block_flight *f,
-			   const struct piece *p, void *buf)
+static void flight_touch_locked(struct block_cache *c, struct block_flight *f, const struct piece *p)
+	MFS_REQUIRES(c->lock);
+static void flight_touch_locked(struct block_cache *c, struct block_flight *f, const struct piece *p)
+{
+	struct block *b = block_index_find(&c->index, &p->key);
+
+	if (p->len)
+		block_index_touch(&c->index, b ? b : &f->seen, p->off, p->len);
+}
+
+/* Another one fetches it; the caller has a ref of the flight. -EAGAIN: it was cancelled or late, which says nothing of us. */
+static ssize_t join(struct block_cache *c, struct op_ctx *op, struct block_flight *f, const struct piece *p,
+		    void *buf)
 {
 	ssize_t r;
 
-	f->refs++;
-	r = flight_wait_locked(c, op, f);
-	if (r == 0)
-		r = f->r == -ECANCELED || f->r == -ETIMEDOUT ? -EAGAIN : f->r;
+	{
+		MFS_GUARD(&c->lock);
+		r = flight_wait_locked(c, op, f);
+		if (r == 0)
+			r = f->r == -ECANCELED || f->r == -ETIMEDOUT ? -EAGAIN : f->r;
+		if (r > 0)
+			flight_touch_locked(c, f, p);
+	}
 	if (r > 0)
 		r = piece_copy(p, f->buf, (size_t)r, buf);
+	MFS_GUARD(&c->lock);
 	flight_put_locked(c, f);
 	return r;
 }
@@ -303,7 +317,7 @@ static ssize_t fly(struct block_cache *c, struct op_ctx *op, const struct object
 	if (r >= 0) {
 		n = piece_copy(p, f->buf, (size_t)r, buf);
 		if (r == (ssize_t)p->block_len)
-			store_block(c, o, p, f->buf);
+			store_block(c, o, p, f);
 	}
 	MFS_GUARD(&c->lock);
 	if (r >= 0)
@@ -326,35 +340,39 @@ static struct block_flight *flight_new_locked(struct block_cache *c, const struc
 	}
 	f->key = p->key;
 	f->len = p->block_len;
+	flight_touch_locked(c, f, p);
 	f->refs = 2; /* the list's, and who fetches */
 	f->next = c->flights;
 	c->flights = f;
 	return f;
 }
 
-/* A missing block, by the flight that is under way or a new one. FOUND_BLOCK: it came meanwhile. */
+/* A missing block, by the flight that is under way or a new one. *ret_came: it is in the index meanwhile. */
 static ssize_t fetch(struct block_cache *c, struct op_ctx *op, const struct object *o, const struct piece *p,
 		     void *buf, bool *ret_came)
 {
 	struct block_flight *f;
-	struct block *b;
+	bool ours = false;
 
 	*ret_came = false;
 	{
 		MFS_GUARD(&c->lock);
+		const struct block *b = block_index_find(&c->index, &p->key);
+
 		f = flight_find_locked(c, &p->key, p->off + p->len);
-		if (f)
-			return join_locked(c, op, f, p, buf);
-		b = block_index_find(&c->index, &p->key);
-		if (b && p->off + p->len <= b->len) {
+		if (!f && b && p->off + p->len <= b->len) {
 			*ret_came = true;
 			return 0;
 		}
-		f = flight_new_locked(c, p);
+		ours = !f;
+		if (ours)
+			f = flight_new_locked(c, p);
+		else
+			f->refs++;
 		if (!f)
 			return -ENOMEM;
 	}
-	return fly(c, op, o, f, p, buf);
+	return ours ? fly(c, op, o, f, p, buf) : join(c, op, f, p, buf);
 }
 
 static void count(struct block_cache *c, uint64_t *what)

@@ -843,6 +843,31 @@ static void test_two_readers_one_fetch(void **state)
 	free_world(w);
 }
 
+/* Who took a block from another's fetch has read it: when he reads it again, it is wanted again. */
+static void test_waiter_has_read_the_block(void **state)
+{
+	struct world *w = open_world(16 * B);
+	unsigned int hot = add(w, B), big = add(w, 48 * B), n;
+	struct reader x;
+
+	(void)state;
+	slow_hold(&w->slow, true);
+	block_cache_prefetch(w->c, w->s, &w->files[hot].ref, B, 0, B);
+	slow_await(&w->slow, 1);
+	start(&x, w, hot, 5000, NULL);
+	usleep(20000);
+	slow_hold(&w->slow, false);
+	finish(&x, 1000);
+	await_blocks(w, 1);
+	expect(w, hot, 5000, 1000);
+	assert_int_equal(gets(w), 1);
+	stream(w, big);
+	n = gets(w);
+	expect(w, hot, 5000, 1000);
+	assert_int_equal(gets(w), n);
+	free_world(w);
+}
+
 static void test_waiter_can_leave(void **state)
 {
 	struct world *w = open_world(64 * B);
@@ -1225,6 +1250,7 @@ int main(void)
 		cmocka_unit_test(test_bound_holds_under_load),
 		cmocka_unit_test(test_stream_does_not_flush_the_hot_set),
 		cmocka_unit_test(test_two_readers_one_fetch),
+		cmocka_unit_test(test_waiter_has_read_the_block),
 		cmocka_unit_test(test_waiter_can_leave),
 		cmocka_unit_test(test_error_is_not_kept),
 		cmocka_unit_test(test_each_get_fails_once),
