@@ -283,38 +283,38 @@ static int store_staged(struct content *c, struct op_ctx *op, struct round *rd)
 }
 
 /* How many bytes of [off, off+len) hold something in the state. */
-static int data_bytes(const struct state *s, uint64_t off, uint64_t len, uint64_t *ret)
+static int data_bytes(struct content *c, struct op_ctx *op, struct state *s, uint64_t off, uint64_t len, uint64_t *ret)
 {
-	uint64_t end = MFS_MIN(off + len, s->size);
+	uint64_t end = MFS_MIN(off + len, s->size), data, hole;
+	int r = 0;
 
-	while (off < end) {
-		struct layout_extent x;
-		int r = layout_at(&s->layout, off, s->obj_len, end, &x);
-
-		if (r < 0)
-			return r;
-		if (x.kind != EXTENT_HOLE)
-			*ret += x.len;
-		off += x.len;
+	while (off < end && r == 0) {
+		r = state_seek(c->env, op, s, off, true, &data);
+		if (r < 0 || data >= end)
+			break;
+		r = state_seek(c->env, op, s, data, false, &hole);
+		off = MFS_MIN(hole, end);
+		*ret += r == 0 ? off - data : 0;
 	}
-	return 0;
+	return r;
 }
 
 /* What the file takes in the store, about: from what the record says so far. */
-static int count_alloc(const struct content *c, const struct round *rd, const struct patch *p, uint64_t *ret)
+static int count_alloc(struct content *c, struct op_ctx *op, const struct round *rd, uint64_t *ret)
 {
-	uint64_t was = 0, gone = 0, more = p->bytes, alloc = rd->from->attr.alloc;
+	uint64_t was = 0, gone = 0, alloc = rd->from->attr.alloc;
+	const struct patch *p = &rd->patch;
 	int r = 0;
 
 	for (size_t i = 0; i < p->n && r == 0; i++)
-		r = data_bytes(rd->from, p->v[i].off, p->v[i].len, &was);
+		r = data_bytes(c, op, rd->from, p->v[i].off, p->v[i].len, &was);
 	for (size_t i = 0; i < c->frozen.n && r == 0; i++)
-		r = data_bytes(rd->from, c->frozen.v[i].off, c->frozen.v[i].len, &gone);
+		r = data_bytes(c, op, rd->from, c->frozen.v[i].off, c->frozen.v[i].len, &gone);
 	if (rd->clip < rd->from->size && r == 0)
-		r = data_bytes(rd->from, rd->clip, rd->from->size - rd->clip, &gone);
+		r = data_bytes(c, op, rd->from, rd->clip, rd->from->size - rd->clip, &gone);
 	if (r < 0)
-		return r == -EUCLEAN ? -EIO : r;
-	alloc = alloc + more > was ? alloc + more - was : 0;
+		return r;
+	alloc = alloc + p->bytes > was ? alloc + p->bytes - was : 0;
 	alloc = alloc > gone ? alloc - gone : 0;
 	*ret = MFS_MIN((alloc + 511) / 512 * 512, rd->size + 4095);
 	return 0;
@@ -363,8 +363,6 @@ static int store_patch(struct content *c, struct op_ctx *op, struct round *rd)
 		MFS_GUARD(&c->lock);
 
 		r = collect_locked(c, rd, &rd->patch);
-		if (r == 0)
-			r = count_alloc(c, rd, &rd->patch, &rd->alloc);
 		for (size_t i = 0; i < c->frozen.n && r == 0; i++) {
 			const struct range *h = &c->frozen.v[i];
 
@@ -372,6 +370,8 @@ static int store_patch(struct content *c, struct op_ctx *op, struct round *rd)
 				r = layout_set(&next->layout, h->off, MFS_MIN(h->len, old - h->off), LAYOUT_HOLE);
 		}
 	}
+	if (r == 0)
+		r = count_alloc(c, op, rd, &rd->alloc);
 	if (r < 0)
 		return r;
 	free(next->inline_data.data);
