@@ -46,7 +46,7 @@ struct slice {
 struct segment {
 	uint64_t pos, len;
 	uint64_t session, op;
-	uint64_t sum; /* XXH3-64 of its bytes */
+	uint64_t sum; /* mfs_checksum() of its bytes; 0: not known */
 	uint16_t store;
 	char version[OBJECT_VERSION_MAX + 1];
 	bool live; /* layout_drop_dead()'s own */
