@@ -143,7 +143,7 @@ def case_read_ahead_kb(suite, place):
 
 
 def case_kill_keeps_valid_blocks(suite, place):
-    world = World(suite, place, [5 * MIB + 5])
+    world = World(suite, place, [5 * MIB + 5], "cache-size=64M")
     world.read()
     mfs.wait_for(lambda: len(world.blocks()) == 6, what="6 blocks on disk")
     world.mount.kill()
@@ -171,7 +171,7 @@ def flip(path, at):
 
 
 def case_damage_is_never_read(suite, place):
-    world = World(suite, place, [4 * MIB, 3 * MIB - 100])
+    world = World(suite, place, [4 * MIB, 3 * MIB - 100], "cache-size=64M")
     rng = random.Random(suite.seed)
 
     def swap(path):
