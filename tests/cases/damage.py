@@ -248,6 +248,41 @@ def case_scrub_finds_nothing_wrong(suite, place):
     mount.umount()
 
 
+def case_every_way_of_writing_gives_a_checksum(suite, place):
+    """Streamed, sparse, patched, composed, renamed, copied on the server's side, restored: nothing is left unverified."""
+    volume, mnt, _ = filled(suite, place, 2)
+    mount = volume.mount("allow_other", path=mnt)
+    big = noise("big", 23 << 20)
+    for name in ("streamed", "patched", "composed", "renamed", "cut", "copied"):
+        put(f"{mnt}/{name}", big)
+    with open(f"{mnt}/sparse", "wb") as file:
+        file.seek(40 << 20)
+        file.write(big[:3 << 20])
+        file.truncate(60 << 20)
+    volume.settle(mount)
+    os.rename(f"{mnt}/renamed", f"{mnt}/d/renamed")
+    os.truncate(f"{mnt}/cut", 12 << 20)
+    for name in ("composed", "patched"):
+        if name == "patched":
+            volume.settle(mount)
+        with open(f"{mnt}/{name}", "r+b", buffering=0) as file:
+            for at in range(0, 20 << 20, 3 << 20):
+                os.pwrite(file.fileno(), noise(at, 5000), at + 77)
+    with open(f"{mnt}/copied", "rb") as source, open(f"{mnt}/copy", "wb") as to:
+        left = len(big)
+        while left:
+            left -= os.copy_file_range(source.fileno(), to.fileno(), left)
+    found, answer = scrub(suite, mnt)
+    same((found, answer["unverified"]), ([], 0), "findings and objects without a checksum")
+    kind = suite.massfs_json("info", f"{mnt}/patched")["layout"]["kind"]
+    same(kind, "slices", "layout of the patched file")
+    mount.umount()
+    volume.settle()
+    found, answer = scrub(suite, volume.dir)
+    same((found, answer["unverified"]), ([], 0), "after settling")
+    volume.fsck()
+
+
 def case_scrub_keeps_its_rate(suite, place):
     volume, mnt, contents = filled(suite, place, 2)
     mount = volume.mount("allow_other", path=mnt)
