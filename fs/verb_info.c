@@ -8,6 +8,7 @@
 
 #include "common/clock.h"
 #include "common/str.h"
+#include "fs/index_log.h"
 #include "fs/block_cache.h"
 #include "fs/fs.h"
 #include "fs/reconcile.h"
@@ -256,6 +257,58 @@ static void print_reconciler(struct verb_call *call, const struct status *s)
 		fprintf(f, "last error: %s, %s\n", mfs_str_put_time(time, sizeof(time), error_at), error);
 }
 
+static uint64_t seconds_since(int64_t wall)
+{
+	return (uint64_t)MFS_MAX((mfs_now_ns() - wall) / MFS_NSEC_PER_SEC, INT64_C(0));
+}
+
+static void print_index_log_json(FILE *f, struct index_log *l)
+{
+	struct index_log_status s;
+	bool first = true;
+
+	fputs(", \"index_log\": {", f);
+	json_bool(f, &first, "on", l != NULL);
+	if (l) {
+		index_log_status(l, &s);
+		json_bool(f, &first, "snapshot", s.working);
+		if (s.complete)
+			json_time(f, &first, "complete", s.complete);
+		else
+			json_text(f, &first, "complete", NULL);
+		json_number(f, &first, "behind", s.behind);
+		json_number(f, &first, "behind_seconds", s.behind_since ? seconds_since(s.behind_since) : 0);
+		json_number(f, &first, "epoch", s.epoch);
+		json_number(f, &first, "number", s.number);
+		json_number(f, &first, "snapshot_bytes", s.snapshot_bytes);
+		json_number(f, &first, "changes_bytes", s.bytes);
+		json_text(f, &first, "error", s.error ? verb_strerror(s.error) : NULL);
+	}
+	fputc('}', f);
+}
+
+static void print_index_log(FILE *f, struct index_log *l)
+{
+	struct index_log_status s;
+	char a[24], b[24];
+
+	if (!l) {
+		fprintf(f, "index log:  off\n");
+		return;
+	}
+	index_log_status(l, &s);
+	if (s.complete)
+		fprintf(f, "index log:  written %" PRIu64 " s ago; ", seconds_since(s.complete));
+	else
+		fprintf(f, "index log:  not yet written by this mount; ");
+	fprintf(f, "%" PRIu64 " changes behind, %" PRIu64 " s; snapshot %s, changes %s\n", s.behind,
+		s.behind_since ? seconds_since(s.behind_since) : 0,
+		s.working ? mfs_str_put_size(a, sizeof(a), s.snapshot_bytes) : "not complete yet",
+		mfs_str_put_size(b, sizeof(b), s.bytes));
+	if (s.error)
+		fprintf(f, "            the last try failed: %s\n", verb_strerror(s.error));
+}
+
 static void print_status_json(struct verb_call *call, const struct status *s)
 {
 	const struct massfs *fs = call->fs;
@@ -278,6 +331,8 @@ static void print_status_json(struct verb_call *call, const struct status *s)
 	json_number(f, &first, "bytes", s->bytes);
 	json_number(f, &first, "jobs", s->jobs);
 	print_reconciler_json(call, s);
+	if (fs)
+		print_index_log_json(f, v->log);
 	if (s->has_statfs) {
 		json_number(f, &first, "disk_total", s->fs.total);
 		json_number(f, &first, "disk_available", s->fs.avail);
@@ -326,6 +381,7 @@ static void print_status(struct verb_call *call, const struct status *s)
 	fprintf(f, "memory:     %s of %s for file data, %" PRIu64 " inodes known\n",
 		mfs_str_put_size(a, sizeof(a), s->memory_used), mfs_str_put_size(b, sizeof(b), s->memory_max),
 		s->n_open);
+	print_index_log(f, v->log);
 	print_cache(f, v->cache);
 	fprintf(f, "operations: %" PRIu64 ", %" PRIu64 " errors; read %s, ", atomic_load(&fs->n_ops),
 		atomic_load(&fs->n_errors), mfs_str_put_size(a, sizeof(a), atomic_load(&fs->bytes_read)));

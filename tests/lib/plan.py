@@ -17,7 +17,7 @@ import sys
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BUILDS = ("release", "asan", "tsan")
 FSX = ("64m", "big", "all", "mmap", "no-mmap", "rare-close", "fallocate", "punch", "copy")  # ext/fsx.py; the longest first
-FSX_SEEDS = 2  # in one part of the long share
+FSX_SEEDS = 4  # in one part of the long share
 
 
 class Test:
@@ -100,6 +100,7 @@ def short_share():
         suite("asan", "cases/verbs"),
         suite("asan", "cases/mounting"),
         suite("asan", "cases/damage"),
+        suite("asan", "cases/rebuild"),
         suite("asan", "cases/cache", seeded=True),
         suite("asan", "cases/twin", seeded=True),
         suite("asan", "cases/stress", seeded=True),
@@ -120,7 +121,7 @@ def long_parts():
         "races-tsan": lambda: programs("tsan", ("contract", "unit"), 10000, "long"),
         "posix": lambda: [suite("release", "ext/pjdfstest"), suite("asan", "ext/pjdfstest"),
                           *[suite("release", f"cases/{n}", "--share", "long", timeout=2400)
-                            for n in ("posix_files", "posix_names", "posix_meta", "posix_holes", "verbs", "mounting", "damage",
+                            for n in ("posix_files", "posix_names", "posix_meta", "posix_holes", "verbs", "mounting", "damage", "rebuild",
                                       "diskfull", "cache")]],
         **{f"fsx-{k + 1}": lambda k=k: [
             suite("release", "ext/fsx", "--seeds", "1", "--operations", "10000", "--only", c, seeded=True, timeout=2400,
