@@ -9,6 +9,8 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 
 #include "fs/gc.h"
@@ -564,10 +566,60 @@ static void test_random_changes__lose_nothing_and_leave_nothing(void **state)
 	free(m);
 }
 
+struct gc_thread {
+	struct model *m;
+	atomic_bool stop;
+	unsigned int runs;
+	int r;
+};
+
+static void *gc_main(void *arg)
+{
+	struct gc_thread *t = arg;
+	struct op_ctx op = { 0 };
+
+	while (!atomic_load(&t->stop) && t->r == 0) {
+		struct gc_options opt = { .delete_it = true, .now = mfs_now_ns() };
+		struct gc_result res = { 0 };
+
+		t->r = gc_run(t->m->w->v, &op, &opt, &res);
+		t->runs++;
+	}
+	return NULL;
+}
+
+/* Collection without a rest, and without a grace, beside commits. */
+static void test_collection_beside_changes__loses_nothing(void **state)
+{
+	struct model *m = calloc(1, sizeof(*m));
+	struct gc_thread t = { .m = m };
+	pthread_t thread;
+
+	assert_non_null(m);
+	m->w = *state;
+	m->rng = 42;
+	m->next_number = 1;
+	m->began = mfs_now_ns();
+	assert_int_equal(pthread_create(&thread, NULL, gc_main, &t), 0);
+	for (unsigned int i = 0; i < STEPS; i++)
+		change_one(m, &m->files[rnd(m, FILES)]);
+	atomic_store(&t.stop, true);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	assert_int_equal(t.r, 0);
+	assert_true(t.runs > 1);
+	(void)check_all(m);
+	(void)expect_only_what_is_named(m);
+	for (size_t i = 0; i < m->n_states; i++)
+		free(m->states[i].bytes);
+	free(m->states);
+	free(m);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		WORLD_TEST(test_random_changes__lose_nothing_and_leave_nothing),
+		WORLD_TEST(test_collection_beside_changes__loses_nothing),
 	};
 
 	return world_run_suite("gc of layouts", tests, MFS_ARRAY_LEN(tests));
