@@ -35,6 +35,7 @@ void mfs_config_init(struct mfs_config *c)
 {
 	*c = (struct mfs_config){
 		.part_size = 5 * MFS_MIB,
+		.inline_size = 16 * MFS_KIB,
 		.cache_free = 10,
 		.index_log_ns = 60 * MFS_NSEC_PER_SEC,
 		.retention_ns = DEFAULT_RETENTION_DAYS * 86400 * MFS_NSEC_PER_SEC,

@@ -38,7 +38,7 @@ struct mfs_config {
 	int64_t retention_ns; /* how long replaced and deleted content is kept */
 	int64_t index_log_ns; /* how often changes of the index go to the store; 0: never */
 	uint64_t settle_rate; /* bytes a second that the reconciler may move; 0: any */
-	uint64_t inline_size; /* files up to this are kept in the index (later version) */
+	uint64_t inline_size; /* files up to this are kept in the index until the reconciler makes them objects */
 
 	/* The mount, as the kernel sees it. */
 	bool ro, nosuid, nodev, noexec, sync, dirsync, nodiratime, remount;

@@ -3,6 +3,8 @@
 import errno
 import json
 import os
+import random
+import shutil
 import subprocess
 import sys
 import threading
@@ -224,7 +226,8 @@ def case_view_follows(case):
     def shown(name):
         return case.volume.object(case.rel(case.path(name)))
     put(case.path("a"), b"1")
-    same(get(shown("a")), b"1", "a new file is shown when close returns")
+    wait_for(lambda: os.path.exists(shown("a")), 10, "a new small file is shown")
+    same(get(shown("a")), b"1", "content of a new file")
     os.rename(case.path("a"), case.path("b"))
     wait_for(lambda: os.path.exists(shown("b")) and not os.path.exists(shown("a")), 5, "a renamed file is shown")
     same(get(shown("b")), b"1", "its content")
@@ -244,6 +247,137 @@ def case_view_follows(case):
     wait_for(lambda: os.path.isfile(shown("d/x")), 10, "a folder where a file was is shown")
     mfs.renameat2(case.path("d/x"), case.path("moved/e/f1"), mfs.RENAME_EXCHANGE)
     wait_for(lambda: get(shown("d/x")) == b"1", 10, "exchanged files are shown")
+
+
+def case_view_is_there_at_close(case):
+    """Without inline files, and for all that are bigger, the object is there when close returns."""
+    put(case.path("big"), noise(1, 100000))
+    check(get(case.volume.object(case.rel(case.path("big")))) == noise(1, 100000), "object of a big file at its close")
+    case.remount(case.runner.opts + ",inline=0")
+    try:
+        put(case.path("small"), b"1")
+        same(get(case.volume.object(case.rel(case.path("small")))), b"1", "object of a small file at its close")
+    finally:
+        case.remount()
+
+
+def state(case, name):
+    return case.suite.massfs_json("info", case.path(name))["state"]
+
+
+def case_states(case):
+    """Each state of content, from info, and the object that comes of it."""
+    def shown(name):
+        return case.volume.object(case.rel(case.path(name)))
+    big = bytearray(noise(2, 3 << 20))
+    put(case.path("inline"), b"small")
+    put(case.path(".tmp.AbCdEf"), b"temporary")
+    put(case.path("patched"), big)
+    same(state(case, "inline"), "inline", "a small file")
+    check(not os.path.exists(shown("inline")), "an inline file is shown at once")
+    same(state(case, "patched"), "settled", "a big file")
+    case.suite.massfs("settle", "--wait", case.path("patched"))
+    with open(case.path("patched"), "r+b") as file:
+        file.seek(1 << 20)
+        file.write(b"changed")
+    big[1 << 20:(1 << 20) + 7] = b"changed"
+    same(state(case, "patched"), "patched", "a big file that was changed")
+    check(get(shown("patched")) != big, "its object changed")
+    put(case.path("holes"), b"x" * 10000)
+    os.truncate(case.path("holes"), 1 << 30)
+    wait_for(lambda: state(case, "inline") == "settled", 15, "an inline file settles by itself")
+    same(get(shown("inline")), b"small", "object of an inline file")
+    same(state(case, ".tmp.AbCdEf"), "inline", "a temporary name")
+    before = case.suite.massfs_json("status", case.mount.path)["reconciler"]
+    check(before["records"] >= 2, f"records in status: {before}")
+    case.suite.massfs("settle", "--wait", case.dir)
+    for name in ("patched", "holes", ".tmp.AbCdEf"):
+        same(state(case, name), "settled", name)
+    check(get(shown("patched")) == big, "object of a changed file")
+    same(get(shown(".tmp.AbCdEf")), b"temporary", "object of a temporary name that stayed")
+    found = os.stat(shown("holes"))
+    check(found.st_size == 1 << 30 and found.st_blocks < 1000, f"a sparse file's object: {found}")
+    fd = os.open(case.path("holes"), os.O_RDONLY)
+    check(os.lseek(fd, 0, os.SEEK_HOLE) <= 16384, "the hole is not known any more")
+    os.close(fd)
+    after = case.suite.massfs_json("status", case.mount.path)["reconciler"]
+    check(after["settled"] >= before["settled"] + 3 and after["copied_bytes"] >= 3 << 20, f"status {before} {after}")
+
+
+def case_settle_without_waiting(case):
+    put(case.path("f"), noise(3, 200000))
+    with open(case.path("f"), "r+b") as file:
+        file.write(b"changed")
+    same(state(case, "f"), "patched", "a changed file")
+    case.suite.massfs("settle", case.path("f"))
+    wait_for(lambda: state(case, "f") == "settled", 10, "a file whose settle was asked for")
+
+
+def case_patched_files_survive_a_remount(case):
+    put(case.path("inline"), b"small")
+    put(case.path("f"), noise(4, 200000))
+    with open(case.path("f"), "r+b") as file:
+        file.write(b"changed")
+    case.remount()
+    same(state(case, "f"), "patched", "after an unmount")
+    same(get(case.path("f"))[:7], b"changed", "its content")
+    same(get(case.path("inline")), b"small", "content of a small file")
+    case.suite.massfs("settle", "--wait", case.mount.path)
+    same(get(case.volume.object(case.rel(case.path("f"))))[:8], b"changed" + noise(4, 200000)[7:8], "its object")
+
+
+def case_rsync_is_not_copied_again(case):
+    """Temporary names: what the reconciler moves is little but for files that were in the index."""
+    if not shutil.which("rsync"):
+        return
+    rng, source, total = random.Random(5), case.suite.path("rsync-source"), 0
+    os.makedirs(source)
+    for number in range(600):
+        size = rng.choice((100, 5000, 30000, 70000, 200000)) + rng.randrange(100)
+        put(os.path.join(source, f"f{number}"), rng.randbytes(size))
+        total += size
+    before = case.suite.massfs_json("status", case.mount.path)["reconciler"]
+    subprocess.run(["rsync", "-a", source + "/", case.path("copy")], check=True, timeout=120)
+    case.suite.massfs("settle", "--wait", case.mount.path)
+    after = case.suite.massfs_json("status", case.mount.path)["reconciler"]
+    copied = after["copied_bytes"] - before["copied_bytes"]
+    check(copied < 0.05 * total, f"{copied} of {total} bytes were copied: {before} {after}")
+    for number in range(600):
+        check(get(case.volume.object(case.rel(case.path(f"copy/f{number}")))) == get(os.path.join(source, f"f{number}")),
+              f"object of f{number}")
+
+
+def case_import(case):
+    """What other programs put among the objects, and what they remove."""
+    def shown(name):
+        return case.volume.object(case.rel(case.path(name)))
+    put(case.path("f"), b"mine" * 10000)
+    put(case.path("gone"), b"gone" * 10000)
+    os.listdir(case.dir)
+    check(not os.path.exists(case.path("new")), "there already")
+    os.unlink(shown("f"))
+    put(shown("f"), b"theirs")
+    os.makedirs(shown("new"))
+    put(os.path.join(shown("new"), b"file"), b"new", 0o604)
+    os.chown(os.path.join(shown("new"), b"file"), 1000, 1001)
+    same(get(case.path("f")), b"mine" * 10000, "content before the import")
+    _, text = case.suite.massfs("import", case.dir)
+    check("2 imported" in text, f"import says {text}")
+    same(get(case.path("f")), b"theirs", "content after the import")
+    same(get(case.path("new/file")), b"new", "a new file")
+    found = os.stat(case.path("new/file"))
+    same((found.st_mode & 0o7777, found.st_uid, found.st_gid), (0o604, 1000, 1001), "mode and owner")
+    same(len(versions(case, case.path("f"))), 1, "versions of what was there")
+    os.unlink(shown("gone"))
+    _, text = case.suite.massfs("import", "--deletes", case.dir)
+    check("1 removed" in text, f"import --deletes says {text}")
+    check(not os.path.exists(case.path("gone")), "it is still there")
+    same(sorted(os.listdir(case.dir)), ["f", "new"], "names")
+    case.suite.massfs("undelete", case.path("gone"))
+    same(get(case.path("gone")), b"gone" * 10000, "undeleted")
+    put(shown("met"), b"by a rename")
+    os.rename(case.path("gone"), case.path("met"))
+    wait_for(lambda: get(case.path("met")) == b"by a rename", 10, "a file that the reconciler meets is imported")
 
 
 def case_view_after_unlink_and_create(case):
@@ -281,6 +415,7 @@ def case_view_of_names_that_are_no_keys(case):
     paths = [os.path.join(os.fsencode(case.dir), n) for n in names] + [os.path.join(deep, b"f")]
     for path in paths:
         put(path, b"content of " + path[-10:])
+    case.suite.massfs("settle", "--wait", case.mount.path)
     keys = [case.suite.massfs_json("info", os.fsdecode(p))["key"] for p in paths]
     check(all(k.startswith(".massfs/o/") for k in keys), f"keys {keys}")
     case.remount()

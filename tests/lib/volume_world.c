@@ -96,6 +96,7 @@ struct world *world_new(enum world_kind kind)
 	assert_non_null(w);
 	w->kind = kind;
 	mfs_config_init(&w->cfg);
+	w->cfg.inline_size = 0; /* who tests it asks for it */
 	w->cfg.retention_ns = WORLD_RETENTION;
 	w->cfg.index_log_ns = 0; /* its thread would not survive world_crash() */
 	if (kind == WORLD_MEM) {
