@@ -19,6 +19,7 @@
 struct ghost {
 	uint32_t print; /* 0: free */
 	uint32_t time; /* ghost_clock then */
+	uint16_t cells; /* that were read of it */
 };
 
 static uint64_t hash_of(const struct block_key *key)
@@ -94,7 +95,7 @@ void block_index_touch(struct block_index *ix, struct block *b, uint32_t off, ui
 {
 	uint32_t first = off / BLOCK_CELL, last = (len ? off + len - 1 : off) / BLOCK_CELL;
 	uint16_t cells = (uint16_t)(((2u << last) - 1) & ~((1u << first) - 1));
-	bool again = (b->cells & cells) == cells && off != b->read_end;
+	bool again = (b->cells & cells) == cells && (b->unread || off != b->read_end);
 
 	if (again && b->wanted < WANTED_MAX)
 		b->wanted++;
@@ -114,10 +115,10 @@ static struct ghost *ghost_set(const struct block_index *ix, const struct block_
 	return &ix->ghosts[(h * GHOST_WAYS) & (ix->n_ghosts - 1)];
 }
 
-static void ghost_add(struct block_index *ix, const struct block_key *key)
+static void ghost_add(struct block_index *ix, const struct block *b)
 {
 	uint32_t print;
-	struct ghost *set = ghost_set(ix, key, &print), *oldest = set;
+	struct ghost *set = ghost_set(ix, &b->key, &print), *oldest = set;
 
 	for (unsigned int k = 0; k < GHOST_WAYS; k++) {
 		if (!set[k].print || set[k].print == print) {
@@ -127,11 +128,11 @@ static void ghost_add(struct block_index *ix, const struct block_key *key)
 		if (ix->ghost_clock - set[k].time > ix->ghost_clock - oldest->time)
 			oldest = &set[k];
 	}
-	*oldest = (struct ghost){ .print = print, .time = ix->ghost_clock++ };
+	*oldest = (struct ghost){ .print = print, .time = ix->ghost_clock++, .cells = b->cells };
 }
 
-/* Was it here not long ago? Then it no longer is a ghost. */
-static bool ghost_take(struct block_index *ix, const struct block_key *key)
+/* What was read of it when it was here not long ago; then it no longer is a ghost. 0: it was not. */
+static uint16_t ghost_take(struct block_index *ix, const struct block_key *key)
 {
 	uint32_t print;
 	struct ghost *set = ghost_set(ix, key, &print);
@@ -140,9 +141,9 @@ static bool ghost_take(struct block_index *ix, const struct block_key *key)
 		if (set[k].print != print)
 			continue;
 		set[k].print = 0;
-		return ix->ghost_clock - set[k].time <= ix->ghost_span;
+		return ix->ghost_clock - set[k].time <= ix->ghost_span ? set[k].cells : 0;
 	}
-	return false;
+	return 0;
 }
 
 /* --- queues --- */
@@ -196,6 +197,20 @@ static void grow(struct block_index *ix)
 	free(old);
 }
 
+/*
+ * Bytes are read again that were read when it was here before: wanted. If it is brought in ahead, or a reader goes on in a
+ * block that left under him, what was read then is kept for block_index_touch() to judge by.
+ */
+static enum block_queue queue_for(struct block_index *ix, struct block *b)
+{
+	uint16_t before = ghost_take(ix, &b->key);
+	bool again = before & b->cells;
+
+	if (!again)
+		b->cells |= before;
+	return again ? QUEUE_MAIN : QUEUE_SMALL;
+}
+
 int block_index_add(struct block_index *ix, const struct block *from, bool restored)
 {
 	struct block *b = malloc(sizeof(*b)), **to;
@@ -208,7 +223,7 @@ int block_index_add(struct block_index *ix, const struct block *from, bool resto
 	to = bucket_of(ix, &b->key);
 	b->chain = *to;
 	*to = b;
-	enqueue(ix, b, restored || ghost_take(ix, &b->key) ? QUEUE_MAIN : QUEUE_SMALL);
+	enqueue(ix, b, restored ? QUEUE_MAIN : queue_for(ix, b));
 	ix->n++;
 	ix->n_unread += b->unread;
 	ix->bytes += block_cost(b->len);
@@ -260,7 +275,7 @@ struct block *block_index_evict(struct block_index *ix, int folder)
 				continue;
 			}
 			b = small;
-			ghost_add(ix, &b->key);
+			ghost_add(ix, b);
 		} else if (!b) {
 			return NULL;
 		} else if (b->wanted) {

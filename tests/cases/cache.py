@@ -107,11 +107,13 @@ def case_hot_set_stays(suite, place):
 def case_second_open_reads_nothing(suite, place):
     world = World(suite, place, [3 * MIB])
     world.read("f0")
-    first = world.status()["bytes_read"]
-    same(first, 3 * MIB, "bytes the kernel asked for")
-    for _ in range(3):
+    check(world.status()["bytes_read"] >= 3 * MIB, "the kernel asked for nothing")
+
+    def read_again():  # another suite may empty the kernel's caches meanwhile
+        before = world.status()["bytes_read"]
         world.read("f0")
-    same(world.status()["bytes_read"], first, "bytes read by further opens of an unchanged file")
+        return world.status()["bytes_read"] - before
+    same(min(read_again() for _ in range(4)), 0, "bytes read by a further open of an unchanged file")
     data = bytearray(world.wanted["f0"])
     data[MIB:MIB + 3] = b"new"
     with open(f"{world.mount.path}/f0", "r+b", buffering=0) as file:

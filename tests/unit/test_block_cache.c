@@ -789,6 +789,36 @@ static void test_stream_does_not_flush_the_hot_set(void **state)
 	scan_resistance(40 * B, 24); /* both hot sets together would not fit */
 }
 
+/* What is read again soon after it went stays then, also when it is fetched ahead; a reader's second half is no second time. */
+static void test_ghosts(void **state)
+{
+	for (unsigned int ahead = 0; ahead < 2; ahead++) {
+		struct world *w = open_world(20 * B);
+		unsigned int a = add(w, B), half = add(w, B), pass = add(w, 22 * B), big = add(w, 60 * B), n;
+
+		(void)state;
+		expect(w, a, 0, B);
+		expect(w, half, 0, B / 2);
+		stream(w, pass); /* both go */
+		n = gets(w);
+		if (ahead) {
+			block_cache_prefetch(w->c, w->s, &w->files[a].ref, B, 0, B);
+			for (unsigned int k = 0; !stats(w).prefetched && k < 5000; k++)
+				usleep(1000);
+		}
+		expect(w, a, 0, B);
+		expect(w, half, B / 2, B / 2);
+		assert_int_equal(gets(w), n + 2);
+		stream(w, big);
+		n = gets(w);
+		expect(w, a, 0, B);
+		assert_int_equal(gets(w), n);
+		expect(w, half, 0, B);
+		assert_int_equal(gets(w), n + 1);
+		free_world(w);
+	}
+}
+
 /* --- one fetch --- */
 
 struct reader {
@@ -1249,6 +1279,7 @@ int main(void)
 		cmocka_unit_test(test_part_of_a_block),
 		cmocka_unit_test(test_bound_holds_under_load),
 		cmocka_unit_test(test_stream_does_not_flush_the_hot_set),
+		cmocka_unit_test(test_ghosts),
 		cmocka_unit_test(test_two_readers_one_fetch),
 		cmocka_unit_test(test_waiter_has_read_the_block),
 		cmocka_unit_test(test_waiter_can_leave),
