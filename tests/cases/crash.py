@@ -21,6 +21,7 @@ import errno
 import os
 import random
 import re
+import signal
 import stat
 import subprocess
 import sys
@@ -35,6 +36,7 @@ DEAD = (errno.ENOTCONN, errno.ECONNABORTED, errno.EIO, errno.ENODEV)
 N_WRITERS = 5
 SHARED = ("shared-0", "shared-1")
 BIG = 5 << 20
+IMPORTED = "imported"
 
 
 POINT = re.compile(r'\bmfs_crash_point\("([^"]+)"\)')
@@ -515,10 +517,16 @@ def verify_links(writers, found):
     return problems
 
 
-def judge(writers, root):
-    """Compare the mount with all records."""
+def judge(writers, root, foreign=None):
+    """Compare the mount with all records. foreign: what others put among the objects, whole or not there yet."""
     found = listing(root)
+    found.pop(IMPORTED, None)
     problems = []
+    for path in [p for p in found if p.startswith(IMPORTED + "/")]:
+        # A new file is made before its content is committed, as by any program.
+        if mfs.get(os.path.join(root, path)) not in ((foreign or {}).get(path), b""):
+            problems.append(f"{path} is not what was put among the objects")
+        del found[path]
     for writer in writers:
         try:
             writer.choose(root)
@@ -558,7 +566,7 @@ def judge_objects(writers, volume):
     for where, _, files in os.walk(f"{volume.dir}/objects"):
         for name in files:
             path = os.path.relpath(os.path.join(where, name), f"{volume.dir}/objects")
-            if path not in expected and not path.startswith(".massfs"):
+            if path not in expected and not path.startswith((".massfs", IMPORTED + "/")):
                 problems.append(f"objects/{path}: the index knows no such file")
     return problems
 
@@ -583,7 +591,8 @@ class Crash:
             if self.suite.failures:
                 return
         print(f"{rounds} rounds, {self.calls} calls, {self.garbage} pieces of garbage collected; died at "
-              + (", ".join(f"{p} {n}x" for p, n in sorted(self.reached.items())) or "no named point"), flush=True)
+              + (", ".join(f"{p} {n}x" for p, n in sorted(self.reached.items())) or "no named point")
+              + "; not reached: " + " ".join(p for p in self.points if p not in self.reached), flush=True)
         self.mount.umount()
 
     def opts(self):
@@ -597,7 +606,7 @@ class Crash:
         self.volume = self.suite.volume(f"volume-{number}").format()
         pick, cache = self.suite.rng.choice, self.suite.path("cache")
         os.makedirs(cache, exist_ok=True)
-        self.mount_opts = ",".join(["allow_other", pick(("retention=0", "retention=7d")), pick(("commit=5", "commit=1")),
+        self.mount_opts = ",".join(["allow_other", pick(("retention=0", "retention=1", "retention=7d")), pick(("commit=5", "commit=1")),
                                     *pick(([], [f"cache-dir={cache}", "cache-local", "cache-size=8M"])),
                                     *pick(([], [], ["inline=0"]))])
         self.mount = self.volume.mount(self.opts())
@@ -605,6 +614,7 @@ class Crash:
                         for n in range(N_WRITERS)]
         for name in SHARED:
             os.mkdir(os.path.join(self.mount.path, name))
+        self.foreign = {}
 
     def choose_point(self, number):
         """Every other round the next of the named points, the Nth time; None: at a random moment."""
@@ -618,11 +628,26 @@ class Crash:
         start = number // 2 if self.suite.args.first else number // 2 + self.suite.seed
         return f"{self.points[start % len(self.points)]}:{rng.choice((1, 2, rng.randrange(1, 10), rng.randrange(1, 60)))}"
 
+    def put_foreign(self):
+        """Another program's files among the objects."""
+        for _ in range(3):
+            name = f"{IMPORTED}/f{len(self.foreign)}"
+            path = os.fsdecode(self.volume.object(name))
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            self.foreign[name] = mfs.noise(f"{self.suite.seed} {name}", 20_000)
+            mfs.put(path + ".part", self.foreign[name])
+            os.rename(path + ".part", path)
+
     def housekeeping(self, killed):
         """The reconciler and gc beside the writers. They may fail when the daemon dies, and only then."""
         rng = random.Random(f"{self.suite.seed} housekeeping")
+        verbs = [["settle", "--wait"], ["settle"], ["gc", "--delete"]]
+        if self.point and self.point.startswith("import."):
+            verbs = [["import"], ["import"], *verbs]
         while not killed.wait(rng.uniform(0.02, 0.4)):
-            verb = rng.choice((["settle", "--wait"], ["settle"], ["gc", "--delete"]))
+            verb = rng.choice(verbs)
+            if verb == ["import"]:
+                self.put_foreign()
             done = subprocess.run([*self.suite.command(), *verb, self.mount.path], stdin=subprocess.DEVNULL,
                                   capture_output=True, timeout=120, check=False)
             if done.returncode and not killed.wait(5):
@@ -640,12 +665,16 @@ class Crash:
             threads.append(threading.Thread(target=self.housekeeping, args=(killed,), daemon=True))
         for thread in threads:
             thread.start()
-        delay = (5 if self.point else rng.uniform(0.05, 2.5)) * (3 if self.suite.sanitizer else 1)
+        by_term = self.point and self.point.startswith("log.")
+        delay = (5 if self.point and not by_term else rng.uniform(0.05, 2.5)) * (3 if self.suite.sanitizer else 1)
         start = time.monotonic()
         while time.monotonic() < start + delay and self.mount.alive():
             time.sleep(0.005)
-        died = not self.mount.alive()
         killed.set()
+        if by_term and self.mount.alive():
+            os.kill(self.mount.pid, signal.SIGTERM)  # the log is written each minute, and before the end
+            mfs.wait_for(lambda: not self.mount.alive(), 60, "the end of the daemon after SIGTERM")
+        died = not self.mount.alive()
         if not self.suite.plain:
             self.mount.kill()
         killed.dead.set()
@@ -658,21 +687,27 @@ class Crash:
             self.calls += writer.calls
             writer.calls = 0
         check(not self.house_error, self.house_error)
+        if died and by_term and self.mount.process.returncode == 0:
+            died = False
         if died:
             check(self.point and self.mount.process.returncode == -9,
                   f"the daemon died by itself, code {self.mount.process.returncode}: {self.mount.log_text()[-3000:]}")
             name = self.point.split(":")[0]
             self.reached[name] = self.reached.get(name, 0) + 1
-        return f"{'at ' + self.point if died else 'killed'} after {time.monotonic() - start:.2f} s"
+        return f"{'at ' + self.point if died else 'ended' if by_term else 'killed'} after {time.monotonic() - start:.2f} s"
 
-    def mend_and_kill(self, number):
+    def mend_and_kill(self, number, died):
         """The volume's own repairs die as well, at some point, before they may run to their end."""
         rng = random.Random(f"{self.suite.seed} mend {number}")
-        if not self.points or rng.random() < 0.5:
+        again = self.point and not died  # some points are come by only here
+        if not self.points or (rng.random() < 0.5 and not again):
             return
-        env = {**self.suite.env, "MASSFS_CRASH_AT": f"{rng.choice(self.points)}:{rng.randrange(1, 6)}"}
+        name = self.point.split(":")[0] if again else rng.choice(self.points)
+        env = {**self.suite.env, "MASSFS_CRASH_AT": f"{name}:{rng.choice((1, 1, 2, rng.randrange(1, 9)))}"}
         for verb in (["settle", "--wait"], ["gc", "--delete"]):
-            self.suite.massfs(*verb, self.volume.dir, ok=(0, -9), env=env)
+            rc, _ = self.suite.massfs(*verb, self.volume.dir, ok=(0, -9), env=env)
+            if rc:
+                self.reached[name] = self.reached.get(name, 0) + 1
 
     def report(self, number, when, problems):
         if problems:
@@ -690,14 +725,18 @@ class Crash:
                                            env={**self.suite.env, "MASSFS_CRASH_AT": self.point})
         how = self.work_and_kill(number)
         if self.suite.plain:
-            self.report(number, "after the kill", judge(self.writers, self.mount.path))
+            self.report(number, "after the kill", judge(self.writers, self.mount.path, self.foreign))
             return
         if number % 2:  # the other rounds mount over the dead one: massfs has to clean it
-            mfs.run(["umount", "-l", self.mount.path])
-            self.mend_and_kill(number)
+            mfs.run(["umount", "-l", self.mount.path], ok=None)
+            self.mend_and_kill(number, died="at " in how)
         self.mount = self.volume.mount(self.opts(), path=self.mount.path)
-        self.report(number, f"{how}, after the kill", judge(self.writers, self.mount.path))
+        self.report(number, f"{how}, after the kill", judge(self.writers, self.mount.path, self.foreign))
         self.volume.settle(self.mount)
+        if self.foreign:
+            self.suite.massfs("import", self.mount.path)
+            for name, data in self.foreign.items():
+                check(mfs.get(f"{self.mount.path}/{name}") == data, f"{name} is not what was put among the objects")
         self.mount.umount()
         self.report(number, f"{how}, in objects/", judge_objects(self.writers, self.volume))
         self.volume.fsck()
@@ -705,7 +744,7 @@ class Crash:
         self.garbage += found
         self.volume.fsck()
         self.mount = self.volume.mount(self.opts(), path=self.mount.path)
-        self.report(number, f"{how}, after gc --delete", judge(self.writers, self.mount.path))
+        self.report(number, f"{how}, after gc --delete", judge(self.writers, self.mount.path, self.foreign))
         names = sum(len(w.tree) for w in self.writers)
         print(f"ok     round {number}: {how}, {names} names, {found} garbage", flush=True)
 

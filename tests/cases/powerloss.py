@@ -501,7 +501,7 @@ class PowerLoss:
         os.mkdir(f"{ext4}/cache")
         volume = mfs.Volume(self.suite, "volume", f"{ext4}/volume").format()
         pick = self.suite.rng.choice
-        self.opts = ",".join([OPTS, pick(("retention=0", "retention=7d")), pick(("commit=5", "commit=1")),
+        self.opts = ",".join([OPTS, pick(("retention=0", "retention=1", "retention=7d")), pick(("commit=5", "commit=1")),
                               *pick(([], [f"cache-dir={ext4}/cache", "cache-local", "cache-size=8M"])),
                               *pick(([], [], ["inline=0"]))])
         mount = volume.mount(self.opts)

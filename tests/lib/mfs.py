@@ -324,7 +324,8 @@ class Suite:
         try:
             return json.loads(text)
         except ValueError as error:
-            raise Failure(f"massfs {' '.join(map(str, args))} --json: not JSON: {shorten(text)}") from error
+            raise Failure(f"massfs {' '.join(map(str, args))} --json: exit code {done.returncode}, not JSON: {shorten(text)}"
+                          f"{done.stderr.decode('utf-8', 'replace')[-1000:]}") from error
 
     def volume(self, name="volume"):
         return Volume(self, name)
@@ -446,12 +447,13 @@ class Volume:
         What has expired is dropped by one run and deleted by the next one.
         """
         pieces = ("unnamed", "dropped", "waiting", "expired_versions", "expired_trash", "temp_files")
-        deleted = 0
-        for _ in range(3):
+        deleted, end = 0, time.monotonic() + 20
+        while True:
             deleted += self.suite.massfs_json("gc", "--delete", self.dir)["deleted"]
-        left = self.suite.massfs_json("gc", self.dir)
-        check(not any(left[k] for k in pieces) and left["objects"] == left["referenced"] + left["foreign"],
-              f"gc --delete left more than the live set: {left}")
+            left = self.suite.massfs_json("gc", self.dir)
+            if not any(left[k] for k in pieces) and left["objects"] == left["referenced"] + left["foreign"]:
+                break
+            check(time.monotonic() < end, f"gc --delete leaves more than the live set: {left}")
         return deleted
 
     def fsck(self):
