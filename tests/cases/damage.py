@@ -711,10 +711,10 @@ def case_close_reports_the_error(suite, place):
         run(["chattr", "-i", *folders], ok=None)
         raise Skip("chattr +i is not possible here")
     try:
-        for size in (10, 8 << 20):
+        for size in (100_000, 8 << 20):  # content that fits the index needs no object
             raises((errno.EIO, errno.EPERM, errno.EACCES, errno.EROFS), put, f"{mnt}/f0", noise(1, size))
             check(get(f"{mnt}/f0") in (contents["f0"], b""), "content after the failed close")
-        raises((errno.EIO, errno.EPERM, errno.EACCES, errno.EROFS), put, f"{mnt}/new", b"cannot be stored")
+        raises((errno.EIO, errno.EPERM, errno.EACCES, errno.EROFS), put, f"{mnt}/new", b"cannot be stored" * 4000)
     finally:
         run(["chattr", "-i", *folders])
     verify(mount, contents, but=("f0",))
