@@ -1,12 +1,14 @@
 /*
  * What another program put at a key: its bytes become the next version of the file at that path, or a new file.
  *
- * The foreign object is held by a version of its own, so that nothing happens to it before the index names a copy of its
- * bytes; a crash before that leaves it kept, as gc tells. It is copied, not taken over: whoever made it may still have
- * it open. One that is being written, or changes while it is copied, is left for later.
+ * The foreign object is held by a version of its own and stays on top of its key until the index names a copy of its
+ * bytes, which is stored elsewhere for that time (.massfs/o/INODE); then it is deleted, and the copy comes to its place as
+ * after a rename. So a crash at any moment leaves it where it was, to be imported then, or again. It is copied, not taken
+ * over: whoever made it may still have it open. One that is being written, or changes while it is copied, is left for later.
  */
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -27,6 +29,7 @@ struct import {
 	struct op_ctx op;	  /* whom what is made belongs to: the file's own owner */
 	struct object_info info;  /* of the foreign object */
 	struct object_ref held;	  /* key is borrowed */
+	char copy_key[48];
 	mfs_ino_t ino, parent;
 	const char *name; /* in key */
 	bool made;	  /* a new file */
@@ -154,7 +157,7 @@ static int copy(struct import *x, const struct mfs_attr *attr, struct object_inf
 	if (!buf)
 		return -ENOMEM;
 	meta.mtime = x->info.mtime;
-	r = object_upload_begin(s, op, NULL, x->key, &meta, &u);
+	r = object_upload_begin(s, op, NULL, x->copy_key, &meta, &u);
 	if (r < 0)
 		return r;
 	r = copy_parts(x, u, buf);
@@ -171,10 +174,9 @@ static int copy(struct import *x, const struct mfs_attr *attr, struct object_inf
 
 static int record(struct import *x, const struct object_info *info, struct mfs_attr *ret)
 {
-	MFS_AUTOFREE char *key = strdup(x->key); /* ref is not const there */
 	struct commit c = {
 		.ino = x->ino,
-		.ref = { .key = key },
+		.ref = { .key = x->copy_key },
 		.etag = info->etag[0] ? info->etag : NULL,
 		.obj_len = info->size,
 		.size = info->size,
@@ -186,8 +188,6 @@ static int record(struct import *x, const struct object_info *info, struct mfs_a
 	};
 	int r = -EAGAIN;
 
-	if (!key)
-		return -ENOMEM;
 	memcpy(c.ref.version, info->version, sizeof(c.ref.version));
 	for (int tries = 0; r == -EAGAIN && tries < TRIES_MAX; tries++) {
 		struct node n = NODE_INIT;
@@ -201,32 +201,25 @@ static int record(struct import *x, const struct object_info *info, struct mfs_a
 	return r;
 }
 
-/* The index has the copy: the foreign file itself goes, unless somebody has changed it since. */
-static void let_go(struct import *x)
+/* The index has the copy: the foreign file itself goes. One that was changed since is still there to be imported. */
+static int let_go(struct import *x)
 {
 	int r = is_as_it_was(x);
 
 	if (r == 0)
 		r = object_delete_version(x->rc->v->store, x->rc->op, &x->held);
-	if (r < 0 && r != -ENOENT)
-		mfs_log(MFS_LOG_FS, MFS_LOG_WARN, x->rc->op,
-			"key=%s was imported; the other program's file %s (%s) and is kept as version %s", x->key,
-			r == -EAGAIN ? "has changed since" : "could not be deleted", strerror(-r), x->held.version);
+	return r == -EAGAIN || r == -ENOENT ? 0 : r;
 }
 
 /* A copy that no record names. */
 static void drop_copy(struct import *x, const struct object_info *info)
 {
-	MFS_AUTOFREE char *key = strdup(x->key);
-	struct object_ref ref = { .key = key };
-	int r = key ? 0 : -ENOMEM;
+	struct object_ref ref = { .key = x->copy_key };
 
 	memcpy(ref.version, info->version, sizeof(ref.version));
-	if (r == 0)
-		r = object_delete_version(x->rc->v->store, x->rc->op, &ref);
-	mfs_log(MFS_LOG_FS, MFS_LOG_ERR, x->rc->op,
-		"key=%s another program's file could not be imported; it is kept as version %s%s", x->key,
-		x->held.version, r < 0 ? ", and a copy of it that gc will find" : "");
+	if (object_delete_version(x->rc->v->store, x->rc->op, &ref) < 0)
+		mfs_log(MFS_LOG_FS, MFS_LOG_WARN, x->rc->op, "key=%s version=%s a copy stays; massfs gc will find it", ref.key,
+			ref.version);
 }
 
 static int take_over(struct import *x)
@@ -250,8 +243,7 @@ static int take_over(struct import *x)
 		return r;
 	}
 	mfs_crash_point("import.recorded");
-	let_go(x);
-	return 0;
+	return let_go(x);
 }
 
 static int import(struct import *x)
@@ -260,18 +252,12 @@ static int import(struct import *x)
 
 	if (r < 0)
 		return r;
-	key_gate_enter(&x->rc->v->gate, x->key);
+	snprintf(x->copy_key, sizeof(x->copy_key), ".massfs/o/%" PRIu64, x->ino);
+	key_gate_enter(&x->rc->v->gate, x->copy_key);
 	r = take_over(x);
-	key_gate_leave(&x->rc->v->gate, x->key);
-	if (r < 0 && x->made) {
-		struct mfs_attr gone;
-
-		/* Nothing was written to it. */
-		(void)!namespace_unlink(x->rc->v->ns, x->rc->op, x->parent, x->name, strlen(x->name), &gone);
-		return r;
-	}
+	key_gate_leave(&x->rc->v->gate, x->copy_key);
 	if (r < 0)
-		return r;
+		return r; /* a file that was made stays, empty: it is filled when this is tried again */
 	told(x, x->ino, x->parent, x->name, strlen(x->name));
 	atomic_fetch_add(&x->rc->v->reconcile.imported, 1);
 	mfs_log(MFS_LOG_FS, MFS_LOG_INFO, x->rc->op,
@@ -314,10 +300,16 @@ bool reconcile_is_foreign(struct reconcile_ctx *rc, const char *key)
 int reconcile_import_key(struct volume *v, struct op_ctx *op, const char *key)
 {
 	struct reconcile_ctx rc = { .v = v, .op = op };
-	int r;
+	struct node n = NODE_INIT;
+	int r, err = 0;
 
 	key_gate_lease(&v->gate);
 	r = reconcile_import(&rc, key);
+	if (r == 1 && reconcile_file_at(&rc, key, &n) == 1) {
+		rc.force = true;
+		err = reconcile_settle(&rc, n.attr.ino); /* to its place; what cannot be now is queued */
+		node_release(&n);
+	}
 	key_gate_release(&v->gate);
-	return r;
+	return err == -ECANCELED ? err : r;
 }
