@@ -88,7 +88,7 @@ struct content {
 	uint64_t frozen_append; /* the same of what is being committed */
 	struct tail tail;	/* the busy thread's */
 	uint64_t swept;		/* bytes of patches put since dead segments were looked for; the busy thread's */
-	bool wasteful;		/* its patch objects hold much more than what is in use; the busy thread's */
+	atomic_bool wasteful;	/* its patch objects hold much more than what is in use; set by the busy thread */
 
 	struct object_upload *upload;
 	struct mfs_buf upload_key; /* its key */

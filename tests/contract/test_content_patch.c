@@ -929,5 +929,7 @@ int main(void)
 		cmocka_unit_test(test_threads__change_one_old_file),
 	};
 
+	if (getenv("MASSFS_TEST_ONLY")) /* a pattern, as test_threads* */
+		cmocka_set_test_filter(getenv("MASSFS_TEST_ONLY"));
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
