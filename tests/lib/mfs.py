@@ -506,7 +506,7 @@ class Mount:
                 raise MountError(rc, self.log_text()[-3000:])
             try:
                 if os.stat(self.path).st_dev != parent and os.statvfs(self.path):
-                    return
+                    break
             except OSError as error:
                 if error.errno not in (errno.ENOTCONN, errno.ECONNABORTED):
                     raise
@@ -514,6 +514,10 @@ class Mount:
                 self.process.kill()
                 raise MountError(-1, f"no answer within {timeout} s\n{self.log_text()[-3000:]}")
             time.sleep(0.01)
+        # Verbs are answered a moment later than files, from when it says that it is mounted (if it says so to this log).
+        end = time.monotonic() + 2
+        while " mounted on " not in self.log_text() and self.process.poll() is None and time.monotonic() < end:
+            time.sleep(0.005)
 
     @property
     def pid(self):
