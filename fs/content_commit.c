@@ -377,6 +377,8 @@ static int store_patch(struct content *c, struct op_ctx *op, struct round *rd)
 	free(next->inline_data.data);
 	next->inline_data = (struct node_blob){ 0 };
 	next->is_inline = false;
+	if (c->frozen.n)
+		next->layout.holes_in_base = false; /* the object has bytes where the new ones are */
 	next->size = rd->size;
 	next->obj_len = MFS_MIN(next->obj_len, MFS_MIN(rd->clip, rd->size));
 	if (rd->clip < rd->from->size)
