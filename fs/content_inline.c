@@ -9,6 +9,7 @@
 #define FILES_MAX  20000
 #define TODO_NS	   (3 * MFS_NSEC_PER_SEC)
 #define RECOUNT_NS MFS_NSEC_PER_SEC
+#define DISK_MIN   (UINT64_C(16) << 20) /* left for the index itself: a volume that content has filled must open */
 
 static uint64_t share(const struct content_env *env, unsigned int parts)
 {
@@ -31,6 +32,14 @@ static void count(struct content_env *env, struct op_ctx *op)
 	atomic_store(&env->inline_bytes, bytes);
 }
 
+/* Content in the index takes the disk of the index, and no put is refused in its place: not the last of it. */
+static bool disk_has_room(struct content_env *env, struct op_ctx *op)
+{
+	struct object_statfs s;
+
+	return object_statfs(env->vol->store, op, &s) < 0 || s.avail >= DISK_MIN;
+}
+
 bool inline_has_room(struct content_env *env, struct op_ctx *op, uint64_t size)
 {
 	uint64_t max = env->vol->cfg->inline_size;
@@ -39,7 +48,7 @@ bool inline_has_room(struct content_env *env, struct op_ctx *op, uint64_t size)
 		return false;
 	if (!atomic_load(&env->inline_counted) || share(env, 1) >= 1)
 		count(env, op);
-	return share(env, 1) < 1;
+	return share(env, 1) < 1 && disk_has_room(env, op);
 }
 
 void inline_moved(struct content_env *env, const struct state *before, const struct state *after)

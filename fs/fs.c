@@ -82,9 +82,25 @@ static int commit_all(struct massfs *fs, struct op_ctx *op, void (*report)(void 
 	return r;
 }
 
+#define DRAIN_NS (20 * MFS_NSEC_PER_SEC) /* less than what init systems wait before they kill */
+
+struct drain_progress {
+	void (*report)(void *arg, uint64_t done, uint64_t total);
+	void *arg;
+};
+
+static void tell_settled(void *arg, uint64_t done, uint64_t left)
+{
+	struct drain_progress *p = arg;
+
+	if (p->report)
+		p->report(p->arg, done, done + left);
+}
+
 int massfs_drain(struct massfs *fs, struct op_ctx *op, void (*report)(void *arg, uint64_t done, uint64_t total),
 		 void *arg)
 {
+	struct drain_progress p = { report, arg };
 	uint64_t left;
 	int r, r2;
 
@@ -93,9 +109,9 @@ int massfs_drain(struct massfs *fs, struct op_ctx *op, void (*report)(void *arg,
 	r = commit_all(fs, op, report, arg);
 	/* On a full disk neither of the two can be written, and neither is a loss: jobs are done by the next mount. */
 	(void)!atimes_flush(fs->atimes, op);
-	/* All jobs: a temporary name gives its final name's key up now. Content that is no object yet is as durable where it
-	 * is: the next mount goes on with that. */
-	r2 = reconcile_run_jobs(fs->vol, op, INT64_MAX, &left, NULL, NULL);
+	/* All jobs (a temporary name gives its final name's key up now), and small content, so that the objects of an unmounted
+	 * volume are its files. What is big or takes long is as durable where it is: the next mount goes on with that. */
+	r2 = reconcile_run_small(fs->vol, op, mfs_mono_ns() + DRAIN_NS, &left, tell_settled, &p);
 	if (r2 < 0)
 		mfs_log(MFS_LOG_FS, MFS_LOG_WARN, op, "views in objects/ are left to the next mount: %s", strerror(-r2));
 	r2 = engine_sync(fs->vol->engine, op);

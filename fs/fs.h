@@ -42,7 +42,7 @@ struct massfs {
 	_Atomic uint64_t n_ops, n_errors, bytes_read, bytes_written; /* for massfs status */
 };
 
-/* Commit all dirty files, write access times back, settle what is due. For unmount's drain; progress through report
+/* Commit all dirty files, write access times back, settle what is small, for a bounded time. For unmount's drain; progress through report
  * (may be NULL; done and total in files). 0 or the first error. */
 int massfs_drain(struct massfs *fs, struct op_ctx *op, void (*report)(void *arg, uint64_t done, uint64_t total), void *arg) MFS_NODISCARD;
 

@@ -45,6 +45,11 @@ int reconcile_run(struct volume *v, struct op_ctx *op, int64_t due_before, uint6
 int reconcile_run_jobs(struct volume *v, struct op_ctx *op, int64_t due_before, uint64_t *ret_left,
 		       void (*report)(void *arg, uint64_t done, uint64_t left), void *arg) MFS_NODISCARD;
 
+/* All jobs, and the content of files up to one part (5 MiB), by force, but of no file after until_ns (CLOCK_MONOTONIC): what an
+ * umount can wait for. *ret_left: how many of both stay for the next mount. */
+int reconcile_run_small(struct volume *v, struct op_ctx *op, int64_t until_ns, uint64_t *ret_left,
+			void (*report)(void *arg, uint64_t done, uint64_t left), void *arg) MFS_NODISCARD;
+
 /* Queue a key: an upload to it that was given up may have left its view wrong. Wakes the thread. */
 int reconcile_queue_key(struct volume *v, struct op_ctx *op, const char *key) MFS_NODISCARD;
 

@@ -25,6 +25,8 @@ struct reconcile_ctx {
 	struct volume *v;
 	struct op_ctx *op;
 	struct workers *files; /* for the files of a directory; NULL: one after the other */
+	uint64_t max_size; /* content of bigger files is left alone; 0: no bound */
+	int64_t until_ns;  /* CLOCK_MONOTONIC: no content is begun after it; 0: no bound */
 	bool force;	   /* whatever is due later is done now (drain, settle --wait) */
 	bool compose;	   /* content that is no whole object is made one; else its record is left to the other queue */
 	bool hasten;	   /* nothing is done but todo set to RECONCILE_TODO_NOW */

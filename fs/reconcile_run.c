@@ -354,6 +354,21 @@ int reconcile_run_jobs(struct volume *v, struct op_ctx *op, int64_t due_before, 
 	return work(&run, ret_left);
 }
 
+int reconcile_run_small(struct volume *v, struct op_ctx *op, int64_t until_ns, uint64_t *ret_left,
+			void (*report)(void *arg, uint64_t done, uint64_t left), void *arg)
+{
+	struct run run = {
+		.rc = { .v = v, .op = op, .force = true, .max_size = OBJECT_PART_MIN, .until_ns = until_ns },
+		.all = true,
+		.records = true,
+		.due_before = INT64_MAX,
+		.report = report,
+		.arg = arg,
+	};
+
+	return work(&run, ret_left);
+}
+
 int reconcile_queue_key(struct volume *v, struct op_ctx *op, const char *key)
 {
 	MFS_AUTOFREE char *copy = strdup(key);

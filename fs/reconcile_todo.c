@@ -291,7 +291,12 @@ static int page(struct records *q, int64_t bound, size_t *ret_n)
 	struct record_item items[PAGE];
 	struct node_list l = NODE_LIST_INIT;
 	size_t n = 0;
-	int r = engine_query(q->rc.v->engine, q->rc.op, &what, &l);
+	int r;
+
+	*ret_n = 0;
+	if (q->rc.until_ns && mfs_mono_ns() >= q->rc.until_ns)
+		return 0;
+	r = engine_query(q->rc.v->engine, q->rc.op, &what, &l);
 
 	for (size_t i = 0; i < l.n && n < PAGE && r == 0; i++) {
 		mfs_ino_t ino = l.v[i].attr.ino;
@@ -299,10 +304,13 @@ static int page(struct records *q, int64_t bound, size_t *ret_n)
 		if (was_seen(q, ino))
 			continue;
 		r = remember(q, ino);
-		items[n++] = (struct record_item){ .rc = q->rc, .ino = ino };
+		(*ret_n)++;
+		if (q->rc.max_size && l.v[i].attr.size > q->rc.max_size)
+			q->n_left++;
+		else
+			items[n++] = (struct record_item){ .rc = q->rc, .ino = ino };
 	}
 	node_list_release(&l);
-	*ret_n = n;
 	return r < 0 || n == 0 ? r : work_items(q, items, n);
 }
 
