@@ -38,6 +38,8 @@ struct walk {
 	struct gc_names names;
 	struct gc_set dropped, dropped_docs; /* what is in `dropped`: hashes of versions, numbers of documents */
 	uint64_t dropped_after;
+	struct gc_set shown; /* hashes of the versions on top of keys that wait for the reconciler */
+	bool many_jobs; /* more than were read: nothing that is unnamed is judged */
 	/* The same of the index log's objects that are at their keys. */
 	uint64_t *logged;
 	size_t n_logged;
@@ -151,7 +153,7 @@ static int judge(struct walk *w, const struct piece *p)
 		w->res->waiting++; /* what was due is counted, and deleted, already */
 		return 0;
 	}
-	if (is_live(w, p->info.session)) {
+	if (is_live(w, p->info.session) || w->many_jobs || gc_set_has(&w->shown, gc_version_hash(p->info.version))) {
 		w->res->in_flight++;
 		return 0;
 	}
@@ -295,17 +297,38 @@ static int walk_docs(struct walk *w)
 	return r;
 }
 
-static void keep_view_jobs(struct job_list *l)
+/*
+ * Of the jobs only JOB_VIEW is kept. The top of a key that waits for the reconciler may be an upload that no record names;
+ * it goes only after the key shows something else: where the store does not tell keys (localdir), the view would be
+ * left without its version, and look like another program's file.
+ */
+static int keep_view_jobs(struct walk *w)
 {
+	struct job_list *l = &w->jobs;
 	size_t n = 0;
+	int r = 0;
 
 	for (size_t i = 0; i < l->n; i++) {
-		if (l->v[i].kind == JOB_VIEW)
-			l->v[n++] = l->v[i];
-		else
-			job_record_release(&l->v[i]);
+		struct job_record *job = &l->v[i];
+		struct object_info top;
+
+		if (job->kind == JOB_VIEW) {
+			l->v[n++] = *job;
+			continue;
+		}
+		if (r == 0 && job->kind == JOB_KEY && object_key_is_legal(w->v->store, job->key)) {
+			r = object_head(w->v->store, w->op, NULL, job->key, NULL, &top);
+			if (r == 0)
+				r = gc_set_add(&w->shown, gc_version_hash(top.version));
+			else if (r == -ENOENT)
+				r = 0;
+		}
+		job_record_release(job);
 	}
+	w->many_jobs = l->n == JOBS_MAX;
 	l->n = n;
+	gc_set_sort(&w->shown);
+	return r;
 }
 
 int gc_run(struct volume *v, struct op_ctx *op, const struct gc_options *opt, struct gc_result *ret)
@@ -324,7 +347,7 @@ int gc_run(struct volume *v, struct op_ctx *op, const struct gc_options *opt, st
 	if (r == 0)
 		r = engine_jobs(v->engine, op, INT64_MAX, JOBS_MAX, &w->jobs);
 	if (r == 0)
-		keep_view_jobs(&w->jobs);
+		r = keep_view_jobs(w);
 	if (r == 0)
 		r = object_list_keys(v->store, op, NULL, INDEX_LOG_PREFIX, add_logged, w);
 	if (r == 0)
@@ -340,6 +363,7 @@ int gc_run(struct volume *v, struct op_ctx *op, const struct gc_options *opt, st
 	session_list_release(&w->sessions);
 	job_list_release(&w->jobs);
 	gc_names_release(&w->names);
+	gc_set_release(&w->shown);
 	gc_set_release(&w->dropped);
 	gc_set_release(&w->dropped_docs);
 	free(w->logged);

@@ -686,6 +686,33 @@ def case_full_disk_for_the_index(suite, place):
     run(["umount", disk])
 
 
+def case_gc_before_a_key_is_looked_at(suite, place):
+    """A rewrite died between its object and the record; the old content is inline, and its key waits for the reconciler."""
+    with open(f"{suite.build}/CMakeCache.txt", encoding="utf-8") as file:
+        if "MASSFS_CRASH_POINTS:BOOL=ON" not in file.read():
+            raise Skip("a build without crash points")
+    volume = mfs.Volume(suite, "gc-early", f"{place}/v").format()
+    os.mkdir(f"{place}/m")
+    mount = volume.mount("inline=16K", path=f"{place}/m", env={**suite.env, "MASSFS_CRASH_AT": "commit.stored:2"})
+    put(f"{mount.path}/f", b"old")
+    try:
+        put(f"{mount.path}/f", noise(1, 95370))
+    except OSError:
+        pass
+    mfs.wait_for(lambda: not mount.alive(), 20, "the crash point")
+    mount.kill()
+    env = {**suite.env, "MASSFS_TEST_GC_AGE": "0"}
+    mount = volume.mount("inline=16K", path=mount.path, env=env)
+    for _ in range(10):
+        suite.massfs("gc", "--delete", mount.path, env=env)
+        same(get(f"{mount.path}/f"), b"old", "content")
+    volume.settle(mount)
+    same(get(f"{mount.path}/f"), b"old", "content after settle --wait")
+    mount.umount()
+    same(get(volume.object("f")), b"old", "the object")
+    volume.fsck()
+
+
 def case_leftover_lock_and_temporary_files(suite, place):
     """What a machine that lost power leaves beside the index."""
     volume, mnt, contents = filled(suite, place)
