@@ -12,6 +12,7 @@
 #include "fs/content_internal.h"
 
 #define WAIT_MS	    50
+#define STUCK_NS    (120 * MFS_NSEC_PER_SEC) /* a write that gets no memory for so long fails */
 #define APPEND_WHOLE MFS_MIB /* an append up to this is in one commit */
 
 void content_env_init(struct content_env *env, struct volume *vol, struct budget *budget, struct workers *uploaders)
@@ -49,7 +50,7 @@ void content_adopt_locked(struct content *c, struct state *s)
 	c->state = s;
 	c->size = s->size;
 	c->clip = CONTENT_ALL;
-	c->stale = false;
+	c->stale = c->reloads != c->seen; /* one came while the record was being read: s may be from before */
 	c->tail.own_from = s->layout.log_end;
 	c->gen++;
 }
@@ -64,6 +65,7 @@ int content_refresh(struct content *c, struct op_ctx *op)
 
 		if (!c->stale || c->dirty)
 			return 0;
+		c->seen = c->reloads;
 	}
 	r = state_load(c->env, op, c->ino, c->state, &s);
 	if (r < 0)
@@ -265,6 +267,8 @@ static int push_out(struct content *c, struct op_ctx *op)
 	if (!streams)
 		return content_commit(c, op, NULL, NULL);
 	r = upload_stage(c, op);
+	if (r == -ENOMEM) /* not even for the bytes that were in the index: a commit needs none of the budget */
+		return content_commit(c, op, NULL, NULL);
 	if (r == 0)
 		r = upload_send(c, true);
 	if (r < 0 || content_sparse(c))
@@ -317,6 +321,23 @@ static int make_room(struct content *c, struct op_ctx *op)
 	MFS_GUARD(&big->lock);
 	content_leave_locked(big);
 	return 0; /* its failure is its own writers' to hear */
+}
+
+/* The same, for a write that has waited since *since (0: it has not). Memory may be held by a file that cannot be stored. */
+static int wait_for_memory(struct content *c, struct op_ctx *op, int64_t *since)
+{
+	int64_t now = mfs_mono_ns();
+
+	*since = *since ? *since : now;
+	if (atomic_load(&op->cancelled))
+		return -ECANCELED;
+	if (now - *since < STUCK_NS)
+		return make_room(c, op);
+	mfs_log(MFS_LOG_FS, MFS_LOG_ERR, op,
+		"inode %" PRIu64 ": a write found no memory for %d s, as what other files have written cannot be stored: the answer is "
+		"EIO; see the messages before, and memory=",
+		c->ino, (int)(STUCK_NS / MFS_NSEC_PER_SEC));
+	return -EIO;
 }
 
 /* Commit as a step of its own: what is written next must not be in one commit with what is dirty now. */
@@ -411,6 +432,7 @@ static void send_some(struct content *c, struct op_ctx *op)
 
 int content_write(struct content *c, struct op_ctx *op, uint64_t off, const void *buf, size_t len, bool append)
 {
+	int64_t stuck = 0;
 	size_t done = 0;
 	int r = write_fresh(c, op);
 
@@ -433,6 +455,7 @@ int content_write(struct content *c, struct op_ctx *op, uint64_t off, const void
 				if (n < 0)
 					return (int)n;
 				done += (size_t)n;
+				stuck = n ? 0 : stuck;
 				want = done == len && !c->busy && upload_wanted_locked(c);
 				if (want)
 					c->busy = true;
@@ -443,7 +466,7 @@ int content_write(struct content *c, struct op_ctx *op, uint64_t off, const void
 		else if (want)
 			send_some(c, op);
 		else if (done < len)
-			r = make_room(c, op);
+			r = wait_for_memory(c, op, &stuck);
 		if (r < 0)
 			return r;
 	}
@@ -464,7 +487,7 @@ static struct state *resized(const struct state *old, const struct mfs_attr *now
 	s->lay = now->lay;
 	s->data = now->data;
 	s->attr = *now;
-	s->todo = now->size ? 1 : s->todo;
+	s->todo = now->size ? 1 : s->todo; /* when, only the index knows; that there is one, also we */
 	return s;
 }
 
@@ -485,6 +508,7 @@ static int truncate_clean(struct content *c, struct op_ctx *op, uint64_t size, s
 		{
 			MFS_GUARD(&c->lock);
 
+			c->seen = c->reloads;
 			lay = c->state->lay;
 			due = c->version_due || c->n_writers == 0;
 		}
@@ -503,6 +527,8 @@ static int truncate_clean(struct content *c, struct op_ctx *op, uint64_t size, s
 		tail_drop(c);
 		content_adopt_locked(c, s);
 		c->tail.own_from = c->tail.pos = s->layout.log_end;
+		dirty_clip(&c->map, c->env->budget, size); /* written while what was dirty was committed */
+		ranges_clip(&c->holes, size);
 	} else {
 		c->stale = true;
 	}
@@ -519,9 +545,10 @@ static int truncate_to_nothing(struct content *c, struct op_ctx *op)
 	int r;
 
 	content_discard(c, op);
+	/* For the lay only, which the commit would find out too. What was written is gone already, so this must not fail. */
 	r = content_refresh(c, op);
 	if (r < 0)
-		return r;
+		mfs_debug(MFS_LOG_FS, op, "inode=%" PRIu64 " truncated without reading its record: %s", c->ino, strerror(-r));
 	MFS_GUARD(&c->lock);
 	c->size = c->clip = 0;
 	content_touch_locked(c);
@@ -613,10 +640,10 @@ int content_punch(struct content *c, struct op_ctx *op, uint64_t off, uint64_t l
 	{
 		MFS_GUARD(&c->lock);
 
-		if (!c->upload)
+		if (!c->upload && c->map.n + c->holes.n < LAYOUT_COMMIT_MAX / 2)
 			return punch_locked(c, off, len);
 	}
-	/* What was sent already cannot be cut: it is committed first. */
+	/* What was sent already cannot be cut: it is committed first. And one commit takes so many ranges. */
 	r = commit_first(c, op);
 	if (r < 0)
 		return r;
@@ -759,5 +786,6 @@ void content_reload(struct content *c)
 
 	c->unlinked = false;
 	c->stale = true;
+	c->reloads++;
 	c->gen++;
 }

@@ -84,8 +84,12 @@ static enum kind choose_locked(const struct content *c)
 
 	if (c->upload)
 		return STAGED;
-	if (old == 0 && c->size > OBJECT_PART_MIN)
-		return half || content_sparse(c) ? STAGED : PATCH;
+	if (old == 0 && c->size > OBJECT_PART_MIN) {
+		/* In order and without gaps only what begins at the beginning. */
+		bool dense = half && c->map.n && c->map.v[0]->off <= OBJECT_PART_MIN;
+
+		return dense || content_sparse(c) ? STAGED : PATCH;
+	}
 	if (c->size <= CONTENT_SMALL || (c->size <= OBJECT_PART_MIN && (half || old == 0 || c->state->is_inline)))
 		return WHOLE;
 	return PATCH;
@@ -339,7 +343,7 @@ static int collect_locked(struct content *c, const struct round *rd, struct patc
 
 			if (at < to)
 				r = patch_add(p, at, to - at, (const unsigned char *)s->inline_data.data + at);
-			at = hole && to == hole->off ? hole->off + hole->len : to;
+			at = hole && to >= hole->off ? hole->off + hole->len : to;
 		}
 		if (e && r == 0)
 			r = patch_add(p, e->off, e->len, e->data);
@@ -526,8 +530,14 @@ static void move_over_locked(struct content *c, struct round *rd, const struct s
 static int rebase(struct content *c, struct op_ctx *op, struct round *rd)
 {
 	struct state *s = NULL;
-	int r = state_load(c->env, op, c->ino, rd->from, &s);
+	int r;
 
+	{
+		MFS_GUARD(&c->lock);
+
+		c->seen = c->reloads;
+	}
+	r = state_load(c->env, op, c->ino, rd->from, &s);
 	if (r < 0)
 		return r;
 	MFS_GUARD(&c->lock);
@@ -544,7 +554,7 @@ static int rebase(struct content *c, struct op_ctx *op, struct round *rd)
 	state_put(rd->from);
 	c->state = s;
 	rd->from = state_ref(s);
-	c->stale = false;
+	c->stale = c->reloads != c->seen;
 	c->tail.own_from = s->layout.log_end;
 	if (rd->kind != STAGED)
 		rd->kind = rd->kind == PATCH || rd->size > OBJECT_PART_MIN ? PATCH : WHOLE;
@@ -735,7 +745,7 @@ int content_commit(struct content *c, struct op_ctx *op, struct mfs_attr *attr, 
 {
 	struct mfs_attr now;
 	bool partial = true;
-	int r = 0;
+	int r;
 
 	for (unsigned int i = 0; partial && i < ROUNDS_MAX; i++) {
 		partial = false;
@@ -749,5 +759,9 @@ int content_commit(struct content *c, struct op_ctx *op, struct mfs_attr *attr, 
 		if (ret_committed)
 			*ret_committed = true;
 	}
-	return r;
+	if (!partial)
+		return 0;
+	mfs_log(MFS_LOG_FS, MFS_LOG_ERR, op,
+		"inode %" PRIu64 ": written faster than it can be committed: %u commits and still dirty; sync again", c->ino, ROUNDS_MAX);
+	return -EIO;
 }

@@ -62,7 +62,6 @@ static bool absorb_inline_locked(struct content *c)
 		at = hole ? hole->off + hole->len : n;
 	}
 	c->clip = 0;
-	ranges_release(&c->holes);
 	c->gen++;
 	return true;
 }
@@ -81,6 +80,7 @@ int upload_stage(struct content *c, struct op_ctx *op)
 			return 0;
 		if (content_committed_locked(c) > 0 && !absorb_inline_locked(c))
 			return -ENOMEM;
+		ranges_release(&c->holes); /* nothing lies below them */
 		meta = volume_object_meta(v, &c->state->attr);
 	}
 	r = content_key(c, op, &c->upload_key, &c->upload_temporary);
