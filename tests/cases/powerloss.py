@@ -73,6 +73,7 @@ class Writer:
         self.root = f"{root}/w{number}"
         self.state = {}
         self.data = {}      # node -> what its open handle would read
+        self.contents = {}  # digest -> bytes, of what files were while they were written
         self.dirty = set()  # nodes whose next close commits
         self.steps = [Step(0, False, {}, "start")]
         self.steps[0].end = 0
@@ -128,13 +129,19 @@ class Writer:
 
     def write(self, fd, node, offset, piece):
         data = self.data[node]
+        entry = next(e for e in self.state.values() if e.node == node)
+        maybe = entry.maybe or (self.keep(data),)
         data += bytes(max(0, offset - len(data)))
         data[offset:offset + len(piece)] = piece
-        entry = next(e for e in self.state.values() if e.node == node)
-        after = self.of_node(node, maybe=(*entry.maybe[-20:], digest(data)))
+        after = self.of_node(node, maybe=(*maybe[-20:], self.keep(data)))
         done = self.act("write", after, False, os.pwrite, fd, piece, offset)
         check(done == len(piece), "short write")
         self.dirty.add(node)
+
+    def keep(self, data):
+        name = digest(data)
+        self.contents[name] = bytes(data)
+        return name
 
     def commit(self, what, fd, node):
         """close or fsync. A close with nothing to commit promises nothing about the names before it."""
@@ -313,13 +320,16 @@ class Writer:
 
     # ---- the judgement
 
-    def judge(self, found, at):
+    def is_between(self, path, maybe):
+        return len(maybe) > 1 and mfs.is_between(mfs.get(f"{self.judged}/{path}"), [self.contents[m] for m in maybe])
+
+    def judge(self, found, at, root):
         """found: path -> what(). The step that it is, or a Failure that says by how little it is none."""
         first = max((n for n, s in enumerate(self.steps) if s.durable and s.end is not None and s.end <= at), default=0)
         last = max(n for n, s in enumerate(self.steps) if s.start <= at)
-        nearest = None
+        nearest, self.judged = None, root
         for number in range(first, last + 1):
-            wrong = differences(found, self.steps[number].state)
+            wrong = differences(found, self.steps[number].state, self.is_between)
             if not wrong:
                 return number - first
             if nearest is None or len(wrong) < len(nearest[1]):
@@ -350,7 +360,7 @@ def look(root):
     return found
 
 
-def differences(found, state):
+def differences(found, state, is_between):
     wrong = [f"{p} is missing" for p in state if p not in found]
     wrong += [f"{p} should not be there" for p in found if p not in state]
     nodes = {}
@@ -361,7 +371,7 @@ def differences(found, state):
         nodes.setdefault(entry.node, []).append((path, ino))
         if kind != entry.kind or mode != entry.mode:
             wrong.append(f"{path} is a {kind} of mode {mode:o}, not a {entry.kind} of mode {entry.mode:o}")
-        elif value != entry.value and value not in entry.maybe:
+        elif value != entry.value and value not in entry.maybe and not is_between(path, entry.maybe):
             wrong.append(f"{path} has {value}, not {entry.value}" + (f" nor {entry.maybe}" if entry.maybe else ""))
     for names in nodes.values():
         if len({ino for _, ino in names}) > 1:
@@ -571,7 +581,7 @@ class PowerLoss:
         behind, trees = 0, {}
         for writer in self.writers:
             trees[writer.root] = look(f"{mount.path}/{writer.root}")
-            behind += writer.judge(trees[writer.root], image.at)
+            behind += writer.judge(trees[writer.root], image.at, f"{mount.path}/{writer.root}")
         volume.settle(mount)
         mount.umount()
         volume.fsck()

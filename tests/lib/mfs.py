@@ -167,6 +167,18 @@ def as_user(uid, gid, call, *args, groups=()):
     return value
 
 
+def is_between(data, states):
+    """Is it one of the states with a part of the write(2) that leads to the next? The kernel sends a big one in pieces,
+    from its start on, and a handle that is open for long (commit=) commits between any two of them.
+    """
+    for before, after in zip(states, states[1:]):
+        n = len(os.path.commonprefix([data, after]))
+        before = before + bytes(max(0, n - len(before)))
+        if data[n:] == before[n:]:
+            return True
+    return False
+
+
 def drop_caches():
     os.sync()
     try:
