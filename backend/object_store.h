@@ -2,8 +2,8 @@
  * The seam between the filesystem and whatever holds the bytes.
  *
  * A store maps (key, version) to an immutable sequence of bytes. Every put makes a new version; the newest version or
- * marker at a key is its *top*, which is what a person or an S3 tool sees there. Stores: localdir, mem (tests), s3
- * (later). Decorators: fault (tests).
+ * marker at a key is its *top*, which is what a person or an S3 tool sees there. Stores: localdir, mem (tests), s3.
+ * Decorators: fault (tests).
  *
  * Errors: 0 (or a byte count) or -errno:
  *     -ENOENT     no such key or version            -EACCES     the credentials do not allow it
@@ -218,6 +218,46 @@ struct localdir_options {
 };
 int localdir_store_open(const char *dir, const struct localdir_options *opt, struct object_store **ret) MFS_NODISCARD;
 int mem_store_new(struct object_store **ret) MFS_NODISCARD;
+
+/*
+ * s3: one bucket of MinIO or any S3 with versioning, reached through one or several nodes. Opening it asks the server:
+ * versioning is on (create: turned on, and the bucket made), no lifecycle rule deletes versions.
+ *
+ * Each call ends by its op's deadline; one without, by timeout_ns. All strings are borrowed until the call returns.
+ */
+struct s3_options {
+	const char *endpoints; /* "http://a:9000,http://[::1]:9001": separated by commas or blanks */
+	const char *bucket;
+	const char *region; /* NULL: us-east-1 */
+	const char *prefix; /* in front of every key; NULL: none */
+	const char *access_key, *secret_key, *token; /* NULL: passwd_file, AWS_*, ~/.aws (backend/s3_credentials.h) */
+	const char *passwd_file, *profile;
+	const char *ca_file;	   /* PEM; NULL: the system's */
+	const char *storage_class; /* NULL: the bucket's */
+	bool virtual_host;	   /* BUCKET.HOST/KEY instead of HOST/BUCKET/KEY */
+	bool create, readonly;
+	uint64_t capacity;	  /* for statfs; 0: 1 PiB */
+	unsigned int connections; /* at once; 0: 16 */
+	int64_t timeout_ns;	  /* 0: 60 s */
+	int64_t request_ns;	  /* one attempt, before another node is tried; 0: 10 s (and a second for each MiB) */
+	int64_t sweep_age_ns;	  /* unfinished uploads older than this are of closed runs; 0: 24 h */
+};
+/* -EINVAL -EACCES -ENOENT (no bucket, no keys) -ENOTSUP (no versioning, or rules that delete) -EIO, with the reason. */
+int s3_store_open(const struct s3_options *opt, struct object_store **ret, char **ret_reason) MFS_NODISCARD;
+
+/* What `massfs status` tells of each node. */
+struct s3_endpoint_state {
+	const char *host; /* borrowed from the store */
+	bool https, up;
+	int64_t since;	    /* wall time of its last going or coming */
+	int64_t latency_ns; /* smoothed; 0: none yet */
+	unsigned int under_way;
+	uint64_t requests, failures;
+	char why[128]; /* the last failure; "": none */
+};
+typedef int s3_endpoint_fn(void *arg, const struct s3_endpoint_state *state);
+/* Of a store of s3_store_open(); another kind: -EOPNOTSUPP. Non-zero of fn stops and is returned. */
+int s3_store_endpoints(struct object_store *s, s3_endpoint_fn *fn, void *arg);
 
 /* Fail the nth call (from 1) made through the store with -err, then work again; n = 0 never. Owns inner on success. */
 int fault_store_new(struct object_store *inner, unsigned int nth, int err, struct object_store **ret) MFS_NODISCARD;
