@@ -3,6 +3,7 @@
  * is copied on the store's side, as a part of the upload; all else is read and written. Nothing is held over both files.
  */
 #include <errno.h>
+#include <inttypes.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -81,13 +82,28 @@ static bool takes_part_locked(const struct content *dst, uint64_t off, uint64_t 
 	return dst->map.n == 0 && off == (dst->upload ? dst->sent_end : 0) && len >= OBJECT_PART_MIN;
 }
 
+/*
+ * A part that broke off may have left bytes behind the end, where zeros are to be read should the file become longer:
+ * they are the file's, and cut off. Also for somebody who is being killed: others may have the file open.
+ */
+static void cut_off(struct content *dst, const struct op_ctx *op, uint64_t size)
+{
+	struct op_ctx own = { .id = op->id, .uid = op->uid, .gid = op->gid };
+	struct mfs_attr attr;
+	int r = content_truncate(dst, &own, size, &attr);
+
+	if (r < 0)
+		mfs_debug(MFS_LOG_FS, op, "inode=%" PRIu64 " after a copy that failed: %s", dst->ino, strerror(-r));
+}
+
 /* The count; 0: not this way. */
 static ssize_t copy_in_store(struct content *dst, struct op_ctx *op, uint64_t to, struct content *src, uint64_t from,
 			     uint64_t len)
 {
 	struct layout_extent x = { 0 };
 	struct state *s = clean_run(src, from, &x);
-	bool fits;
+	bool fits, broke_off;
+	uint64_t before;
 	int r = 0;
 
 	if (!s)
@@ -108,15 +124,22 @@ static ssize_t copy_in_store(struct content *dst, struct op_ctx *op, uint64_t to
 	if (fits && r == 0)
 		r = object_upload_part_copy(dst->upload, op, dst->next_part, to, &s->object->ref, x.src, len);
 	state_put(s);
-	MFS_GUARD(&dst->lock);
-	if (fits && r == 0) {
-		dst->next_part++;
-		dst->sent_end = MFS_MAX(dst->sent_end, to + len);
-		dst->size = MFS_MAX(dst->size, to + len);
-		content_touch_locked(dst);
-		dst->gen++;
+	{
+		MFS_GUARD(&dst->lock);
+
+		before = dst->size;
+		broke_off = r < 0 && r != -ENOENT && dst->upload && content_sparse(dst);
+		if (fits && (r == 0 || broke_off)) {
+			dst->next_part++;
+			dst->sent_end = MFS_MAX(dst->sent_end, to + len);
+			dst->size = MFS_MAX(dst->size, to + len);
+			content_touch_locked(dst);
+			dst->gen++;
+		}
+		content_leave_locked(dst);
 	}
-	content_leave_locked(dst);
+	if (broke_off)
+		cut_off(dst, op, before);
 	if (r == -ENOENT) /* collected meanwhile: reading finds the way */
 		return 0;
 	return r < 0 ? r : (fits ? (ssize_t)len : 0);

@@ -77,6 +77,7 @@ struct content {
 
 	struct state *state;
 	bool stale;	     /* read the record again before the next use */
+	unsigned int reloads, seen; /* calls of content_reload(); and how many before the busy thread last read the record */
 	uint64_t clip;	     /* truncated to this since the last commit; CONTENT_ALL: not */
 
 	uint64_t size;

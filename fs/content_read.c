@@ -94,6 +94,11 @@ static int after_missing_busy(struct content *c, struct op_ctx *op, uint64_t lay
 
 	if (c->state->lay != lay)
 		return 0;
+	{
+		MFS_GUARD(&c->lock);
+
+		c->seen = c->reloads;
+	}
 	r = state_load(c->env, op, c->ino, c->state, &s);
 	MFS_GUARD(&c->lock);
 	if (r == 0 && s->lay == lay) {

@@ -200,6 +200,8 @@ void control_changed(void *arg, mfs_ino_t ino, mfs_ino_t parent, const char *nam
 		{
 			MFS_GUARD(&i->lock);
 
+			/* The notice below comes later, or (a full queue) not at all: an open before it keeps no page. */
+			i->cache_bad = true;
 			if (i->content)
 				content_reload(i->content);
 		}

@@ -250,8 +250,13 @@ static int collect_page(struct volume *v, struct op_ctx *op, const struct gc_opt
 	int r = 0;
 
 	qsort(l->v, l->n, sizeof(*l->v), by_inode); /* an inode's records are read once for all that is its own */
-	for (size_t i = 0; r == 0 && i < l->n; i++)
-		r = atomic_load(&op->cancelled) ? -ECANCELED : collect_dropped(v, op, opt, &names, &l->v[i], ret);
+	for (size_t i = 0, end; r == 0 && i < l->n; i = end) {
+		names.ino = 0; /* read within the turn */
+		past_turn_take(&v->past);
+		for (end = i; r == 0 && end < l->n && l->v[end].ino == l->v[i].ino; end++)
+			r = atomic_load(&op->cancelled) ? -ECANCELED : collect_dropped(v, op, opt, &names, &l->v[end], ret);
+		past_turn_release(&v->past);
+	}
 	gc_names_release(&names);
 	return r;
 }

@@ -235,6 +235,37 @@ static int commit_content(struct restore *x, struct commit *c)
 	return r;
 }
 
+/* Is the version still kept? 0, or -ENODATA. */
+static int is_kept(struct restore *x)
+{
+	struct version_list l = { 0 };
+	int r = engine_versions_by_ino(x->call->vol->engine, x->call->op, x->p->ino, &l);
+	bool found = false;
+
+	for (size_t i = 0; r == 0 && i < l.n && !found; i++)
+		found = l.v[i].data == x->p->data;
+	version_list_release(&l);
+	return r < 0 ? r : found ? 0 : -ENODATA;
+}
+
+/* The objects of a version are named again only while it names them itself. */
+static int commit_restored(struct restore *x, struct commit *c)
+{
+	bool names_its = x->p->ino == x->n.attr.ino && !x->p->is_trash &&
+			 (!x->made.version[0] || strcmp(x->made.version, x->p->ref.version) == 0);
+	struct volume *v = x->call->vol;
+	int r;
+
+	if (!names_its)
+		return commit_content(x, c);
+	past_turn_take(&v->past);
+	r = is_kept(x);
+	if (r == 0)
+		r = commit_content(x, c);
+	past_turn_release(&v->past);
+	return r;
+}
+
 /* What was made for a commit that surely did not happen. After -EIO it may have: then gc decides. */
 static void take_back(struct restore *x, int err)
 {
@@ -268,7 +299,7 @@ int restore_content(struct verb_call *call, const struct past *p, mfs_ino_t ino)
 	if (r == -ENOENT)
 		r = -ENODATA;
 	if (r == 0) {
-		r = commit_content(&x, &c);
+		r = commit_restored(&x, &c);
 		if (r < 0)
 			take_back(&x, r);
 	}

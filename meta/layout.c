@@ -172,6 +172,14 @@ static int reserve_both(struct layout *l)
 	return err < 0 ? err : slices_reserve(&l->recent, l->n_recent, &l->cap_recent, 2);
 }
 
+/* Is all of [off, off+len) a hole already? */
+static bool is_hole(const struct layout *l, uint64_t off, uint64_t len)
+{
+	size_t i = slices_find(l->map, l->n_map, off);
+
+	return i < l->n_map && l->map[i].pos == LAYOUT_HOLE && l->map[i].off <= off && slice_end(&l->map[i]) >= off + len;
+}
+
 int layout_set(struct layout *l, uint64_t off, uint64_t len, uint64_t pos)
 {
 	struct slice s = { off, len, pos };
@@ -186,6 +194,8 @@ int layout_set(struct layout *l, uint64_t off, uint64_t len, uint64_t pos)
 	err = reserve_both(l);
 	if (err < 0)
 		return err;
+	if (pos == LAYOUT_HOLE && !is_hole(l, off, len))
+		l->holes_in_base = false;
 	slices_replace(l->map, &l->n_map, off, off + len, &s);
 	slices_replace(l->recent, &l->n_recent, off, off + len, &s);
 	return 0;

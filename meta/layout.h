@@ -93,7 +93,7 @@ bool layout_is_whole(const struct layout *l);
 int layout_encode(const struct layout *l, struct node_blob *ret) MFS_NODISCARD;
 
 /* [off, off+len) is at pos of the log from now on (LAYOUT_HOLE: reads as zeros): cuts what was there, in map and recent.
- * Joins neighbours that continue each other. -ENOMEM: nothing changed. -EFBIG: beyond 2^63. */
+ * Joins neighbours that continue each other. A new hole makes holes_in_base false. -ENOMEM: nothing changed. -EFBIG: beyond 2^63. */
 int layout_set(struct layout *l, uint64_t off, uint64_t len, uint64_t pos) MFS_NODISCARD;
 /* [off, off+len) comes from the object again (it was composed into it). A document's entry may become two; the record
  * names at most LAYOUT_DOCS_MAX (-EFBIG of layout_encode; layout_make_docs puts them together again). -ENOMEM as above. */

@@ -1,0 +1,438 @@
+/*
+ * What a review found, each as the scenario that went wrong: content against the reconciler, restores, collection, a full
+ * budget, an index or a store that fails in between.
+ */
+#include "tests/lib/volume_world.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "common/workers.h"
+#include "fs/content.h"
+#include "fs/gc.h"
+#include "fs/restore.h"
+#include "fs/verbs_internal.h"
+#include "meta/layout.h"
+
+#define KIB UINT64_C(1024)
+#define MIB (1024 * KIB)
+
+/* The memory of a mount over the world's volume. */
+struct mount {
+	struct world *w;
+	struct budget *budget;
+	struct workers *uploaders;
+	struct content_env env;
+};
+
+static void mount_open(struct mount *m, struct world *w)
+{
+	memset(m, 0, sizeof(*m));
+	m->w = w;
+	assert_int_equal(budget_new(16 * MIB, &m->budget), 0);
+	assert_int_equal(workers_new("up", 2, 8, &m->uploaders), 0);
+	content_env_init(&m->env, w->v, m->budget, m->uploaders);
+}
+
+static void mount_close(struct mount *m)
+{
+	workers_free(m->uploaders);
+	content_env_release(&m->env);
+	assert_int_equal(budget_used(m->budget), 0);
+	budget_free(m->budget);
+}
+
+static struct content *open_writer(struct mount *m, mfs_ino_t ino)
+{
+	struct content *c = NULL;
+
+	assert_int_equal(content_open(&m->env, &m->w->op, ino, &c), 0);
+	content_writer_opened(c);
+	return c;
+}
+
+static void close_writer(struct mount *m, struct content *c)
+{
+	assert_int_equal(content_flush(c, &m->w->op, NULL, NULL), 0);
+	content_closed(c);
+	content_writer_closed(c);
+	content_free(c);
+}
+
+static mfs_ino_t make(struct world *w, const char *name)
+{
+	struct make m = { .parent = MFS_ROOT_INO, .name = name, .name_len = strlen(name), .mode = S_IFREG | 0644 };
+	struct node n = NODE_INIT;
+	mfs_ino_t ino;
+
+	assert_int_equal(namespace_make(w->v->ns, &w->op, &m, &n), 0);
+	ino = n.attr.ino;
+	node_release(&n);
+	return ino;
+}
+
+static unsigned char *pattern(size_t size, unsigned int seed)
+{
+	unsigned char *p = malloc(size);
+
+	assert_non_null(p);
+	for (size_t i = 0; i < size; i++)
+		p[i] = (unsigned char)((i * 31 + i / 4096 * 7 + seed * 101) % 255 + 1);
+	return p;
+}
+
+static void write_file(struct mount *m, mfs_ino_t ino, const unsigned char *bytes, size_t size)
+{
+	struct content *c = open_writer(m, ino);
+
+	assert_int_equal(content_write(c, &m->w->op, 0, bytes, size, false), 0);
+	close_writer(m, c);
+}
+
+static void assert_reads(struct mount *m, mfs_ino_t ino, const unsigned char *want, size_t size)
+{
+	unsigned char *got = malloc(size + 1);
+	struct content *c = NULL;
+
+	assert_int_equal(content_open(&m->env, &m->w->op, ino, &c), 0);
+	assert_int_equal(content_read(c, &m->w->op, 0, got, size + 1), size);
+	assert_memory_equal(got, want, size);
+	content_free(c);
+	free(got);
+}
+
+/* What the key shows is the file, byte for byte. */
+static void assert_native(struct world *w, const char *key, const unsigned char *want, size_t size)
+{
+	struct object_ref ref = { .key = strdup(key) };
+	unsigned char *got = malloc(size);
+	struct object_info info;
+	size_t done = 0;
+
+	assert_int_equal(object_head(w->v->store, &w->op, NULL, key, NULL, &info), 0);
+	assert_int_equal(info.size, size);
+	memcpy(ref.version, info.version, sizeof(ref.version));
+	while (done < size) {
+		ssize_t n = object_get(w->v->store, &w->op, &ref, done, got + done, size - done);
+
+		assert_true(n > 0);
+		done += (size_t)n;
+	}
+	assert_memory_equal(got, want, size);
+	free(got);
+	free(ref.key);
+}
+
+/* A file that was settled with its holes gets another one: its object has data there, so it is not settled. */
+static void test_punch_after_settle_with_holes__is_settled_again(void **state)
+{
+	struct world *w = *state;
+	unsigned char *bytes = pattern(MIB, 1);
+	struct content *c;
+	struct mount m;
+	mfs_ino_t ino = make(w, "f");
+
+	mount_open(&m, w);
+	write_file(&m, ino, bytes, MIB);
+	for (int i = 0; i < 3; i++) {
+		uint64_t at = (uint64_t)i * 100 * KIB;
+
+		c = open_writer(&m, ino);
+		assert_int_equal(content_punch(c, &w->op, at, 64 * KIB), 0);
+		memset(bytes + at, 0, 64 * KIB);
+		close_writer(&m, c);
+		assert_int_equal(world_force(w), 0);
+		assert_reads(&m, ino, bytes, MIB);
+		assert_native(w, "f", bytes, MIB);
+	}
+	free(bytes);
+	mount_close(&m);
+}
+
+/* More holes before one flush than a record can name. */
+static void test_very_many_holes__are_committed_in_between(void **state)
+{
+	struct world *w = *state;
+	unsigned char *bytes = pattern(6 * MIB, 2);
+	struct content *c;
+	struct mount m;
+	mfs_ino_t ino = make(w, "f");
+
+	mount_open(&m, w);
+	m.env.slices_max = 4000;
+	write_file(&m, ino, bytes, 6 * MIB);
+	c = open_writer(&m, ino);
+	for (uint64_t at = 0; at < 6 * MIB; at += 512) {
+		assert_int_equal(content_punch(c, &w->op, at, 16), 0);
+		memset(bytes + at, 0, 16);
+	}
+	close_writer(&m, c);
+	assert_reads(&m, ino, bytes, 6 * MIB);
+	free(bytes);
+	mount_close(&m);
+}
+
+/* --- an engine that is watched --- */
+
+static struct {
+	struct engine_ops ops;
+	const struct engine_ops *inner;
+	void (*after_get)(void *arg); /* once */
+	void *arg;
+	int fail; /* that many calls of get */
+} watched;
+
+static int watched_get(struct engine *e, struct op_ctx *op, mfs_ino_t ino, struct node *ret)
+{
+	void (*fn)(void *arg) = watched.after_get;
+	int r;
+
+	if (watched.fail > 0) {
+		watched.fail--;
+		return -EIO;
+	}
+	r = watched.inner->get(e, op, ino, ret);
+	watched.after_get = NULL;
+	if (fn)
+		fn(watched.arg);
+	return r;
+}
+
+static void watch(struct world *w)
+{
+	memset(&watched, 0, sizeof(watched));
+	watched.inner = w->v->engine->ops;
+	watched.ops = *watched.inner;
+	watched.ops.get = watched_get;
+	w->v->engine->ops = &watched.ops;
+}
+
+static void unwatch(struct world *w)
+{
+	w->v->engine->ops = watched.inner;
+}
+
+struct behind {
+	struct mount *m;
+	mfs_ino_t ino;
+	struct content *c;
+};
+
+/* As restore and the control socket do. */
+static void replace_behind(void *arg)
+{
+	struct behind *b = arg;
+	struct world *w = b->m->w;
+	struct node n = world_node(w, b->ino);
+	struct node_blob data = { .data = (char[]){ "new" }, .size = 3 };
+	struct commit cm = { .ino = b->ino, .lay = n.attr.lay, .size = 3, .mtime = 5, .inline_data = &data, .keep_version = true };
+	struct mfs_attr attr;
+
+	assert_int_equal(namespace_commit(w->v->ns, &w->op, &cm, &attr), 0);
+	node_release(&n);
+	content_reload(b->c);
+}
+
+static void test_reload_while_the_record_is_read__is_not_lost(void **state)
+{
+	struct world *w = *state;
+	struct mount m;
+	struct behind b = { .m = &m, .ino = make(w, "f") };
+	char buf[8];
+
+	mount_open(&m, w);
+	write_file(&m, b.ino, (const unsigned char *)"old", 3);
+	assert_int_equal(content_open(&m.env, &w->op, b.ino, &b.c), 0);
+	content_reload(b.c); /* any reason to read the record */
+	watch(w);
+	watched.after_get = replace_behind;
+	watched.arg = &b;
+	(void)!content_read(b.c, &w->op, 0, buf, sizeof(buf)); /* old or new: they are at the same time */
+	unwatch(w);
+	assert_int_equal(content_read(b.c, &w->op, 0, buf, sizeof(buf)), 3);
+	assert_memory_equal(buf, "new", 3);
+	content_free(b.c);
+	mount_close(&m);
+}
+
+/* A truncation to nothing drops what is dirty: then it must not fail halfway and leave the old content without a word. */
+static void test_truncate_while_the_index_fails__loses_nothing_silently(void **state)
+{
+	struct world *w = *state;
+	struct mfs_attr attr;
+	struct content *c;
+	struct mount m;
+	mfs_ino_t ino = make(w, "f");
+	int r;
+
+	mount_open(&m, w);
+	write_file(&m, ino, (const unsigned char *)"old", 3);
+	c = open_writer(&m, ino);
+	assert_int_equal(content_write(c, &w->op, 0, "NEW!", 4, false), 0);
+	watch(w);
+	watched.fail = 1;
+	r = content_truncate(c, &w->op, 0, &attr);
+	unwatch(w);
+	close_writer(&m, c);
+	assert_reads(&m, ino, (const unsigned char *)"NEW!", r < 0 ? 4 : 0);
+	mount_close(&m);
+}
+
+/* --- memory --- */
+
+static void *cancel_soon(void *arg)
+{
+	usleep(300000);
+	atomic_store((atomic_bool *)arg, true);
+	return NULL;
+}
+
+/* Others hold all memory and give nothing back: who is killed meanwhile does not wait for ever. */
+static void test_write_without_memory__ends_when_it_is_cancelled(void **state)
+{
+	struct world *w = *state;
+	struct op_ctx op = { 0 };
+	struct content *c;
+	struct mount m;
+	pthread_t t;
+	mfs_ino_t ino = make(w, "f");
+
+	mount_open(&m, w);
+	c = open_writer(&m, ino);
+	assert_true(budget_try(m.budget, 16 * MIB));
+	assert_int_equal(pthread_create(&t, NULL, cancel_soon, &op.cancelled), 0);
+	assert_int_equal(content_write(c, &op, 0, "x", 1, false), -ECANCELED);
+	pthread_join(t, NULL);
+	budget_put(m.budget, 16 * MIB);
+	close_writer(&m, c);
+	mount_close(&m);
+}
+
+/* An inline file grows while others hold all memory: there is no room for its old bytes, and none is needed. */
+static void test_inline_file_grows_without_memory__is_committed(void **state)
+{
+	struct world *w = *state;
+	unsigned char *bytes = pattern(400 * KIB, 3);
+	struct content *c;
+	struct mount m;
+	mfs_ino_t ino = make(w, "f");
+
+	mount_open(&m, w);
+	w->cfg.inline_size = 16 * KIB;
+	write_file(&m, ino, bytes, 10 * KIB);
+	c = open_writer(&m, ino);
+	assert_int_equal(content_write(c, &w->op, 10 * KIB, bytes + 10 * KIB, 190 * KIB, false), 0);
+	while (budget_try(m.budget, KIB)) /* all that is left */
+		;
+	assert_int_equal(content_write(c, &w->op, 200 * KIB, bytes + 200 * KIB, 200 * KIB, false), 0);
+	budget_put(m.budget, budget_max(m.budget) - 256 * KIB);
+	close_writer(&m, c);
+	assert_reads(&m, ino, bytes, 400 * KIB);
+	free(bytes);
+	mount_close(&m);
+}
+
+/* --- a copy that breaks off --- */
+
+static struct {
+	struct object_store_ops ops;
+	const struct object_store_ops *inner;
+} broken;
+
+static int broken_part_copy(struct object_upload *u, struct op_ctx *op, unsigned int number, uint64_t off,
+			    const struct object_ref *src, uint64_t src_off, uint64_t len)
+{
+	int r = broken.inner->part_copy(u, op, number, off, src, src_off, len / 2);
+
+	return r < 0 ? r : -EIO;
+}
+
+static void test_copy_that_breaks_off__leaves_zeros_behind_the_end(void **state)
+{
+	struct world *w = *state;
+	unsigned char *bytes = pattern(8 * MIB, 4), *want = calloc(1, 8 * MIB);
+	struct content *src = NULL, *dst;
+	struct mfs_attr attr;
+	struct mount m;
+	mfs_ino_t from = make(w, "from"), to = make(w, "to");
+
+	mount_open(&m, w);
+	write_file(&m, from, bytes, 8 * MIB);
+	assert_int_equal(content_open(&m.env, &w->op, from, &src), 0);
+	dst = open_writer(&m, to);
+	broken.inner = w->v->store->ops;
+	broken.ops = *broken.inner;
+	broken.ops.part_copy = broken_part_copy;
+	w->v->store->ops = &broken.ops;
+	assert_int_equal(content_copy_range(dst, &w->op, 0, src, 0, 8 * MIB), -EIO);
+	w->v->store->ops = broken.inner;
+	assert_int_equal(content_write(dst, &w->op, 7 * MIB, bytes, MIB, false), 0);
+	assert_int_equal(content_truncate(dst, &w->op, 8 * MIB, &attr), 0);
+	memcpy(want + 7 * MIB, bytes, MIB);
+	close_writer(&m, dst);
+	content_free(src);
+	assert_reads(&m, to, want, 8 * MIB);
+	free(bytes);
+	free(want);
+	mount_close(&m);
+}
+
+/* --- restore and retention --- */
+
+static void collect(struct world *w, int64_t now)
+{
+	struct gc_options opt = { .delete_it = true, .now = now, .dropped_age_ns = 0 };
+	struct gc_result res = { 0 };
+
+	assert_int_equal(gc_expire(w->v, &w->op, &opt, &res), 0);
+}
+
+/* The version's retention ended, and its objects were collected, while somebody was about to bring it back. */
+static void test_restore_of_a_version_that_is_gone__changes_nothing(void **state)
+{
+	struct world *w = *state;
+	unsigned char *bytes = pattern(8 * MIB, 5);
+	struct verb_call call = { .vol = w->v, .op = &w->op };
+	struct past_list l = { 0 };
+	struct content *c;
+	struct mount m;
+	mfs_ino_t ino = make(w, "f");
+
+	mount_open(&m, w);
+	write_file(&m, ino, bytes, 8 * MIB);
+	for (unsigned int i = 1; i <= 2; i++) {
+		c = open_writer(&m, ino);
+		assert_int_equal(content_write(c, &w->op, 5 * MIB, bytes + i, 4 * KIB, false), 0);
+		memmove(bytes + 5 * MIB, bytes + i, 4 * KIB);
+		close_writer(&m, c);
+	}
+	assert_int_equal(namespace_past(w->v->ns, &w->op, "f", &l), 0);
+	assert_true(l.n >= 2);
+	assert_true(l.v[0].slices.size > 0);
+	assert_int_equal(world_force(w), 0); /* the record names none of the version's objects any more */
+	for (int i = 0; i < 3; i++)
+		collect(w, mfs_now_ns() + 2 * WORLD_RETENTION);
+	assert_int_equal(restore_content(&call, &l.v[0], ino), -ENODATA);
+	assert_reads(&m, ino, bytes, 8 * MIB);
+	past_list_release(&l);
+	free(bytes);
+	mount_close(&m);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		WORLD_TEST(test_punch_after_settle_with_holes__is_settled_again),
+		WORLD_TEST(test_very_many_holes__are_committed_in_between),
+		WORLD_TEST(test_reload_while_the_record_is_read__is_not_lost),
+		WORLD_TEST(test_truncate_while_the_index_fails__loses_nothing_silently),
+		WORLD_TEST(test_write_without_memory__ends_when_it_is_cancelled),
+		WORLD_TEST(test_inline_file_grows_without_memory__is_committed),
+		WORLD_TEST(test_copy_that_breaks_off__leaves_zeros_behind_the_end),
+		WORLD_TEST(test_restore_of_a_version_that_is_gone__changes_nothing),
+	};
+
+	return world_run_suite("review: content", tests, MFS_ARRAY_LEN(tests));
+}
