@@ -39,6 +39,7 @@
 /* There while the volume is open for writing, and after a crash or a run with nosync. */
 #define LOCALDIR_UNSYNCED  ".massfs/unsynced"
 #define LOCALDIR_DAMAGED   ".massfs/damaged" /* what scrub set aside; massfs never reads it */
+#define LOCALDIR_RESERVE   (UINT64_C(4) << 20) /* bytes of the disk that no object takes; of a small one a sixteenth */
 #define LOCALDIR_N_STRIPES 64
 #define LOCALDIR_N_FOLDERS 256
 #define LOCALDIR_PATH_MAX  (OBJECT_VERSION_MAX + 4) /* "xx/<id>" */

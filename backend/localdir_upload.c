@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/statvfs.h>
 #include <sys/xattr.h>
 
 #include "backend/cell_sums.h"
@@ -80,10 +81,27 @@ void localdir_temp_discard(struct localdir *ld, struct temp_file *t)
 	localdir_close_fd(&t->fd);
 }
 
+/* The last of the disk is left to the index, which lies on it too: a volume that objects have filled must open, and its
+ * files must be deletable. */
+static int check_room(struct localdir *ld, struct op_ctx *op, uint64_t len, const char *key)
+{
+	struct statvfs v;
+	uint64_t reserve;
+
+	if (fstatvfs(ld->v_fd, &v) < 0)
+		return 0; /* whoever writes will hear */
+	reserve = MFS_MIN(LOCALDIR_RESERVE, (uint64_t)v.f_blocks * v.f_frsize / 16);
+	if ((uint64_t)v.f_bfree * v.f_frsize >= reserve + len)
+		return 0;
+	return localdir_error(ld, op, ENOSPC, "write", "upload of ", key);
+}
+
 static int write_all(struct localdir *ld, struct op_ctx *op, int fd, uint64_t off, const char *buf,
 		     size_t len, const char *key)
 {
-	while (len) {
+	int r = check_room(ld, op, len, key);
+
+	while (!r && len) {
 		ssize_t n = pwrite(fd, buf, len, (off_t)off);
 
 		if (n < 0) {
@@ -95,7 +113,7 @@ static int write_all(struct localdir *ld, struct op_ctx *op, int fd, uint64_t of
 		off += (uint64_t)n;
 		len -= (size_t)n;
 	}
-	return 0;
+	return r;
 }
 
 int localdir_set_meta(struct localdir *ld, struct op_ctx *op, int fd, const struct stat *st,
@@ -398,9 +416,10 @@ int localdir_copy_range(struct localdir *ld, struct op_ctx *op, int from, uint64
 			uint64_t off, uint64_t len, const char *key)
 {
 	uint64_t pos = src_off, end = src_off + len;
-	int r;
+	int r = check_room(ld, op, 0, key); /* a filesystem with reflinks needs none */
 
-	r = clear_range(ld, op, to, off, len, key);
+	if (!r)
+		r = clear_range(ld, op, to, off, len, key);
 	while (!r && pos < end) {
 		off_t data = lseek(from, (off_t)pos, SEEK_DATA), hole;
 

@@ -402,11 +402,14 @@ def case_objects_cut_short_and_deleted(suite, place):
     mount.umount()
 
 
+BIG = 6 << 20  # an umount settles what is smaller than a part
+
+
 def changed_volume(suite, place):
     """A volume with a big file whose middle was changed: the change is in a patch."""
     volume, mnt, contents = filled(suite, place, 6)
     mount = volume.mount("allow_other", path=mnt)
-    base = bytearray(noise("big", 1 << 20))
+    base = bytearray(noise("big", BIG))
     put(f"{mnt}/big", base)
     volume.settle(mount)
     mount.umount()
@@ -461,7 +464,7 @@ def case_base_of_a_changed_file_is_damaged(suite, place):
     for args in ((), ("--quarantine",)):  # the state before the change, a version, is in it as a whole
         found = scrub(suite, volume.dir, *args)[0]
         same([(d["path"], d["what"], d["version"], d["lost_bytes"], d["intact"], d["quarantined"]) for d in found],
-             [("big", "wrong checksum", os.path.basename(path), lost, "", bool(args)) for lost in ((1 << 20) - 4096, 1 << 20)],
+             [("big", "wrong checksum", os.path.basename(path), lost, "", bool(args)) for lost in (BIG - 4096, BIG)],
              "what scrub found")
         same(found[0]["state"], "current", "the first one")
     mount = volume.mount("allow_other", path=mnt)
