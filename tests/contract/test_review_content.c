@@ -161,12 +161,11 @@ static void test_very_many_holes__are_committed_in_between(void **state)
 	mfs_ino_t ino = make(w, "f");
 
 	mount_open(&m, w);
-	m.env.slices_max = 4000;
 	write_file(&m, ino, bytes, 6 * MIB);
 	c = open_writer(&m, ino);
-	for (uint64_t at = 0; at < 6 * MIB; at += 512) {
-		assert_int_equal(content_punch(c, &w->op, at, 16), 0);
-		memset(bytes + at, 0, 16);
+	for (uint64_t at = 0; at < 6 * MIB; at += 64) {
+		assert_int_equal(content_punch(c, &w->op, at, 8), 0);
+		memset(bytes + at, 0, 8);
 	}
 	close_writer(&m, c);
 	assert_reads(&m, ino, bytes, 6 * MIB);
