@@ -46,7 +46,8 @@ bool inline_has_room(struct content_env *env, struct op_ctx *op, uint64_t size)
 
 	if (!max || size > MFS_MIN(max, (uint64_t)MFS_INLINE_MAX))
 		return false;
-	if (!atomic_load(&env->inline_counted) || share(env, 1) >= 1)
+	/* From half of the bound on, or what was settled since would never be seen, and each file hurried. */
+	if (!atomic_load(&env->inline_counted) || share(env, 2) >= 1)
 		count(env, op);
 	return share(env, 1) < 1 && disk_has_room(env, op);
 }
