@@ -584,7 +584,7 @@ int index_log_open(struct volume *v, const struct index_log_before *before, int6
 		l->has_thread = r == 0;
 	}
 	if (r < 0) {
-		index_log_close(l);
+		index_log_abandon(l);
 		return r;
 	}
 	*ret = l;
@@ -604,28 +604,40 @@ static int write_last(struct index_log *l)
 	return r < 0 && r != -ECANCELED && r != -ESTALE ? r : write_changes(l, true);
 }
 
+static void stop_thread(struct index_log *l)
+{
+	if (!l->has_thread)
+		return;
+	{
+		MFS_GUARD(&l->lock);
+		l->stop = true;
+		pthread_cond_signal(&l->work);
+	}
+	pthread_join(l->thread, NULL);
+	log_engine_on(l->v->engine, 0, NULL, NULL);
+}
+
 void index_log_close(struct index_log *l)
 {
 	int r;
 
 	if (!l)
 		return;
-	if (l->has_thread) {
-		{
-			MFS_GUARD(&l->lock);
-			l->stop = true;
-			pthread_cond_signal(&l->work);
-		}
-		pthread_join(l->thread, NULL);
-		log_engine_on(l->v->engine, 0, NULL, NULL);
+	stop_thread(l);
+	r = write_last(l);
+	if (r < 0) {
+		l->last_log = 0;
+		complain(l, r);
 	}
-	if (l->interval) {
-		r = write_last(l);
-		if (r < 0) {
-			l->last_log = 0;
-			complain(l, r);
-		}
-	}
+	index_log_abandon(l);
+}
+
+void index_log_abandon(struct index_log *l)
+{
+	if (!l)
+		return;
+	if (!l->stop)
+		stop_thread(l);
 	pthread_cond_destroy(&l->work);
 	pthread_mutex_destroy(&l->lock.m);
 	free(l);

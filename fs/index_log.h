@@ -44,6 +44,9 @@ int index_log_open(struct volume *v, const struct index_log_before *before, int6
 /* Writes what is left, marked as the session's end, and ends. The engine still works. NULL: nothing. */
 void index_log_close(struct index_log *l);
 
+/* As a crash leaves it: nothing more is written. For tests. NULL: nothing. */
+void index_log_abandon(struct index_log *l);
+
 struct index_log_status {
 	bool working;	     /* the newest epoch has a complete snapshot */
 	uint64_t epoch, number;

@@ -8,9 +8,9 @@
 
 #include "common/clock.h"
 #include "common/str.h"
-#include "fs/index_log.h"
 #include "fs/block_cache.h"
 #include "fs/fs.h"
+#include "fs/index_log.h"
 #include "fs/reconcile.h"
 #include "fs/verbs_internal.h"
 
