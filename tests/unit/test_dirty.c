@@ -1,4 +1,4 @@
-/* fs/dirty: extents against a plain array of bytes, random operations, budget given back to the last byte. */
+/* fs/dirty and fs/ranges: against plain arrays, random operations, budget given back to the last byte. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "fs/dirty.h"
+#include "fs/ranges.h"
 
 #define SPAN (2 * (size_t)OBJECT_PART_MIN + 70000) /* crosses part boundaries */
 
@@ -80,6 +81,17 @@ static void test_random_writes__match_a_plain_array(void **state)
 			memcpy(m.bytes + from, buf, n);
 			memset(m.is + from, 1, n);
 			assert_int_equal(dirty_put_back(&d, b, e), 0);
+		} else if (rnd(&seed) % 6 == 0) {
+			dirty_cut(&d, b, off, len);
+			memset(m.is + off, 0, len);
+		} else if (rnd(&seed) % 6 == 0) {
+			memset(buf, (int)(i * 5 + 2), len);
+			assert_true(dirty_fill(&d, b, off, buf, len));
+			for (size_t j = off; j < off + len; j++) {
+				if (!m.is[j])
+					m.bytes[j] = buf[0];
+				m.is[j] = true;
+			}
 		} else {
 			memset(buf, (int)(i * 7 + 1), len);
 			assert_int_equal(dirty_write(&d, b, off, buf, len), len);
@@ -142,12 +154,102 @@ static void test_sequential_writes__make_one_extent_a_part(void **state)
 	budget_free(b);
 }
 
+/* Without memory for a second extent the middle is zeros, which reads the same as a hole. */
+static void test_cut_without_room__leaves_zeros(void **state)
+{
+	size_t len = 2 * OBJECT_PART_MIN;
+	unsigned char *buf = malloc(len), got[3] = { 9, 9, 9 };
+	struct dirty d = { 0 };
+	struct budget *b;
+
+	(void)state;
+	memset(buf, 1, len);
+	assert_int_equal(budget_new(len, &b), 0);
+	assert_int_equal(dirty_write(&d, b, 0, buf, len), len);
+	dirty_cut(&d, b, 1000, 1000);
+	dirty_overlay(&d, 998, got, 3);
+	assert_memory_equal(got, "\1\1\1", 2);
+	assert_true(dirty_covers(&d, 0, len));
+	dirty_overlay(&d, 1998, got, 3);
+	assert_memory_equal(got, "\0\0\1", 3);
+	dirty_release(&d, b);
+	budget_free(b);
+	free(buf);
+}
+
+/* Shifted over a part boundary, an extent is still found, joined by nothing that would burst it, and cut. */
+static void test_shifted_extents__keep_their_bytes(void **state)
+{
+	unsigned char buf[8192], got[8192];
+	struct dirty d = { 0 };
+	struct budget *b;
+
+	(void)state;
+	memset(buf, 5, sizeof(buf));
+	assert_int_equal(budget_new(UINT64_C(64) << 20, &b), 0);
+	assert_int_equal(dirty_write(&d, b, 100, buf, 10), 10);
+	assert_int_equal(dirty_write(&d, b, 1000, buf, sizeof(buf)), sizeof(buf));
+	dirty_shift(&d, 1000, (int64_t)OBJECT_PART_MIN - 2000);
+	assert_true(dirty_covers(&d, 100, 10));
+	assert_true(dirty_covers(&d, OBJECT_PART_MIN - 1000, sizeof(buf)));
+	assert_int_equal(dirty_write(&d, b, OBJECT_PART_MIN - 1000 + sizeof(buf), buf, 100), 100);
+	assert_int_equal(dirty_write(&d, b, OBJECT_PART_MIN - 1100, buf, 100), 100);
+	dirty_overlay(&d, OBJECT_PART_MIN - 1000, got, sizeof(got));
+	assert_memory_equal(got, buf, sizeof(got));
+	dirty_shift(&d, 1000, -500);
+	assert_true(dirty_covers(&d, OBJECT_PART_MIN - 1600, sizeof(buf) + 200));
+	dirty_release(&d, b);
+	assert_int_equal(budget_used(b), 0);
+	budget_free(b);
+}
+
+static void test_ranges__match_a_plain_array(void **state)
+{
+	enum { N = 3000 };
+	bool is[N] = { false };
+	struct ranges r = { 0 };
+	uint64_t seed = 4711;
+
+	(void)state;
+	for (int i = 0; i < 20000; i++) {
+		uint64_t off = rnd(&seed) % N, len = 1 + rnd(&seed) % (rnd(&seed) % 8 ? 20 : 600);
+		unsigned int what = rnd(&seed) % 40;
+
+		len = MFS_MIN(len, N - off);
+		assert_int_equal(ranges_reserve(&r), 0);
+		if (what == 0) {
+			ranges_clip(&r, off);
+			memset(is + off, 0, N - off);
+		} else if (what < 20) {
+			ranges_add(&r, off, len);
+			memset(is + off, 1, len);
+		} else {
+			ranges_cut(&r, off, len);
+			memset(is + off, 0, len);
+		}
+		if (i % 50 == 0) {
+			unsigned char buf[N];
+
+			memset(buf, 1, sizeof(buf));
+			ranges_zero(&r, 0, buf, sizeof(buf));
+			for (size_t j = 0; j < N; j++)
+				assert_int_equal(buf[j], !is[j]);
+			for (size_t j = 1; j < r.n; j++) /* joined where they touch */
+				assert_true(r.v[j - 1].off + r.v[j - 1].len < r.v[j].off);
+		}
+	}
+	ranges_release(&r);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_random_writes__match_a_plain_array),
 		cmocka_unit_test(test_write__is_short_when_the_budget_is_full),
 		cmocka_unit_test(test_sequential_writes__make_one_extent_a_part),
+		cmocka_unit_test(test_cut_without_room__leaves_zeros),
+		cmocka_unit_test(test_shifted_extents__keep_their_bytes),
+		cmocka_unit_test(test_ranges__match_a_plain_array),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
