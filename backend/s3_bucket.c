@@ -11,7 +11,7 @@
 
 static int get(struct s3_store *s, struct op_ctx *op, const char *what, struct s3_result *ret, struct s3_reply *reply)
 {
-	struct s3_request q = { .method = "GET" };
+	struct s3_request q = { .method = "GET", .quiet = true };
 	int r;
 
 	s3_query(&q, what, "");
@@ -23,7 +23,7 @@ static int get(struct s3_store *s, struct op_ctx *op, const char *what, struct s
 
 static int put_text(struct s3_store *s, struct op_ctx *op, const char *what, const char *text, struct s3_reply *reply)
 {
-	struct s3_request q = { .method = "PUT", .body = text, .body_len = strlen(text), .has_body = true };
+	struct s3_request q = { .method = "PUT", .body = text, .body_len = strlen(text), .has_body = true, .quiet = true };
 	char md5[32];
 	int r;
 
@@ -36,10 +36,9 @@ static int put_text(struct s3_store *s, struct op_ctx *op, const char *what, con
 static int make_bucket(struct s3_store *s, struct op_ctx *op, char **ret_reason)
 {
 	MFS_AUTOBUF struct mfs_buf text = MFS_BUF_INIT(1024);
-	S3_AUTO_REPLY struct s3_reply reply;
+	S3_AUTO_REPLY struct s3_reply reply = S3_REPLY_INIT;
 	int r;
 
-	s3_reply_init(&reply);
 	if (strcmp(s->region, "us-east-1") != 0)
 		mfs_buf_printf(&text,
 			       "<CreateBucketConfiguration xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">"
@@ -53,11 +52,10 @@ static int make_bucket(struct s3_store *s, struct op_ctx *op, char **ret_reason)
 
 static int check_versioning(struct s3_store *s, struct op_ctx *op, bool create, char **ret_reason)
 {
-	S3_AUTO_REPLY struct s3_reply reply;
+	S3_AUTO_REPLY struct s3_reply reply = S3_REPLY_INIT;
 	struct s3_result res = { 0 };
 	int r;
 
-	s3_reply_init(&reply);
 	r = get(s, op, "versioning", &res, &reply);
 	if (r < 0 && !strcmp(reply.code, "NoSuchBucket")) {
 		if (!create)
@@ -83,13 +81,12 @@ static int check_versioning(struct s3_store *s, struct op_ctx *op, bool create, 
 
 int s3_bucket_check(struct s3_store *s, struct op_ctx *op, bool create, char **ret_reason)
 {
-	S3_AUTO_REPLY struct s3_reply reply;
+	S3_AUTO_REPLY struct s3_reply reply = S3_REPLY_INIT;
 	struct s3_result res = { 0 };
 	int r = check_versioning(s, op, create, ret_reason);
 
 	if (r < 0)
 		return r;
-	s3_reply_init(&reply);
 	r = get(s, op, "lifecycle", &res, &reply);
 	if (r == -ENODATA || r == -ENOENT || r == -EOPNOTSUPP)
 		return 0;

@@ -16,7 +16,6 @@
 #include "common/str.h"
 #include "common/sync.h"
 
-#define BODY_MAX    (16u << 20) /* a page of 1,000 versions with their metadata is about 1.5 MiB */
 #define CURL_BUFFER (512L << 10)
 #define IDLE_SEC    20L /* a kept connection older than this is not used again: servers drop theirs */
 #define CONNECT_MS  3000L
@@ -71,12 +70,6 @@ void s3_http_free(struct s3_http *h)
 	free((void *)h->idle);
 	free(h->ca_file);
 	free(h);
-}
-
-void s3_reply_init(struct s3_reply *r)
-{
-	memset(r, 0, sizeof(*r));
-	r->body.max = BODY_MAX;
 }
 
 void s3_reply_release(struct s3_reply *r)

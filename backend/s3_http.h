@@ -53,11 +53,12 @@ struct s3_reply {
 	struct s3_meta_text meta;
 	char reason[256]; /* of err, for people */
 };
-void s3_reply_init(struct s3_reply *r);
+#define S3_BODY_MAX (16u << 20) /* a page of 1,000 versions with their metadata is about 1.5 MiB */
+#define S3_REPLY_INIT { .body = MFS_BUF_INIT(S3_BODY_MAX) }
 void s3_reply_release(struct s3_reply *r);
 #define S3_AUTO_REPLY MFS_CLEANUP(s3_reply_release)
 
-/* *reply must be inited; what it held is cleared. */
+/* *reply is S3_REPLY_INIT or was used before; what it held is cleared. */
 void s3_http_exchange(struct s3_http *h, struct op_ctx *op, const struct s3_exchange *x, struct s3_reply *reply);
 
 #endif

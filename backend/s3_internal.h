@@ -33,6 +33,7 @@ struct s3_store {
 	int64_t loaded_ns;	  /* monotonic, when credentials were read */
 	_Atomic int64_t clock_ns; /* to be added to our wall time: what the server's clock says */
 	_Atomic uint64_t seed;	  /* of the jitter */
+	_Atomic bool is_minio; /* it said so */
 	_Atomic bool no_list_meta; /* metadata in lists is MinIO's; other servers need a HEAD for each version */
 };
 
@@ -61,6 +62,7 @@ struct s3_request {
 	size_t dest_len;
 	bool once;  /* doing it twice would not be the same */
 	bool heavy; /* the server may work for long in silence */
+	bool quiet;	    /* the caller tells of errors */
 	bool may_fail_late; /* status 200 may come with an Error in the body */
 };
 void s3_query(struct s3_request *q, const char *name, const char *value);
@@ -156,7 +158,7 @@ int s3_copy(struct object_store *s, struct op_ctx *op, const struct object_ref *
 /* x-amz-copy-source of a version. */
 int s3_copy_source(const struct s3_store *s, const struct object_ref *src, struct mfs_buf *ret);
 /* Could a server have given it? Others are not asked for: an empty one would name the top. */
-bool s3_version_is_plain(const char *version);
+bool s3_version_may_be(const struct s3_store *s, const char *version);
 int s3_head(struct object_store *s, struct op_ctx *op, const char *bucket, const char *key, const char *version,
 	    struct object_info *ret);
 

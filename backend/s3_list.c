@@ -48,10 +48,9 @@ static void strip_prefix(const struct s3_store *s, struct s3_listing *l)
 static int run_list(struct s3_store *s, struct op_ctx *op, struct s3_tries *t, const struct s3_request *q,
 		    struct s3_listing *ret)
 {
-	S3_AUTO_REPLY struct s3_reply reply;
+	S3_AUTO_REPLY struct s3_reply reply = S3_REPLY_INIT;
 	int r;
 
-	s3_reply_init(&reply);
 	for (;;) {
 		r = s3_run(s, op, t, q, &reply);
 		if (r)
@@ -121,10 +120,9 @@ static int delete_one(struct s3_store *s, struct op_ctx *op, struct s3_tries *t,
 		      const char *version)
 {
 	struct s3_request q = { .method = "DELETE", .bucket = bucket, .key = key };
-	S3_AUTO_REPLY struct s3_reply reply;
+	S3_AUTO_REPLY struct s3_reply reply = S3_REPLY_INIT;
 	int r;
 
-	s3_reply_init(&reply);
 	s3_query(&q, "versionId", version);
 	r = s3_run(s, op, t, &q, &reply);
 	return r == -ENOENT ? 0 : r;
@@ -295,13 +293,12 @@ static int delete_many(struct s3_store *s, struct op_ctx *op, const struct s3_li
 {
 	MFS_AUTOBUF struct mfs_buf b = MFS_BUF_INIT(8 << 20);
 	struct s3_request q = { .method = "POST", .has_body = true };
-	S3_AUTO_REPLY struct s3_reply reply;
+	S3_AUTO_REPLY struct s3_reply reply = S3_REPLY_INIT;
 	struct s3_result res;
 	unsigned int n = 0;
 	char md5[32];
 	int r;
 
-	s3_reply_init(&reply);
 	mfs_buf_puts(&b, "<Delete xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Quiet>true</Quiet>");
 	for (size_t i = 0; i < l->n && n < DELETE_MAX; i++) {
 		if (!which[i] || !xml_can_say(l->v[i].key))
@@ -376,13 +373,12 @@ static int upload_bytes(struct s3_store *s, struct op_ctx *op, const struct s3_e
 
 	for (;;) {
 		struct s3_request q = { .method = "GET", .key = e->key };
-		S3_AUTO_REPLY struct s3_reply reply;
+		S3_AUTO_REPLY struct s3_reply reply = S3_REPLY_INIT;
 		struct s3_parts parts = { 0 };
 		char marker[16];
 		bool more;
 		int r;
 
-		s3_reply_init(&reply);
 		snprintf(marker, sizeof(marker), "%u", after);
 		s3_query(&q, "uploadId", e->upload);
 		s3_query(&q, "part-number-marker", marker);
@@ -404,10 +400,9 @@ static int upload_bytes(struct s3_store *s, struct op_ctx *op, const struct s3_e
 static int abort_one(struct s3_store *s, struct op_ctx *op, const struct s3_entry *e)
 {
 	struct s3_request q = { .method = "DELETE", .key = e->key };
-	S3_AUTO_REPLY struct s3_reply reply;
+	S3_AUTO_REPLY struct s3_reply reply = S3_REPLY_INIT;
 	int r;
 
-	s3_reply_init(&reply);
 	s3_query(&q, "uploadId", e->upload);
 	r = s3_run_simple(s, op, &q, &reply);
 	return r == -ENOENT ? 0 : r;

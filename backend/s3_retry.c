@@ -153,6 +153,8 @@ static void try_once(struct s3_store *s, struct op_ctx *op, struct s3_tries *t, 
 		outcome = S3_SILENT;
 	s3_endpoints_done(s->nodes, node, outcome, mfs_mono_ns() - began, reply->reason);
 	t->last = (int)node;
+	if (!reply->err && !strcmp(reply->server, "MinIO"))
+		atomic_store(&s->is_minio, true);
 	if (!reply->err && (reply->status < 200 || reply->status > 299))
 		s3_read_error(reply);
 }
@@ -193,7 +195,7 @@ int s3_run(struct s3_store *s, struct op_ctx *op, struct s3_tries *t, const stru
 		if (class == S3_CLOCK && adopt_clock(s, t, reply))
 			continue;
 		if (class != S3_AGAIN) {
-			if (!is_quiet(r))
+			if (!is_quiet(r) && !q->quiet)
 				tell(s, op, q, reply, r);
 			return r;
 		}

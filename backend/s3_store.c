@@ -21,9 +21,14 @@
 #define PROBE_NS    (2 * MFS_NSEC_PER_SEC)
 #define CAPACITY    (UINT64_C(1) << 50)
 
-bool s3_version_is_plain(const char *version)
+bool s3_version_may_be(const struct s3_store *s, const char *version)
 {
-	if (!*version)
+	if (!strcmp(version, "null"))
+		return true;
+	/* MinIO's are UUIDs; it answers others with 400. */
+	if (atomic_load(&s->is_minio) && (strlen(version) != 36 || strspn(version, "0123456789abcdef-") != 36))
+		return false;
+	if (!*version || *version == '.')
 		return false;
 	for (; *version; version++)
 		if (!isalnum((unsigned char)*version) && !strchr("-_.+=", *version))
@@ -74,16 +79,15 @@ static ssize_t s3_get(struct object_store *base, struct op_ctx *op, const struct
 {
 	struct s3_store *s = s3_of(base);
 	struct s3_request q = { .method = "GET", .bucket = ref->bucket, .key = ref->key, .dest = buf, .dest_len = len };
-	S3_AUTO_REPLY struct s3_reply reply;
+	S3_AUTO_REPLY struct s3_reply reply = S3_REPLY_INIT;
 	struct s3_tries t;
 	char range[64];
 	int r;
 
-	if (!s3_version_is_plain(ref->version))
+	if (!s3_version_may_be(s, ref->version))
 		return -ENOENT;
 	if (!len)
 		return 0;
-	s3_reply_init(&reply);
 	snprintf(range, sizeof(range), "bytes=%" PRIu64 "-%" PRIu64, off, off + len - 1);
 	s3_query(&q, "versionId", ref->version);
 	s3_header(&q, "range", range);
@@ -119,12 +123,11 @@ int s3_head(struct object_store *base, struct op_ctx *op, const char *bucket, co
 	    struct object_info *ret)
 {
 	struct s3_request q = { .method = "HEAD", .bucket = bucket, .key = key };
-	S3_AUTO_REPLY struct s3_reply reply;
+	S3_AUTO_REPLY struct s3_reply reply = S3_REPLY_INIT;
 	int r;
 
-	if (version && !s3_version_is_plain(version))
+	if (version && !s3_version_may_be(s3_of(base), version))
 		return -ENOENT;
-	s3_reply_init(&reply);
 	if (version)
 		s3_query(&q, "versionId", version);
 	r = s3_run_simple(s3_of(base), op, &q, &reply);
@@ -146,10 +149,9 @@ static int request_delete(struct s3_store *s, struct op_ctx *op, const char *buc
 			  char *ret_marker)
 {
 	struct s3_request q = { .method = "DELETE", .bucket = bucket, .key = key };
-	S3_AUTO_REPLY struct s3_reply reply;
+	S3_AUTO_REPLY struct s3_reply reply = S3_REPLY_INIT;
 	int r;
 
-	s3_reply_init(&reply);
 	if (version)
 		s3_query(&q, "versionId", version);
 	r = s3_run_simple(s, op, &q, &reply);
@@ -212,7 +214,7 @@ static int s3_delete_version(struct object_store *base, struct op_ctx *op, const
 	(void)op;
 	if (s->readonly)
 		return -EROFS;
-	if (!s3_version_is_plain(ref->version))
+	if (!s3_version_may_be(s, ref->version))
 		return 0;
 	if (!is_hidden(ref->key)) {
 		r = s3_head(base, NULL, ref->bucket, ref->key, NULL, &top);
@@ -316,11 +318,10 @@ static bool probe(void *arg, const struct s3_url *url)
 	MFS_AUTOFREE char *text = mfs_str_printf("%s://%s/", url->https ? "https" : "http", url->authority);
 	struct s3_exchange x = { .method = "HEAD", .url = text, .deadline_ns = mfs_mono_ns() + PROBE_NS,
 				 .stall_ns = PROBE_NS };
-	S3_AUTO_REPLY struct s3_reply reply;
+	S3_AUTO_REPLY struct s3_reply reply = S3_REPLY_INIT;
 
 	if (!text)
 		return false;
-	s3_reply_init(&reply);
 	s3_http_exchange(s->http, NULL, &x, &reply);
 	return !reply.err && reply.status < 500;
 }

@@ -160,7 +160,7 @@ int s3_put(struct object_store *base, struct op_ctx *op, const char *bucket, con
 	struct s3_request q = { .method = "PUT", .bucket = bucket, .key = key, .body = buf, .body_len = len, .has_body = true };
 	struct once o = { .s = s, .op = op, .q = &q, .meta = meta, .size = len, .conditions = true };
 	char crc[S3_CRC_TEXT], etag[MFS_CHECKSUM_ETAG_MAX];
-	S3_AUTO_REPLY struct s3_reply reply;
+	S3_AUTO_REPLY struct s3_reply reply = S3_REPLY_INIT;
 	struct s3_meta_headers m;
 	struct object_info found;
 	bool is_found;
@@ -168,7 +168,6 @@ int s3_put(struct object_store *base, struct op_ctx *op, const char *bucket, con
 
 	if (s->readonly)
 		return -EROFS;
-	s3_reply_init(&reply);
 	mfs_checksum_etag(mfs_checksum(buf, len), etag);
 	s3_meta_format(meta, key, etag, &m);
 	add_meta(s, &q, &m);
@@ -195,14 +194,13 @@ static int copy_small(struct s3_store *s, struct op_ctx *op, const struct object
 	MFS_AUTOBUF struct mfs_buf source = MFS_BUF_INIT(8192);
 	struct s3_request q = { .method = "PUT", .bucket = bucket, .key = key, .has_body = true, .heavy = true };
 	struct once o = { .s = s, .op = op, .q = &q, .meta = meta, .size = from->size };
-	S3_AUTO_REPLY struct s3_reply reply;
+	S3_AUTO_REPLY struct s3_reply reply = S3_REPLY_INIT;
 	struct s3_meta_headers m;
 	struct object_info found;
 	bool is_found;
 	uint64_t sum;
 	int r;
 
-	s3_reply_init(&reply);
 	s3_meta_format(meta, key, mfs_checksum_parse(from->etag, &sum) ? from->etag : NULL, &m);
 	add_meta(s, &q, &m);
 	r = s3_copy_source(s, src, &source);
@@ -236,6 +234,7 @@ struct s3_upload {
 	struct part *parts;    /* number n is at n - 1 */
 	size_t n_parts, room;
 	bool kms; /* encrypted so that etags are no md5 */
+	bool checksums; /* complete lists the parts' */
 };
 
 static struct s3_upload *upload_of(struct object_upload *u)
@@ -280,18 +279,19 @@ static int begin(struct s3_store *s, struct op_ctx *op, const char *bucket, cons
 {
 	struct s3_request q = { .method = "POST", .bucket = bucket, .key = key, .has_body = true };
 	struct s3_upload *u = upload_new(s, bucket, key, meta);
-	S3_AUTO_REPLY struct s3_reply reply;
+	S3_AUTO_REPLY struct s3_reply reply = S3_REPLY_INIT;
 	struct s3_result res = { 0 };
 	struct s3_meta_headers m;
 	int r;
 
 	if (!u)
 		return -ENOMEM;
-	s3_reply_init(&reply);
 	s3_query(&q, "uploads", "");
 	s3_meta_format(meta, key, sum, &m);
 	add_meta(s, &q, &m);
-	s3_header(&q, "x-amz-checksum-algorithm", "CRC32C");
+	/* With it MinIO takes no copied parts; without it, it verifies each part's checksum all the same. */
+	if (!atomic_load(&s->is_minio))
+		s3_header(&q, "x-amz-checksum-algorithm", "CRC32C");
 	r = s3_run_simple(s, op, &q, &reply);
 	if (r == 0)
 		r = s3_xml_result(reply.body.data, reply.body.len, &res);
@@ -310,6 +310,7 @@ static int begin(struct s3_store *s, struct op_ctx *op, const char *bucket, cons
 		return r == -ENOENT ? -EIO : r;
 	}
 	u->kms = reply.kms;
+	u->checksums = q.n_headers > m.n && !strcmp(q.headers[q.n_headers - 1].name, "x-amz-checksum-algorithm");
 	*ret = u;
 	return 0;
 }
@@ -364,7 +365,7 @@ int s3_part(struct object_upload *base, struct op_ctx *op, unsigned int number, 
 	struct s3_upload *u = upload_of(base);
 	struct s3_request q = { .method = "PUT", .bucket = u->bucket, .key = u->key, .body = buf, .body_len = len,
 				.has_body = true };
-	S3_AUTO_REPLY struct s3_reply reply;
+	S3_AUTO_REPLY struct s3_reply reply = S3_REPLY_INIT;
 	char text[16], crc[S3_CRC_TEXT];
 	int r;
 
@@ -372,7 +373,6 @@ int s3_part(struct object_upload *base, struct op_ctx *op, unsigned int number, 
 		return 0;
 	if (number > S3_PART_MAX)
 		return -EFBIG;
-	s3_reply_init(&reply);
 	snprintf(text, sizeof(text), "%u", number);
 	s3_query(&q, "partNumber", text);
 	s3_query(&q, "uploadId", u->id);
@@ -398,18 +398,17 @@ int s3_part_copy(struct object_upload *base, struct op_ctx *op, unsigned int num
 	struct s3_request q = { .method = "PUT", .bucket = u->bucket, .key = u->key, .has_body = true, .heavy = true,
 				.may_fail_late = true };
 	MFS_AUTOBUF struct mfs_buf source = MFS_BUF_INIT(8192);
-	S3_AUTO_REPLY struct s3_reply reply;
+	S3_AUTO_REPLY struct s3_reply reply = S3_REPLY_INIT;
 	struct s3_result res = { 0 };
 	char text[16], range[64];
 	int r;
 
-	if (!s3_version_is_plain(src->version))
+	if (!s3_version_may_be(s3_of(base->store), src->version))
 		return -ENOENT;
 	if (!len)
 		return 0;
 	if (number > S3_PART_MAX || len > COPY_PART_MAX)
 		return -EFBIG;
-	s3_reply_init(&reply);
 	snprintf(text, sizeof(text), "%u", number);
 	snprintf(range, sizeof(range), "bytes=%" PRIu64 "-%" PRIu64, src_off, src_off + len - 1);
 	s3_query(&q, "partNumber", text);
@@ -497,7 +496,7 @@ static int complete_text(struct s3_upload *u, struct mfs_buf *b)
 		if (!*p->etag)
 			continue;
 		mfs_buf_printf(b, "<Part><PartNumber>%zu</PartNumber><ETag>\"%s\"</ETag>", i + 1, p->etag);
-		if (*p->crc)
+		if (*p->crc && u->checksums)
 			mfs_buf_printf(b, "<ChecksumCRC32C>%s</ChecksumCRC32C>", p->crc);
 		mfs_buf_puts(b, "</Part>");
 	}
@@ -530,9 +529,8 @@ static int find_completed(struct s3_upload *u, struct op_ctx *op, struct s3_trie
 static void delete_wrong(struct s3_upload *u, const char *version)
 {
 	struct s3_request q = { .method = "DELETE", .bucket = u->bucket, .key = u->key };
-	S3_AUTO_REPLY struct s3_reply reply;
+	S3_AUTO_REPLY struct s3_reply reply = S3_REPLY_INIT;
 
-	s3_reply_init(&reply);
 	s3_query(&q, "versionId", version);
 	if (s3_run_simple(s3_of(u->base.store), NULL, &q, &reply) < 0)
 		mfs_debug(MFS_LOG_STORE, NULL, "s3 upload key=%s: the wrong version stays", u->key);
@@ -545,14 +543,13 @@ static int run_complete(struct s3_upload *u, struct op_ctx *op, uint64_t size, c
 	struct s3_request q = { .method = "POST", .bucket = u->bucket, .key = u->key, .has_body = true, .heavy = true,
 				.once = true, .may_fail_late = true };
 	MFS_AUTOBUF struct mfs_buf text = MFS_BUF_INIT(4 << 20);
-	S3_AUTO_REPLY struct s3_reply reply;
+	S3_AUTO_REPLY struct s3_reply reply = S3_REPLY_INIT;
 	char want[OBJECT_ETAG_MAX + 1];
 	struct object_info found;
 	struct s3_result res = { 0 };
 	struct s3_tries t;
 	int r = expected_etag(u, want);
 
-	s3_reply_init(&reply);
 	if (r == 0)
 		r = complete_text(u, &text);
 	if (r < 0)
@@ -632,11 +629,10 @@ void s3_abort(struct object_upload *base, struct op_ctx *op)
 	struct s3_upload *u = upload_of(base);
 	struct s3_store *s = s3_of(base->store);
 	struct s3_request q = { .method = "DELETE", .bucket = u->bucket, .key = u->key };
-	S3_AUTO_REPLY struct s3_reply reply;
+	S3_AUTO_REPLY struct s3_reply reply = S3_REPLY_INIT;
 	struct s3_tries t;
 	int r;
 
-	s3_reply_init(&reply);
 	s3_query(&q, "uploadId", u->id);
 	s3_tries_begin(s, NULL, &t);
 	t.deadline_ns = mfs_mono_ns() + s->request_ns;
@@ -681,7 +677,7 @@ int s3_copy(struct object_store *base, struct op_ctx *op, const struct object_re
 
 	if (s->readonly)
 		return -EROFS;
-	if (!s3_version_is_plain(src->version))
+	if (!s3_version_may_be(s, src->version))
 		return -ENOENT;
 	r = s3_head(base, op, src->bucket, src->key, src->version, &from);
 	if (r < 0)

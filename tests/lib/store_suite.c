@@ -597,7 +597,8 @@ static void test_reopen__finds_all(void **state)
 	store_expect_nothing(f->store, "gone");
 	assert_int_equal(store_count_versions(f->store), 4);
 	a = store_test_put(f->store, "a/b", "4444", 4);
-	assert_true(strcmp(a.version, b.version) > 0); /* of both stores: later ids sort behind */
+	if (!f->kind->random_ids)
+		assert_true(strcmp(a.version, b.version) > 0); /* of both stores: later ids sort behind */
 	store_expect_top(f->store, "a/b", a.version);
 }
 

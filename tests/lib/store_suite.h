@@ -15,6 +15,7 @@ struct store_kind {
 	int (*open)(const char *dir, struct object_store **ret);
 	bool persists; /* reopen finds what was put */
 	bool blocks; /* a key and keys below it cannot be shown together */
+	bool random_ids; /* version ids tell no order */
 	unsigned int rounds; /* of the races; small where each call waits for a disk */
 };
 
