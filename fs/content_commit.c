@@ -353,6 +353,27 @@ static int collect_locked(struct content *c, const struct round *rd, struct patc
 	return r;
 }
 
+/* The holes below `end`: a slice only where there is something yet. */
+static int set_holes(struct layout *l, uint64_t obj_len, const struct ranges *holes, uint64_t end)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < holes->n && r == 0; i++) {
+		uint64_t off = holes->v[i].off, stop = MFS_MIN(off + holes->v[i].len, end);
+
+		while (off < stop && r == 0) {
+			struct layout_extent x;
+
+			if (layout_at(l, off, obj_len, stop, &x) < 0) /* damaged: a hole mends it */
+				x = (struct layout_extent){ .kind = EXTENT_PATCH, .len = stop - off };
+			if (x.kind != EXTENT_HOLE)
+				r = layout_set(l, off, x.len, LAYOUT_HOLE);
+			off += x.len;
+		}
+	}
+	return r;
+}
+
 static int store_patch(struct content *c, struct op_ctx *op, struct round *rd)
 {
 	struct state *next;
@@ -367,12 +388,8 @@ static int store_patch(struct content *c, struct op_ctx *op, struct round *rd)
 		MFS_GUARD(&c->lock);
 
 		r = collect_locked(c, rd, &rd->patch);
-		for (size_t i = 0; i < c->frozen.n && r == 0; i++) {
-			const struct range *h = &c->frozen.v[i];
-
-			if (h->off < old && !next->inline_data.size)
-				r = layout_set(&next->layout, h->off, MFS_MIN(h->len, old - h->off), LAYOUT_HOLE);
-		}
+		if (r == 0 && !next->inline_data.size)
+			r = set_holes(&next->layout, next->obj_len, &c->frozen, old);
 	}
 	if (r == 0)
 		r = count_alloc(c, op, rd, &rd->alloc);
@@ -381,8 +398,6 @@ static int store_patch(struct content *c, struct op_ctx *op, struct round *rd)
 	free(next->inline_data.data);
 	next->inline_data = (struct node_blob){ 0 };
 	next->is_inline = false;
-	if (c->frozen.n)
-		next->layout.holes_in_base = false; /* the object has bytes where the new ones are */
 	next->size = rd->size;
 	next->obj_len = MFS_MIN(next->obj_len, MFS_MIN(rd->clip, rd->size));
 	if (rd->clip < rd->from->size)

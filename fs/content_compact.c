@@ -19,6 +19,7 @@
 #define RANGE_MAX    (UINT64_C(4) << 20)
 #define RANGE_ALIGN  4096
 #define HOLE_KEPT    (UINT64_C(64) << 10) /* smaller ones are written as zeros, bigger ones stay holes */
+#define FEW	     8			  /* slices of a range that are not worth zeros in long holes' place */
 #define ROUNDS	     4			  /* of one job */
 #define TODO_IDLE_NS (30 * MFS_NSEC_PER_SEC)
 
@@ -42,31 +43,52 @@ static bool many_segments(const struct content_env *env, const struct layout *l)
 	return of_bound(l->n_segments, LAYOUT_SEGMENTS_MAX) != LAYOUT_EASY || of_bound(l->n_segments, env->segments_max) != LAYOUT_EASY;
 }
 
-/* The runs of the range with most slices. */
-static int pick_range(const struct state *s, struct patch *p)
+/* The runs of [off, end), holes that are shorter than `kept` among them. *ret_before, *ret_after: slices of it. */
+static int pick_runs(const struct state *s, uint64_t off, uint64_t end, uint64_t kept, struct patch *p, size_t *ret_before,
+		     size_t *ret_after)
 {
-	uint64_t off, len, end, hole = 0;
+	uint64_t hole = 0, hole_end = 0;
 	int r = 0;
 
-	layout_worst_range(&s->layout, s->size, RANGE_MAX, RANGE_ALIGN, &off, &len);
-	for (end = off + len; off < end && r == 0; ) {
-		struct layout_extent x;
+	*ret_before = *ret_after = 0;
+	for (struct layout_extent x; off < end && r == 0; off += x.len) {
+		bool is_hole;
 
 		r = layout_at(&s->layout, off, s->obj_len, end, &x);
 		if (r < 0)
 			break;
-		if (x.kind == EXTENT_HOLE) {
-			hole = hole ? hole : x.off;
-		} else {
-			if (hole && p->n && x.off - hole < HOLE_KEPT)
-				r = patch_add(p, hole, x.off - hole, NULL);
-			hole = 0;
-			if (r == 0)
-				r = patch_add(p, x.off, x.len, NULL);
-		}
-		off += x.len;
+		is_hole = x.kind == EXTENT_HOLE;
+		*ret_before += x.kind != EXTENT_BASE;
+		if (is_hole && hole_end != x.off)
+			hole = x.off;
+		if (is_hole)
+			hole_end = x.off + x.len;
+		if (is_hole && hole_end < end)
+			continue;
+		if (hole_end > hole && hole_end - hole < kept && (p->n || kept == UINT64_MAX))
+			r = patch_add(p, hole, hole_end - hole, NULL);
+		hole = hole_end = 0;
+		if (r == 0 && !is_hole)
+			r = patch_add(p, x.off, x.len, NULL);
 	}
+	*ret_after = 2 * p->n;
 	return r == -EUCLEAN ? -EIO : r;
+}
+
+/* The runs of the range with most slices. Where that leaves about as many (long holes between the runs), all of it. */
+static int pick_range(const struct state *s, struct patch *p)
+{
+	size_t before, after;
+	uint64_t off, len;
+	int r;
+
+	layout_worst_range(&s->layout, s->size, RANGE_MAX, RANGE_ALIGN, &off, &len);
+	r = pick_runs(s, off, off + len, HOLE_KEPT, p, &before, &after);
+	if (r == 0 && before >= FEW && (after > before / 2 || !p->n)) {
+		patch_release(p);
+		r = pick_runs(s, off, off + len, UINT64_MAX, p, &before, &after);
+	}
+	return r;
 }
 
 struct use {
