@@ -173,6 +173,76 @@ static void test_very_many_holes__are_committed_in_between(void **state)
 	mount_close(&m);
 }
 
+/* Holes that are too long to be worth bytes: they are, where there are too many of them. */
+static void test_very_many_long_holes__are_filled_rather_than_refused(void **state)
+{
+	struct world *w = *state;
+	size_t size = 12 * MIB;
+	struct layout l;
+	unsigned char *bytes = pattern(size, 6);
+	struct content *c;
+	struct mount m;
+	struct node n;
+	mfs_ino_t ino = make(w, "f");
+
+	mount_open(&m, w);
+	m.env.slices_max = 40;
+	write_file(&m, ino, bytes, size);
+	c = open_writer(&m, ino);
+	for (uint64_t at = 0; at + 65 * KIB < size; at += 96 * KIB) {
+		assert_int_equal(content_punch(c, &w->op, at, 65 * KIB), 0);
+		memset(bytes + at, 0, 65 * KIB);
+		if (at / (96 * KIB) % 8 == 7)
+			assert_int_equal(content_flush(c, &w->op, NULL, NULL), 0);
+		n = world_node(w, ino);
+		assert_int_equal(layout_parse(&n.slices, &l), 0);
+		assert_in_range(l.n_recent, 0, 40 + 8);
+		layout_release(&l);
+		node_release(&n);
+	}
+	close_writer(&m, c);
+	assert_reads(&m, ino, bytes, size);
+	free(bytes);
+	mount_close(&m);
+}
+
+/* Where nothing is, a hole needs no slice. */
+static void test_punch_of_what_is_a_hole__names_nothing(void **state)
+{
+	struct world *w = *state;
+	struct mfs_attr attr;
+	unsigned char *bytes = pattern(MIB, 7), *want = calloc(1, 4 * MIB);
+	struct content *c;
+	struct mount m;
+	struct node n;
+	mfs_ino_t ino = make(w, "f");
+
+	mount_open(&m, w);
+	write_file(&m, ino, bytes, MIB);
+	memcpy(want, bytes, MIB);
+	c = open_writer(&m, ino);
+	assert_int_equal(content_truncate(c, &w->op, 4 * MIB, &attr), 0);
+	for (uint64_t at = MIB; at < 4 * MIB; at += 8 * KIB)
+		assert_int_equal(content_punch(c, &w->op, at, 4 * KIB), 0);
+	assert_int_equal(content_flush(c, &w->op, NULL, NULL), 0);
+	n = world_node(w, ino);
+	assert_int_equal(n.slices.size, 0);
+	node_release(&n);
+	/* One that reaches over data, patches and the tail. */
+	assert_int_equal(content_write(c, &w->op, 2 * MIB, bytes, 64 * KIB, false), 0);
+	memcpy(want + 2 * MIB, bytes, 64 * KIB);
+	assert_int_equal(content_flush(c, &w->op, NULL, NULL), 0);
+	assert_int_equal(content_punch(c, &w->op, MIB / 2, 2 * MIB - MIB / 2 + 10 * KIB), 0);
+	memset(want + MIB / 2, 0, 2 * MIB - MIB / 2 + 10 * KIB);
+	close_writer(&m, c);
+	assert_reads(&m, ino, want, 4 * MIB);
+	assert_int_equal(world_force(w), 0);
+	assert_native(w, "f", want, 4 * MIB);
+	free(bytes);
+	free(want);
+	mount_close(&m);
+}
+
 /* --- an engine that is watched --- */
 
 static struct {
@@ -425,6 +495,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		WORLD_TEST(test_punch_after_settle_with_holes__is_settled_again),
 		WORLD_TEST(test_very_many_holes__are_committed_in_between),
+		WORLD_TEST(test_very_many_long_holes__are_filled_rather_than_refused),
+		WORLD_TEST(test_punch_of_what_is_a_hole__names_nothing),
 		WORLD_TEST(test_reload_while_the_record_is_read__is_not_lost),
 		WORLD_TEST(test_truncate_while_the_index_fails__loses_nothing_silently),
 		WORLD_TEST(test_write_without_memory__ends_when_it_is_cancelled),
