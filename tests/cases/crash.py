@@ -626,7 +626,9 @@ class Crash:
         rng = random.Random(f"{self.suite.seed} point {number}")
         # Each part of the long share has a --first of its own and so goes through all of them; a short one begins anywhere.
         start = number // 2 if self.suite.args.first else number // 2 + self.suite.seed
-        return f"{self.points[start % len(self.points)]}:{rng.choice((1, 2, rng.randrange(1, 10), rng.randrange(1, 60)))}"
+        name = self.points[start % len(self.points)]
+        often = not name.startswith(("log.", "compact.", "import.", "patch."))
+        return f"{name}:{rng.choice((1, 2, rng.randrange(1, 10), rng.randrange(1, 60)) if often else (1, 1, 2))}"
 
     def put_foreign(self):
         """Another program's files among the objects."""

@@ -92,7 +92,7 @@ def short_share():
         suite("release", "cases/diskfull", seeded=True),
         suite("release", "cases/posix_names"),
         suite("asan", "ext/pjdfstest"),
-        suite("asan", "ext/fsx", seeded=True, timeout=1200),
+        suite("asan", "ext/fsx", "--operations", "1000", seeded=True, timeout=1200),
         suite("asan", "cases/posix_files"),
         suite("asan", "cases/posix_names"),
         suite("asan", "cases/posix_meta"),
