@@ -41,8 +41,7 @@ struct walk {
 	struct gc_set shown; /* hashes of the versions on top of keys that wait for the reconciler */
 	bool many_jobs; /* more than were read: nothing that is unnamed is judged */
 	/* The same of the index log's objects that are at their keys. */
-	uint64_t *logged;
-	size_t n_logged;
+	struct gc_set logged;
 };
 
 static bool is_live(const struct walk *w, uint64_t session)
@@ -108,24 +107,9 @@ static int delete_unnamed(struct walk *w, char *key, const struct object_info *i
 static int add_logged(void *arg, const char *key, const struct object_info *info)
 {
 	struct walk *w = arg;
-	uint64_t *v = realloc(w->logged, (w->n_logged + 1) * sizeof(*v));
 
 	(void)key;
-	if (!v)
-		return -ENOMEM;
-	w->logged = v;
-	w->logged[w->n_logged++] = gc_version_hash(info->version);
-	return 0;
-}
-
-static bool is_logged(const struct walk *w, const char *version)
-{
-	uint64_t h = gc_version_hash(version);
-
-	for (size_t i = 0; i < w->n_logged; i++)
-		if (w->logged[i] == h)
-			return true;
-	return false;
+	return gc_set_add(&w->logged, gc_version_hash(info->version));
 }
 
 static int suspect(struct walk *w, struct piece *p)
@@ -133,7 +117,7 @@ static int suspect(struct walk *w, struct piece *p)
 	int r;
 
 	if (p->info.ino == INDEX_LOG_INO) {
-		p->is_suspect = !is_logged(w, p->info.version);
+		p->is_suspect = !gc_set_has(&w->logged, gc_version_hash(p->info.version));
 		w->res->referenced += !p->is_suspect;
 		return 0;
 	}
@@ -350,6 +334,7 @@ int gc_run(struct volume *v, struct op_ctx *op, const struct gc_options *opt, st
 		r = keep_view_jobs(w);
 	if (r == 0)
 		r = object_list_keys(v->store, op, NULL, INDEX_LOG_PREFIX, add_logged, w);
+	gc_set_sort(&w->logged);
 	if (r == 0)
 		r = object_list_versions(v->store, op, NULL, seen, w);
 	if (r == 0)
@@ -366,7 +351,7 @@ int gc_run(struct volume *v, struct op_ctx *op, const struct gc_options *opt, st
 	gc_set_release(&w->shown);
 	gc_set_release(&w->dropped);
 	gc_set_release(&w->dropped_docs);
-	free(w->logged);
+	gc_set_release(&w->logged);
 	free(w);
 	return r;
 }

@@ -204,8 +204,8 @@ static const char *why_not(int r)
 	case -ENOENT:
 		return "there is no index; `massfs rebuild` makes one from the objects, `massfs format` a new volume";
 	case -EUCLEAN:
-		return "the index is damaged (the log says where); restore .massfs/index.db from a backup; objects/ still has "
-		       "each file at its path";
+		return "the index is damaged (the log says where); restore .massfs/index.db from a backup, or make a new one "
+		       "with `massfs rebuild`; objects/ still has each file at its path";
 	case -EPROTONOSUPPORT:
 		return "the index was made by a newer massfs; use that";
 	case -EPROTO:

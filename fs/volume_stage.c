@@ -75,6 +75,10 @@ static int look_at_old(struct volume_stage *s, struct op_ctx *op)
 	engine_free(e);
 	if (r == -ENOMEM || r == -EACCES)
 		return r;
+	if (r == -EPROTO || r == -EPROTONOSUPPORT) { /* of another version of massfs: it can be read by that */
+		s->old = STAGE_USED_INDEX;
+		return 0;
+	}
 	s->old = r < 0 ? STAGE_DAMAGED_INDEX : used ? STAGE_USED_INDEX : STAGE_EMPTY_INDEX;
 	return 0;
 }
