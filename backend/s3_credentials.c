@@ -103,7 +103,7 @@ static int from_passwd(const char *path, struct s3_credentials *ret, char **ret_
 	if (r < 0)
 		goto out;
 	r = -EINVAL;
-	for (rest = b.data; rest && (line = strtok_r(rest, "\n", &save)); rest = NULL) {
+	for (rest = b.data; b.data && (line = strtok_r(rest, "\n", &save)); rest = NULL) {
 		char *secret, *token;
 
 		line = trim(line);
