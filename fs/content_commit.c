@@ -293,10 +293,10 @@ static int data_bytes(struct content *c, struct op_ctx *op, struct state *s, uin
 	int r = 0;
 
 	while (off < end && r == 0) {
-		r = state_seek(c->env, op, s, off, true, &data);
+		r = state_seek(c->env, op, s, off, end, true, &data);
 		if (r < 0 || data >= end)
 			break;
-		r = state_seek(c->env, op, s, data, false, &hole);
+		r = state_seek(c->env, op, s, data, end, false, &hole);
 		off = MFS_MIN(hole, end);
 		*ret += r == 0 ? off - data : 0;
 	}

@@ -151,9 +151,10 @@ int state_load(struct content_env *env, struct op_ctx *op, mfs_ino_t ino, const 
 int state_read(struct content_env *env, struct op_ctx *op, mfs_ino_t ino, struct state *s, uint64_t off, void *buf,
 	       size_t len) MFS_NODISCARD;
 void state_prefetch(struct content_env *env, struct state *s, uint64_t off, uint64_t len);
-/* Where the next data (or hole) at or behind off is; s->size: none. Hole slices, and of a store with descriptors the
- * holes of its files. */
-int state_seek(struct content_env *env, struct op_ctx *op, struct state *s, uint64_t off, bool data, uint64_t *ret) MFS_NODISCARD;
+/* Where the next data (or hole) at or behind off is; end or more: none before `end`. Hole slices, and of a store with
+ * descriptors the holes of its files. */
+int state_seek(struct content_env *env, struct op_ctx *op, struct state *s, uint64_t off, uint64_t end, bool data,
+	       uint64_t *ret) MFS_NODISCARD;
 
 /* content.c */
 /* Wait until nobody is busy, then be it. */

@@ -292,7 +292,7 @@ static int seek(struct content *c, struct op_ctx *op, uint64_t off, bool data, u
 		} else {
 			uint64_t lay = s->lay;
 
-			r = state_seek(c->env, op, s, off, data, &found);
+			r = state_seek(c->env, op, s, off, end, data, &found);
 			state_put(s);
 			if (r == -ENOENT) {
 				r = after_missing_busy(c, op, lay);

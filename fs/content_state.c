@@ -398,7 +398,8 @@ static int seek_base(struct content_env *env, struct op_ctx *op, struct state *s
 	return 0;
 }
 
-int state_seek(struct content_env *env, struct op_ctx *op, struct state *s, uint64_t off, bool data, uint64_t *ret)
+int state_seek(struct content_env *env, struct op_ctx *op, struct state *s, uint64_t off, uint64_t end, bool data,
+	       uint64_t *ret)
 {
 	int r = 0;
 
@@ -410,7 +411,9 @@ int state_seek(struct content_env *env, struct op_ctx *op, struct state *s, uint
 			*ret = MFS_MIN((uint64_t)s->inline_data.size, s->size);
 		return 0;
 	}
-	while (off < s->size && r == 0) {
+	/* Each run of the object costs a system call: no further than is asked, a file may have 65,536. */
+	end = MFS_MIN(end, s->size);
+	while (off < end && r == 0) {
 		struct layout_extent x;
 		uint64_t found;
 
