@@ -39,6 +39,8 @@ struct index_log {
 	pthread_cond_t work;   /* due || stop; or the time has come (CLOCK_MONOTONIC) */
 	bool due, stop;
 	struct index_log_status status;
+	uint64_t writing; /* changes of the cut that is being stored; 0: none is */
+	int64_t writing_since;
 
 	/* The thread's own; after its end, the closer's. */
 	struct op_ctx op;
@@ -275,6 +277,15 @@ static void set_status(struct index_log *l, int error, int64_t complete)
 	l->status.snapshot_bytes = l->snapshot_bytes;
 }
 
+/* Until they are stored they are behind as well. */
+static void set_writing(struct index_log *l, const struct log_cut *cut)
+{
+	MFS_GUARD(&l->lock);
+
+	l->writing = cut ? cut->changes : 0;
+	l->writing_since = cut ? cut->since : 0;
+}
+
 static void begin_epoch(struct index_log *l)
 {
 	l->epoch++;
@@ -295,7 +306,9 @@ static int write_changes(struct index_log *l, bool clean)
 	if (cut.overflow)
 		begin_epoch(l); /* and the cut's state is in the snapshot that comes */
 	if (cut.n || clean) {
+		set_writing(l, &cut);
 		r = write_cut(l, &cut, clean);
+		set_writing(l, NULL);
 		if (r < 0) {
 			log_engine_give_back(l->v->engine, &cut);
 			return r;
@@ -645,11 +658,18 @@ void index_log_abandon(struct index_log *l)
 
 void index_log_status(struct index_log *l, struct index_log_status *ret)
 {
+	uint64_t writing;
+	int64_t since;
+
+	log_engine_pending(l->v->engine, &ret->behind, &ret->behind_since);
+	writing = ret->behind;
+	since = ret->behind_since;
 	{
 		MFS_GUARD(&l->lock);
 		*ret = l->status;
+		ret->behind = writing + l->writing;
+		ret->behind_since = l->writing_since ? l->writing_since : since;
 	}
-	log_engine_pending(l->v->engine, &ret->behind, &ret->behind_since);
 }
 
 int index_log_break(struct object_store *s, struct op_ctx *op)

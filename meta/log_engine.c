@@ -301,6 +301,7 @@ int log_engine_cut(struct engine *e, struct op_ctx *op, struct log_cut *ret)
 	ret->keys = s.v;
 	ret->n = n;
 	ret->changes = s.changes;
+	ret->since = s.since;
 	ret->overflow = s.overflow;
 	ret->dropped_from = dropped_from;
 	return 0;
@@ -316,8 +317,8 @@ void log_engine_give_back(struct engine *e, struct log_cut *cut)
 	if (cut->overflow)
 		set_overflow(&l->notes);
 	l->notes.changes += cut->changes;
-	if (cut->changes && (l->notes.since == 0 || cut->at < l->notes.since))
-		l->notes.since = cut->at;
+	if (cut->since && (l->notes.since == 0 || cut->since < l->notes.since))
+		l->notes.since = cut->since;
 	l->dropped_from = MFS_MIN(l->dropped_from, cut->dropped_from);
 	log_cut_release(cut);
 }

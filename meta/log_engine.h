@@ -32,6 +32,7 @@ struct log_cut {
 	uint64_t changes;      /* how many changes noted them */
 	bool overflow;	       /* the notes were too many and are lost: only a whole copy of the index will do */
 	struct engine *snapshot;
+	int64_t since; /* wall time of the first of them; 0: none */
 	int64_t at; /* wall time: changes applied before are in the snapshot */
 };
 /* One at a time. On failure the notes stay for the next. */

@@ -393,6 +393,52 @@ def case_epochs(suite, place):
     mount.umount()
 
 
+def has_crash_points(suite):
+    with open(suite.command()[0], "rb") as file:
+        return b"log.snapshot_stored" in file.read()
+
+
+def case_crash_points(suite, place):
+    """Killed between a part of the log and what follows it: the index goes on, and a rebuild has a state that fits."""
+    if not has_crash_points(suite):
+        raise mfs.Skip("this build has no crash points")
+    for number, point in enumerate(("log.stored:1", "log.stored:2", "log.stored:4", "log.snapshot_stored:1", "log.snapshot_stored:2")):
+        here = f"{place}/{number}"
+        os.mkdir(here)
+        volume, mnt = volume_at(suite, here)
+        if point == "log.snapshot_stored:2":  # the second is that of a later epoch
+            volume.mount("allow_other,index-log=1s", path=mnt).kill()
+            run(["umount", "-l", mnt])
+            point = "log.snapshot_stored:1"
+        mount = None
+        try:
+            mount = volume.mount("allow_other,index-log=1s", path=mnt, env={**suite.env, "MASSFS_CRASH_AT": point})
+            for step in range(60):
+                put(f"{mnt}/f{step}", noise(step, 20_000))
+                os.rename(f"{mnt}/f{step}", f"{mnt}/f{step % 7}")
+                time.sleep(0.1)
+            raise mfs.Failure(f"{point}: not reached")
+        except (OSError, mfs.MountError):
+            pass  # it may die before the mount answers
+        if mount:
+            mount.kill()
+        run(["umount", "-l", mnt], ok=None)
+        run(["cp", "-a", volume.dir, f"{here}/lost"])
+        lost = mfs.Volume(suite, f"lost{number}", f"{here}/lost")
+        lose_index(lost)
+        rebuild(lost)
+        lost.fsck()
+        mount = volume.mount("allow_other,index-log=1s", path=mnt)
+        names = {name: get(f"{mnt}/{name}") for name in os.listdir(mnt)}
+        mount.umount()
+        volume.fsck()
+        lose_index(volume)
+        check(rebuild(volume)["clean"], f"{point}: the log goes on")
+        mount = volume.mount("allow_other", path=mnt)
+        same({name: get(f"{mnt}/{name}") for name in os.listdir(mnt)}, names, f"{point}: after rebuild")
+        mount.umount()
+
+
 def case_foreign(suite, place):
     """Files that others put among the objects: named, and taken when asked for."""
     volume, mount, _ = filled(suite, place, settle=True)
