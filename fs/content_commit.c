@@ -38,6 +38,7 @@ struct round {
 	bool partial;	   /* more is dirty than one commit takes */
 	bool keep_version;
 	bool asked;	   /* the index was: an object may be named by it */
+	bool rest_frozen;  /* STAGED: what is in `sending` is the commit's, no upload job has it */
 	bool stored, at_gate; /* gate: of key, from before the object is there until the record names it (fs/key_gate.h) */
 	struct object_info info;
 	struct mfs_buf key;
@@ -244,6 +245,7 @@ static int freeze_rest_locked(struct content *c, struct round *rd)
 
 	while (n < c->map.n && c->map.v[n]->off <= end + OBJECT_PART_MIN)
 		end = MFS_MAX(end, c->map.v[n]->off + c->map.v[n]->len), n++;
+	rd->rest_frozen = true;
 	while (n > i) {
 		if (!sending_add_locked(c, --n))
 			return -ENOMEM;
@@ -615,8 +617,8 @@ static void took_over(struct content *c, struct round *rd)
 
 static void gave_up(struct content *c, const struct round *rd, bool asked, int err)
 {
-	if (rd->kind != STAGED)
-		thaw(c); /* the bytes are still here: the next flush tries again */
+	if (rd->kind != STAGED || rd->rest_frozen)
+		thaw(c); /* the bytes are still here: the next flush tries again; of a stream: nobody waits for their upload */
 	MFS_GUARD(&c->lock);
 	c->last_error = err;
 	if (rd->kind != STAGED) {
