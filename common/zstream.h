@@ -23,8 +23,9 @@ struct mfs_zwriter;
 struct mfs_zwriter *mfs_zwriter_new(int level, mfs_sink_fn *sink, void *arg) MFS_NODISCARD;
 /* Once one failed, all give that error. */
 int mfs_zwriter_write(struct mfs_zwriter *z, const void *buf, size_t len) MFS_NODISCARD;
-int mfs_zwriter_finish(struct mfs_zwriter *z) MFS_NODISCARD; /* ends the frame (with a checksum); nothing can follow */
-void mfs_zwriter_free(struct mfs_zwriter *z);		     /* NULL: nothing */
+int mfs_zwriter_finish(struct mfs_zwriter *z)
+	MFS_NODISCARD; /* ends the frame (with a checksum); nothing can follow */
+void mfs_zwriter_free(struct mfs_zwriter *z); /* NULL: nothing */
 
 /* Reads zstd frames, or, when the first bytes are none, the bytes as they are. NULL: no memory. */
 struct mfs_zreader;

@@ -39,8 +39,8 @@ static int dump_snapshot(struct engine *s, struct op_ctx *op, struct record_writ
 	return r < 0 ? r : record_writer_end(w);
 }
 
-int dump_index(struct engine *e, struct op_ctx *op, record_sink_fn *sink, void *arg, dump_progress_fn *progress,
-	       void *progress_arg, struct record_counts *ret)
+int dump_index(struct engine *e, struct op_ctx *op, record_sink_fn *sink, void *arg,
+	       dump_progress_fn *progress, void *progress_arg, struct record_counts *ret)
 {
 	struct progress p = { .fn = progress, .arg = progress_arg };
 	struct engine *s = NULL;
@@ -58,10 +58,10 @@ int dump_index(struct engine *e, struct op_ctx *op, record_sink_fn *sink, void *
 
 static int explain(struct record_reader *rd, int r, char **ret_reason)
 {
-	const char *why = r == -EEXIST ? "a number or a name that an earlier line has already" :
-			  r == -ESTALE ? "a further name of a file that is not there" :
-			  r == -EINVAL ? "a record that cannot stand here" :
-					 strerror(-r);
+	const char *why = r == -EEXIST	 ? "a number or a name that an earlier line has already"
+			  : r == -ESTALE ? "a further name of a file that is not there"
+			  : r == -EINVAL ? "a record that cannot stand here"
+					 : strerror(-r);
 
 	if (rd->reason)
 		*ret_reason = MFS_TAKE(rd->reason);
@@ -93,8 +93,8 @@ static void count_fault(void *arg, const char *text)
 		*first = strdup(text);
 }
 
-int load_index(struct engine *e, struct op_ctx *op, record_source_fn *source, void *arg, dump_progress_fn *progress,
-	       void *progress_arg, struct record_counts *ret, char **ret_reason)
+int load_index(struct engine *e, struct op_ctx *op, record_source_fn *source, void *arg,
+	       dump_progress_fn *progress, void *progress_arg, struct record_counts *ret, char **ret_reason)
 {
 	struct progress p = { .fn = progress, .arg = progress_arg };
 	MFS_AUTOFREE char *fault = NULL;
@@ -108,7 +108,8 @@ int load_index(struct engine *e, struct op_ctx *op, record_source_fn *source, vo
 	r = load_records(&rd, &l, &p);
 	if (r == 0 && rd.header.stream != RECORD_STREAM_DUMP) {
 		r = -EINVAL;
-		*ret_reason = strdup("it is an object of the index log and no dump; `massfs rebuild` reads those");
+		*ret_reason =
+			strdup("it is an object of the index log and no dump; `massfs rebuild` reads those");
 	} else if (r == 0) {
 		r = record_loader_finish(&l);
 		if (r == -EINVAL)

@@ -21,12 +21,12 @@
 #include "meta/record_dump.h"
 
 /* Half of the 10,000 that the log may be behind: as many again may come while these are written. */
-#define CHANGES_MAX	 5000
-#define SNAPSHOT_RATE	 20000 /* records a second, in the background */
-#define SNAPSHOT_MIN	 (UINT64_C(1) << 20) /* bytes of changes below which no new one is worth it */
-#define OBJECTS_MAX	 256		     /* changes objects over a snapshot */
-#define RETRY_NS	 (10 * MFS_NSEC_PER_SEC)
-#define CLOSE_MAX_NS	 (120 * MFS_NSEC_PER_SEC) /* for a first snapshot at the unmount */
+#define CHANGES_MAX   5000
+#define SNAPSHOT_RATE 20000 /* records a second, in the background */
+#define SNAPSHOT_MIN  (UINT64_C(1) << 20) /* bytes of changes below which no new one is worth it */
+#define OBJECTS_MAX   256 /* changes objects over a snapshot */
+#define RETRY_NS      (10 * MFS_NSEC_PER_SEC)
+#define CLOSE_MAX_NS  (120 * MFS_NSEC_PER_SEC) /* for a first snapshot at the unmount */
 
 struct index_log {
 	struct volume *v;
@@ -36,7 +36,7 @@ struct index_log {
 	pthread_t thread;
 
 	struct mfs_mutex lock; /* nothing is called with it held */
-	pthread_cond_t work;   /* due || stop; or the time has come (CLOCK_MONOTONIC) */
+	pthread_cond_t work; /* due || stop; or the time has come (CLOCK_MONOTONIC) */
 	bool due, stop;
 	struct index_log_status status;
 	uint64_t writing; /* changes of the cut that is being stored; 0: none is */
@@ -44,17 +44,17 @@ struct index_log {
 
 	/* The thread's own; after its end, the closer's. */
 	struct op_ctx op;
-	bool opened;	    /* epoch, number, previous are known */
+	bool opened; /* epoch, number, previous are known */
 	uint64_t epoch;
-	uint64_t number;    /* of the last changes object; 0: none in this epoch */
-	uint64_t previous;  /* its sum */
-	bool has_snapshot;  /* a complete one in this epoch */
+	uint64_t number; /* of the last changes object; 0: none in this epoch */
+	uint64_t previous; /* its sum */
+	bool has_snapshot; /* a complete one in this epoch */
 	uint64_t snapshot_bytes, changes_bytes; /* of objects: the last snapshot, and the changes after it */
 	bool need_snapshot;
-	uint64_t snapshot;  /* its number */
-	int64_t complete;   /* wall time of the last cut */
-	int64_t next;	    /* CLOCK_MONOTONIC: when changes are due by time */
-	int64_t last_log;   /* of an error, so as not to fill the journal */
+	uint64_t snapshot; /* its number */
+	int64_t complete; /* wall time of the last cut */
+	int64_t next; /* CLOCK_MONOTONIC: when changes are due by time */
+	int64_t last_log; /* of an error, so as not to fill the journal */
 };
 
 /* --- one changes object --- */
@@ -66,7 +66,8 @@ static int put_gone(struct record_writer *w, const struct record_key *k)
 	return record_put(&w->line, &r);
 }
 
-static int put_node(struct index_log *l, struct engine *s, struct record_writer *w, const struct record_key *k)
+static int put_node(struct index_log *l, struct engine *s, struct record_writer *w,
+		    const struct record_key *k)
 {
 	struct node n = NODE_INIT;
 	int r = engine_get(s, &l->op, k->id, &n);
@@ -79,7 +80,8 @@ static int put_node(struct index_log *l, struct engine *s, struct record_writer 
 	return r;
 }
 
-static int put_alias(struct index_log *l, struct engine *s, struct record_writer *w, const struct record_key *k)
+static int put_alias(struct index_log *l, struct engine *s, struct record_writer *w,
+		     const struct record_key *k)
 {
 	struct alias a;
 	int n = engine_aliases_all(s, &l->op, k->id - 1, &a, 1);
@@ -89,41 +91,45 @@ static int put_alias(struct index_log *l, struct engine *s, struct record_writer
 	return n == 1 && a.id == k->id ? record_put_alias(&w->line, &a) : put_gone(w, k);
 }
 
-static int put_version(struct index_log *l, struct engine *s, struct record_writer *w, const struct record_key *k)
+static int put_version(struct index_log *l, struct engine *s, struct record_writer *w,
+		       const struct record_key *k)
 {
 	struct version_list found = { 0 };
 	/* The one behind (ino, data - 1). */
-	int r = engine_versions_all(s, &l->op, k->more ? k->id : k->id - 1, k->more ? k->more - 1 : UINT64_MAX >> 1, 1,
-				    &found);
+	int r = engine_versions_all(s, &l->op, k->more ? k->id : k->id - 1,
+				    k->more ? k->more - 1 : UINT64_MAX >> 1, 1, &found);
 
 	if (r == 0)
-		r = found.n && found.v[0].ino == k->id && found.v[0].data == k->more ?
-			    record_put_version(&w->line, &found.v[0]) :
-			    put_gone(w, k);
+		r = found.n && found.v[0].ino == k->id && found.v[0].data == k->more
+			    ? record_put_version(&w->line, &found.v[0])
+			    : put_gone(w, k);
 	version_list_release(&found);
 	return r;
 }
 
-static int put_slices(struct index_log *l, struct engine *s, struct record_writer *w, const struct record_key *k)
+static int put_slices(struct index_log *l, struct engine *s, struct record_writer *w,
+		      const struct record_key *k)
 {
 	struct slices_doc_list found = { 0 };
 	int r = engine_slices_all(s, &l->op, k->id, k->more - 1, 1, &found);
 
 	if (r == 0)
-		r = found.n && found.v[0].ino == k->id && found.v[0].id == k->more ?
-			    record_put_slices(&w->line, &found.v[0]) :
-			    put_gone(w, k);
+		r = found.n && found.v[0].ino == k->id && found.v[0].id == k->more
+			    ? record_put_slices(&w->line, &found.v[0])
+			    : put_gone(w, k);
 	slices_doc_list_release(&found);
 	return r;
 }
 
-static int put_dropped(struct index_log *l, struct engine *s, struct record_writer *w, const struct record_key *k)
+static int put_dropped(struct index_log *l, struct engine *s, struct record_writer *w,
+		       const struct record_key *k)
 {
 	struct dropped_list found = { 0 };
 	int r = engine_dropped(s, &l->op, INT64_MAX, k->id - 1, 1, &found);
 
 	if (r == 0)
-		r = found.n && found.v[0].id == k->id ? record_put_dropped(&w->line, &found.v[0]) : put_gone(w, k);
+		r = found.n && found.v[0].id == k->id ? record_put_dropped(&w->line, &found.v[0])
+						      : put_gone(w, k);
 	dropped_list_release(&found);
 	return r;
 }
@@ -136,14 +142,16 @@ static int put_job(struct index_log *l, struct engine *s, struct record_writer *
 	const struct job_record *j = found.n ? &found.v[0] : NULL;
 
 	if (r == 0)
-		r = j && j->kind == from.kind && j->ino == from.ino && strcmp(j->key ? j->key : "", k->key ? k->key : "") == 0 ?
-			    record_put_job(&w->line, j) :
-			    put_gone(w, k);
+		r = j && j->kind == from.kind && j->ino == from.ino &&
+				    strcmp(j->key ? j->key : "", k->key ? k->key : "") == 0
+			    ? record_put_job(&w->line, j)
+			    : put_gone(w, k);
 	job_list_release(&found);
 	return r;
 }
 
-static int put_session(struct index_log *l, struct engine *s, struct record_writer *w, const struct record_key *k)
+static int put_session(struct index_log *l, struct engine *s, struct record_writer *w,
+		       const struct record_key *k)
 {
 	struct session_list all = { 0 };
 	int r = engine_sessions(s, &l->op, &all);
@@ -223,9 +231,10 @@ static struct object_meta meta_of(struct index_log *l)
 
 static int state_of(struct index_log *l, struct engine *s, int64_t at, struct record_state *ret)
 {
-	*ret = (struct record_state){
-		.complete = at, .session = l->v->session, .next_op = atomic_load(&l->v->next_op), .until = l->number
-	};
+	*ret = (struct record_state){ .complete = at,
+				      .session = l->v->session,
+				      .next_op = atomic_load(&l->v->next_op),
+				      .until = l->number };
 	return engine_next_number(s, &l->op, &ret->next_ino);
 }
 
@@ -387,23 +396,25 @@ static void clean_up(struct index_log *l, uint64_t snapshot)
 
 	for (size_t i = 0; r == 0 && i < all.n; i++) {
 		const struct log_object *o = &all.v[i];
-		bool keep = o->epoch == l->epoch && (o->is_snapshot ? o->number == snapshot : o->number > snapshot);
+		bool keep = o->epoch == l->epoch &&
+			    (o->is_snapshot ? o->number == snapshot : o->number > snapshot);
 
 		if (!keep)
 			r = log_object_delete(l->v->store, &l->op, o);
 	}
 	if (r < 0)
-		mfs_log(MFS_LOG_FS, MFS_LOG_WARN, &l->op, "index log: an old part could not be deleted (%s); tried again later",
-			strerror(-r));
+		mfs_log(MFS_LOG_FS, MFS_LOG_WARN, &l->op,
+			"index log: an old part could not be deleted (%s); tried again later", strerror(-r));
 	log_objects_release(&all);
 }
 
 /* All records but the volume's bounds: it is one page of one kind after another, each as it is at that moment. */
 static int write_snapshot(struct index_log *l)
 {
-	struct record_header h = {
-		.stream = RECORD_STREAM_SNAPSHOT, .epoch = l->epoch, .number = l->number, .session = l->v->session
-	};
+	struct record_header h = { .stream = RECORD_STREAM_SNAPSHOT,
+				   .epoch = l->epoch,
+				   .number = l->number,
+				   .session = l->v->session };
 	struct scan scan = { .l = l, .epoch = l->epoch };
 	uint64_t before = l->changes_bytes, sum = 0, bytes = 0;
 	struct object_meta meta = meta_of(l);
@@ -451,7 +462,8 @@ static const struct log_object *last_changes(const struct log_objects *all)
 
 static bool goes_on(const struct index_log *l, const struct log_facts *last)
 {
-	return last->state.clean && l->before.session && l->before.closed && last->header.session == l->before.session;
+	return last->state.clean && l->before.session && l->before.closed &&
+	       last->header.session == l->before.session;
 }
 
 /* The newest complete snapshot of the epoch. Only its size is looked at: rebuild verifies. */
@@ -573,8 +585,8 @@ static void wake(void *arg)
 	pthread_cond_signal(&l->work);
 }
 
-int index_log_open(struct volume *v, const struct index_log_before *before, int64_t interval_ns, bool with_thread,
-		   struct index_log **ret)
+int index_log_open(struct volume *v, const struct index_log_before *before, int64_t interval_ns,
+		   bool with_thread, struct index_log **ret)
 {
 	struct index_log *l = calloc(1, sizeof(*l));
 	pthread_condattr_t monotonic;

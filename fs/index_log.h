@@ -39,8 +39,8 @@ struct index_log_before {
  * v->engine is a log_engine. A mount has a thread that writes every interval_ns; a tool writes once, at the close, and only
  * when the log is complete up to it. 0 or -errno.
  */
-int index_log_open(struct volume *v, const struct index_log_before *before, int64_t interval_ns, bool with_thread,
-		   struct index_log **ret) MFS_NODISCARD;
+int index_log_open(struct volume *v, const struct index_log_before *before, int64_t interval_ns,
+		   bool with_thread, struct index_log **ret) MFS_NODISCARD;
 /* Writes what is left, marked as the session's end, and ends. The engine still works. NULL: nothing. */
 void index_log_close(struct index_log *l);
 
@@ -48,14 +48,14 @@ void index_log_close(struct index_log *l);
 void index_log_abandon(struct index_log *l);
 
 struct index_log_status {
-	bool working;	     /* the newest epoch has a complete snapshot */
+	bool working; /* the newest epoch has a complete snapshot */
 	uint64_t epoch, number;
-	int64_t complete;    /* wall time up to which all changes are in the store; 0: never written by this mount */
-	uint64_t behind;     /* changes since, and the first one's wall time (0: none) */
+	int64_t complete; /* wall time up to which all changes are in the store; 0: never written by this mount */
+	uint64_t behind; /* changes since, and the first one's wall time (0: none) */
 	int64_t behind_since;
-	uint64_t bytes;	     /* of the changes' objects since the snapshot */
+	uint64_t bytes; /* of the changes' objects since the snapshot */
 	uint64_t snapshot_bytes;
-	int error;	     /* of the last try */
+	int error; /* of the last try */
 };
 void index_log_status(struct index_log *l, struct index_log_status *ret);
 

@@ -22,7 +22,8 @@ struct log_objects {
 int log_objects_list(struct object_store *s, struct op_ctx *op, struct log_objects *ret) MFS_NODISCARD;
 void log_objects_release(struct log_objects *l);
 /* NULL: none. */
-const struct log_object *log_objects_find(const struct log_objects *l, uint64_t epoch, bool is_snapshot, uint64_t number);
+const struct log_object *log_objects_find(const struct log_objects *l, uint64_t epoch, bool is_snapshot,
+					  uint64_t number);
 
 #define LOG_KEY_MAX 64
 void log_object_key(uint64_t epoch, bool is_snapshot, uint64_t number, char key[LOG_KEY_MAX]);
@@ -39,7 +40,8 @@ struct log_input {
 	struct mfs_zreader *z;
 	struct record_reader reader;
 };
-int log_input_open(struct log_input *in, struct object_store *s, struct op_ctx *op, const struct log_object *o) MFS_NODISCARD;
+int log_input_open(struct log_input *in, struct object_store *s, struct op_ctx *op,
+		   const struct log_object *o) MFS_NODISCARD;
 void log_input_close(struct log_input *in);
 
 /* The whole object is read and must be right: its header, state and checksum. -EUCLEAN, -ENOENT ... */
@@ -48,7 +50,8 @@ struct log_facts {
 	struct record_state state;
 	uint64_t sum, records;
 };
-int log_object_verify(struct object_store *s, struct op_ctx *op, const struct log_object *o, struct log_facts *ret) MFS_NODISCARD;
+int log_object_verify(struct object_store *s, struct op_ctx *op, const struct log_object *o,
+		      struct log_facts *ret) MFS_NODISCARD;
 
 /* One object being written. */
 struct log_output {
@@ -64,11 +67,11 @@ struct log_output {
 	unsigned int parts;
 	uint64_t bytes;
 };
-int log_output_open(struct log_output *out, struct object_store *s, struct op_ctx *op, const struct object_meta *meta,
-		    const struct record_header *h) MFS_NODISCARD;
+int log_output_open(struct log_output *out, struct object_store *s, struct op_ctx *op,
+		    const struct object_meta *meta, const struct record_header *h) MFS_NODISCARD;
 /* The state, the end, and the object is put. Closed in any case. */
-int log_output_commit(struct log_output *out, const struct record_state *state, uint64_t *ret_sum, uint64_t *ret_bytes)
-	MFS_NODISCARD;
+int log_output_commit(struct log_output *out, const struct record_state *state, uint64_t *ret_sum,
+		      uint64_t *ret_bytes) MFS_NODISCARD;
 void log_output_abort(struct log_output *out);
 
 #endif

@@ -85,7 +85,8 @@ void log_objects_release(struct log_objects *l)
 	*l = (struct log_objects){ 0 };
 }
 
-const struct log_object *log_objects_find(const struct log_objects *l, uint64_t epoch, bool is_snapshot, uint64_t number)
+const struct log_object *log_objects_find(const struct log_objects *l, uint64_t epoch, bool is_snapshot,
+					  uint64_t number)
 {
 	const struct log_object key = { .epoch = epoch, .is_snapshot = is_snapshot, .number = number };
 

@@ -25,7 +25,8 @@ static ssize_t read_text(void *arg, void *buf, size_t len)
 	return mfs_zreader_read(((struct log_input *)arg)->z, buf, len);
 }
 
-int log_input_open(struct log_input *in, struct object_store *s, struct op_ctx *op, const struct log_object *o)
+int log_input_open(struct log_input *in, struct object_store *s, struct op_ctx *op,
+		   const struct log_object *o)
 {
 	char key[LOG_KEY_MAX];
 	int r;
@@ -53,11 +54,12 @@ void log_input_close(struct log_input *in)
 
 static bool fits(const struct log_object *o, const struct record_header *h)
 {
-	return h->stream == (o->is_snapshot ? RECORD_STREAM_SNAPSHOT : RECORD_STREAM_CHANGES) && h->epoch == o->epoch &&
-	       h->number == o->number;
+	return h->stream == (o->is_snapshot ? RECORD_STREAM_SNAPSHOT : RECORD_STREAM_CHANGES) &&
+	       h->epoch == o->epoch && h->number == o->number;
 }
 
-int log_object_verify(struct object_store *s, struct op_ctx *op, const struct log_object *o, struct log_facts *ret)
+int log_object_verify(struct object_store *s, struct op_ctx *op, const struct log_object *o,
+		      struct log_facts *ret)
 {
 	struct log_input in;
 	struct record rec;
@@ -91,7 +93,8 @@ static int send_part(struct log_output *out)
 	if (!out->upload)
 		r = object_upload_begin(out->store, out->op, NULL, out->key, &out->meta, &out->upload);
 	if (r == 0)
-		r = object_upload_part(out->upload, out->op, ++out->parts, out->bytes - out->len, out->buf, out->len);
+		r = object_upload_part(out->upload, out->op, ++out->parts, out->bytes - out->len, out->buf,
+				       out->len);
 	out->len = 0;
 	return r;
 }
@@ -122,8 +125,8 @@ static int write_text(void *arg, const void *buf, size_t len)
 	return mfs_zwriter_write(((struct log_output *)arg)->z, buf, len);
 }
 
-int log_output_open(struct log_output *out, struct object_store *s, struct op_ctx *op, const struct object_meta *meta,
-		    const struct record_header *h)
+int log_output_open(struct log_output *out, struct object_store *s, struct op_ctx *op,
+		    const struct object_meta *meta, const struct record_header *h)
 {
 	int r;
 
@@ -158,7 +161,8 @@ static int put_object(struct log_output *out)
 	return r == 0 && info.not_shown ? -EIO : r;
 }
 
-int log_output_commit(struct log_output *out, const struct record_state *state, uint64_t *ret_sum, uint64_t *ret_bytes)
+int log_output_commit(struct log_output *out, const struct record_state *state, uint64_t *ret_sum,
+		      uint64_t *ret_bytes)
 {
 	struct record rec = { .kind = RECORD_STATE, .state = *state };
 	int r = record_writer_flush(&out->writer, record_put(&out->writer.line, &rec));

@@ -28,10 +28,13 @@ void rebuild_progress(struct rebuild *b, const char *what, uint64_t done)
 static int write_session(struct rebuild *b)
 {
 	char host[] = "rebuild", none[] = "";
-	struct session_record s = {
-		.id = b->session, .host = host, .mountpoint = none, .pid = (uint32_t)getpid(), .started = b->now,
-		.heartbeat = b->now, .closed = b->now
-	};
+	struct session_record s = { .id = b->session,
+				    .host = host,
+				    .mountpoint = none,
+				    .pid = (uint32_t)getpid(),
+				    .started = b->now,
+				    .heartbeat = b->now,
+				    .closed = b->now };
 	struct change c = { 0 };
 
 	change_write(&c, WRITE_SESSION_PUT, b->session)->session = &s;
@@ -73,8 +76,8 @@ static void report_fault(void *arg, const char *text)
 		*first = strdup(text);
 }
 
-int rebuild_run(struct volume_stage *s, struct op_ctx *op, const struct rebuild_options *opt, struct rebuild_result *ret,
-		char **ret_reason)
+int rebuild_run(struct volume_stage *s, struct op_ctx *op, const struct rebuild_options *opt,
+		struct rebuild_result *ret, char **ret_reason)
 {
 	struct rebuild b = { .s = s, .op = op, .opt = opt, .res = ret, .now = mfs_now_ns(), .next_op = 1 };
 	MFS_AUTOFREE char *fault = NULL;
@@ -93,7 +96,8 @@ int rebuild_run(struct volume_stage *s, struct op_ctx *op, const struct rebuild_
 	if (r == 0)
 		r = engine_check(s->engine, op, report_fault, &fault);
 	if (r == 0 && fault)
-		r = mfs_fail(ret_reason, -EUCLEAN, "the rebuilt index does not fit together (a bug: please report it): %s", fault);
+		r = mfs_fail(ret_reason, -EUCLEAN,
+			     "the rebuilt index does not fit together (a bug: please report it): %s", fault);
 	if (r == 0)
 		r = engine_sync(s->engine, op);
 	if (r < 0 && !*ret_reason)

@@ -18,9 +18,9 @@ struct rebuild {
 	int64_t now;
 	/* Hashes. A collision hides one of a 2^64th. */
 	struct gc_set present; /* versions in the store */
-	struct gc_set named;   /* versions that the index names, in whatever way */
+	struct gc_set named; /* versions that the index names, in whatever way */
 	struct gc_set current; /* (key, version) of files */
-	struct gc_set shown;   /* (key, version) on top */
+	struct gc_set shown; /* (key, version) on top */
 	struct gc_set adopted; /* versions that became a file's content here; not sorted */
 };
 
@@ -35,7 +35,8 @@ int rebuild_from_log(struct rebuild *b, char **ret_reason) MFS_NODISCARD;
 int rebuild_take_stock(struct rebuild *b) MFS_NODISCARD;
 int rebuild_drop_missing(struct rebuild *b) MFS_NODISCARD;
 /* Are all objects of this layout in the store? */
-int rebuild_is_whole(struct rebuild *b, const struct object_ref *ref, const struct node_blob *slices, bool *ret) MFS_NODISCARD;
+int rebuild_is_whole(struct rebuild *b, const struct object_ref *ref, const struct node_blob *slices,
+		     bool *ret) MFS_NODISCARD;
 
 /* rebuild_younger.c: the tops of all keys against the index. */
 int rebuild_adopt_younger(struct rebuild *b) MFS_NODISCARD;

@@ -35,7 +35,7 @@ static int see_version(void *arg, const char *key, const struct object_info *inf
 struct naming {
 	struct rebuild *b;
 	bool whole; /* all that was named so far is present */
-	bool note;  /* into b->named */
+	bool note; /* into b->named */
 };
 
 static int name_version(struct naming *n, const char *version)
@@ -61,7 +61,8 @@ static int name_layout(struct naming *n, const struct object_ref *ref, const str
 	return r;
 }
 
-int rebuild_is_whole(struct rebuild *b, const struct object_ref *ref, const struct node_blob *slices, bool *ret)
+int rebuild_is_whole(struct rebuild *b, const struct object_ref *ref, const struct node_blob *slices,
+		     bool *ret)
 {
 	struct naming n = { .b = b, .whole = true };
 	int r = name_layout(&n, ref, slices);

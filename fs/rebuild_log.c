@@ -27,8 +27,8 @@ static void bad_object(struct rebuild *b, const struct log_object *o, const char
 }
 
 /* The changes behind the snapshot, as far as they are whole and each fits the one before. */
-static int follow(struct rebuild *b, const struct log_objects *all, const struct log_object *snapshot, struct chain *ret,
-		  struct record_state *end)
+static int follow(struct rebuild *b, const struct log_objects *all, const struct log_object *snapshot,
+		  struct chain *ret, struct record_state *end)
 {
 	struct log_facts before = { 0 }, facts;
 	uint64_t n = snapshot->number + 1;
@@ -51,13 +51,15 @@ static int follow(struct rebuild *b, const struct log_objects *all, const struct
 	}
 	/* What lies behind a gap cannot be used. */
 	for (size_t i = 0; i < all->n; i++)
-		if (all->v[i].epoch == snapshot->epoch && !all->v[i].is_snapshot && all->v[i].number > MFS_MAX(n, ret->last + 1))
+		if (all->v[i].epoch == snapshot->epoch && !all->v[i].is_snapshot &&
+		    all->v[i].number > MFS_MAX(n, ret->last + 1))
 			bad_object(b, &all->v[i], "log behind a gap");
 	return 0;
 }
 
 /* 1: the newest snapshot that is whole with its changes; 0: there is none. */
-static int choose(struct rebuild *b, const struct log_objects *all, struct chain *ret, struct record_state *end)
+static int choose(struct rebuild *b, const struct log_objects *all, struct chain *ret,
+		  struct record_state *end)
 {
 	for (size_t i = all->n; i-- > 0;) {
 		const struct log_object *o = &all->v[i];
@@ -90,13 +92,14 @@ struct loading {
 	struct rebuild *b;
 	struct record_loader *loader;
 	struct gc_set seen, fresh; /* of older objects' records; of this object's, not yet sorted */
-	bool aliases;		   /* the second pass: they come behind their files */
+	bool aliases; /* the second pass: they come behind their files */
 	bool only_volume;
 };
 
 static uint64_t key_hash(enum record_kind kind, uint64_t id, uint64_t more, const char *key)
 {
-	uint64_t h = mfs_hash_u64(id) * 31 + mfs_hash_u64(more + UINT64_C(0x9e3779b97f4a7c15)) + (uint64_t)kind;
+	uint64_t h =
+		mfs_hash_u64(id) * 31 + mfs_hash_u64(more + UINT64_C(0x9e3779b97f4a7c15)) + (uint64_t)kind;
 
 	return mfs_hash_u64(key ? h ^ mfs_hash64(key, strlen(key)) : h);
 }

@@ -124,7 +124,8 @@ static int copy_parts(struct rebuild *b, struct object_upload *u, const struct o
 	int r = 0;
 
 	for (uint64_t off = 0; r == 0 && off < size; off += COPY_PART)
-		r = object_upload_part_copy(u, b->op, ++part, off, src, off, MFS_MIN(size - off, (uint64_t)COPY_PART));
+		r = object_upload_part_copy(u, b->op, ++part, off, src, off,
+					    MFS_MIN(size - off, (uint64_t)COPY_PART));
 	return r;
 }
 
@@ -175,7 +176,8 @@ static void set_content(struct node *n, const struct object_ref *ref, const stru
 }
 
 /* ino 0: the object's number is another's, or none. */
-static int add_file(struct rebuild *b, const struct spot *at, mfs_ino_t ino, struct object_ref *ref, struct object_info *info)
+static int add_file(struct rebuild *b, const struct spot *at, mfs_ino_t ino, struct object_ref *ref,
+		    struct object_info *info)
 {
 	struct node n = NODE_INIT;
 	int r = 0;
@@ -204,7 +206,8 @@ static int add_file(struct rebuild *b, const struct spot *at, mfs_ino_t ino, str
 }
 
 /* What the file had becomes a version, if it is still there to be one. */
-static int keep_old(struct rebuild *b, const struct node *old, const char *path, struct version_record *ret, bool *ret_keep)
+static int keep_old(struct rebuild *b, const struct node *old, const char *path, struct version_record *ret,
+		    bool *ret_keep)
 {
 	bool whole;
 	int r = rebuild_is_whole(b, &old->ref, &old->slices, &whole);
@@ -219,7 +222,8 @@ static int keep_old(struct rebuild *b, const struct node *old, const char *path,
 		.obj_len = old->attr.obj_len,
 		.mtime = old->attr.mtime,
 		.replaced = b->now,
-		.until = b->s->cfg->retention_ns > INT64_MAX - b->now ? INT64_MAX : b->now + b->s->cfg->retention_ns,
+		.until = b->s->cfg->retention_ns > INT64_MAX - b->now ? INT64_MAX
+								      : b->now + b->s->cfg->retention_ns,
 		.mode = old->attr.mode,
 		.uid = old->attr.uid,
 		.gid = old->attr.gid,
@@ -314,7 +318,8 @@ static int adopt_at(struct rebuild *b, const char *path, struct object_ref *ref,
 		r = engine_get(b->s->engine, b->op, at.ino, &there);
 		if (r < 0)
 			return r;
-		return attr_is_reg(&there.attr) ? replace_content(b, at.ino, path, ref, info, NULL) : -ENOTDIR;
+		return attr_is_reg(&there.attr) ? replace_content(b, at.ino, path, ref, info, NULL)
+						: -ENOTDIR;
 	}
 	r = find_owner(b, info->ino, &owner);
 	if (r < 0)
@@ -379,7 +384,8 @@ static int import_foreign(struct rebuild *b, const char *key)
 	r = object_hold(b->s->store, b->op, NULL, key, &info);
 	if (r == 0)
 		r = find_spot(b, key, &info, &at);
-	if (r < 0 || at.ino) /* a file of ours has the path: its content is shown there again, the other is kept */
+	if (r < 0 ||
+	    at.ino) /* a file of ours has the path: its content is shown there again, the other is kept */
 		return r < 0 ? r : -EEXIST;
 	memcpy(ref.version, info.version, sizeof(ref.version));
 	r = add_file(b, &at, 0, &ref, &info);
@@ -413,7 +419,9 @@ static int note_shown(void *arg, const char *key, const struct object_info *info
 {
 	struct rebuild *b = arg;
 
-	return info->own && !index_log_owns(key) ? gc_set_add(&b->shown, rebuild_place_hash(key, info->version)) : 0;
+	return info->own && !index_log_owns(key)
+		       ? gc_set_add(&b->shown, rebuild_place_hash(key, info->version))
+		       : 0;
 }
 
 /* Put before the log's end, and its key is waiting to be looked at: an upload that was given up. */
@@ -492,11 +500,13 @@ static int count_unnamed(void *arg, const char *key, const struct object_info *i
 	struct counting *c = arg;
 	struct rebuild *b = c->b;
 	uint64_t h = gc_version_hash(info->version);
-	bool younger = info->session > b->end.session || (info->session == b->end.session && info->op >= b->end.next_op);
+	bool younger = info->session > b->end.session ||
+		       (info->session == b->end.session && info->op >= b->end.next_op);
 	bool adopted = gc_set_has(&b->adopted, h);
 
 	(void)key;
-	if (info->is_marker || !info->own || info->ino == INDEX_LOG_INO || (gc_set_has(&b->named, h) && !adopted))
+	if (info->is_marker || !info->own || info->ino == INDEX_LOG_INO ||
+	    (gc_set_has(&b->named, h) && !adopted))
 		return 0;
 	b->res->unnamed += !adopted;
 	if (!b->res->has_log || !younger)
@@ -511,7 +521,8 @@ static int count_unnamed(void *arg, const char *key, const struct object_info *i
 		c->cap = cap;
 	}
 	/* The lowest bit marks what is a file's content now. */
-	c->v[c->n++] = (struct upload){ .ino = info->ino, .session = info->session, .op = info->op * 2 + adopted };
+	c->v[c->n++] =
+		(struct upload){ .ino = info->ino, .session = info->session, .op = info->op * 2 + adopted };
 	return 0;
 }
 

@@ -75,7 +75,8 @@ static int look_at_old(struct volume_stage *s, struct op_ctx *op)
 	engine_free(e);
 	if (r == -ENOMEM || r == -EACCES)
 		return r;
-	if (r == -EPROTO || r == -EPROTONOSUPPORT) { /* of another version of massfs: it can be read by that */
+	if (r == -EPROTO ||
+	    r == -EPROTONOSUPPORT) { /* of another version of massfs: it can be read by that */
 		s->old = STAGE_USED_INDEX;
 		return 0;
 	}
@@ -104,7 +105,8 @@ static int begin(struct volume_stage *s, char **ret_reason)
 	if (r < 0)
 		return mfs_fail(ret_reason, r, "%s: cannot make a new index: %s", s->new_path, strerror(-r));
 	r = localdir_store_open(s->cfg->dir, &lo, &s->store);
-	return r < 0 ? mfs_fail(ret_reason, r, "%s: cannot open the objects: %s", s->cfg->dir, strerror(-r)) : 0;
+	return r < 0 ? mfs_fail(ret_reason, r, "%s: cannot open the objects: %s", s->cfg->dir, strerror(-r))
+		     : 0;
 }
 
 int volume_stage_begin(const struct mfs_config *cfg, struct volume_stage **ret, char **ret_reason)
@@ -148,7 +150,8 @@ static int keep_old(struct volume_stage *s, char **ret_kept)
 	char when[40];
 	MFS_AUTOFREE char *kept = mfs_str_printf("%s.old-%s", s->path,
 						 mfs_str_put_time_short(when, sizeof(when), mfs_now_ns()));
-	MFS_AUTOFREE char *log = mfs_str_printf("%s-wal", s->path), *kept_log = mfs_str_printf("%s-wal", kept ? kept : "");
+	MFS_AUTOFREE char *log = mfs_str_printf("%s-wal", s->path),
+			  *kept_log = mfs_str_printf("%s-wal", kept ? kept : "");
 	MFS_AUTOFREE char *shm = mfs_str_printf("%s-shm", s->path);
 
 	if (!kept || !log || !kept_log || !shm)
@@ -190,7 +193,9 @@ int volume_stage_commit(struct volume_stage *s, char **ret_kept, char **ret_reas
 		r = -errno;
 	if (r == 0)
 		r = sync_folder(s);
-	return r < 0 ? mfs_fail(ret_reason, r, "%s: the new index could not be put in place: %s", s->path, strerror(-r)) : 0;
+	return r < 0 ? mfs_fail(ret_reason, r, "%s: the new index could not be put in place: %s", s->path,
+				strerror(-r))
+		     : 0;
 }
 
 void volume_stage_free(struct volume_stage *s)

@@ -10,8 +10,8 @@
 #include "meta/engine.h"
 
 enum stage_index {
-	STAGE_NO_INDEX,	     /* there is none */
-	STAGE_EMPTY_INDEX,   /* formatted, and nothing was ever put in */
+	STAGE_NO_INDEX, /* there is none */
+	STAGE_EMPTY_INDEX, /* formatted, and nothing was ever put in */
 	STAGE_USED_INDEX,
 	STAGE_DAMAGED_INDEX, /* it is there and cannot be opened or read */
 };
@@ -27,7 +27,8 @@ struct volume_stage {
 };
 
 /* Takes the lock, looks at the index that is there, makes an empty new one. -EBUSY, -ENOENT ... with *ret_reason. */
-int volume_stage_begin(const struct mfs_config *cfg, struct volume_stage **ret, char **ret_reason) MFS_NODISCARD;
+int volume_stage_begin(const struct mfs_config *cfg, struct volume_stage **ret,
+		       char **ret_reason) MFS_NODISCARD;
 /*
  * The new index takes the old one's place, durably; a used or damaged old one is kept under *ret_kept (owned; NULL: there
  * was nothing to keep). The engine is closed.

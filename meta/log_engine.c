@@ -353,9 +353,9 @@ void log_engine_pending(struct engine *e, uint64_t *ret_changes, int64_t *ret_si
 
 /* --- the rest passes through --- */
 
-#define PASS(name, ...)                        \
+#define PASS(name, ...)                           \
 	struct engine *inner_ = log_of(e)->inner; \
-                                               \
+                                                  \
 	return inner_->ops->name(inner_, __VA_ARGS__)
 
 static int log_get(struct engine *e, struct op_ctx *op, mfs_ino_t ino, struct node *ret)
@@ -395,7 +395,8 @@ static int log_reserve(struct engine *e, struct op_ctx *op, unsigned int count, 
 	PASS(reserve, op, count, ret_first);
 }
 
-static int log_versions_by_path(struct engine *e, struct op_ctx *op, const char *path, struct version_list *ret)
+static int log_versions_by_path(struct engine *e, struct op_ctx *op, const char *path,
+				struct version_list *ret)
 {
 	PASS(versions_by_path, op, path, ret);
 }
@@ -411,8 +412,8 @@ static int log_versions_expired(struct engine *e, struct op_ctx *op, int64_t now
 	PASS(versions_expired, op, now, limit, ret);
 }
 
-static int log_versions_all(struct engine *e, struct op_ctx *op, mfs_ino_t after_ino, uint64_t after_data, size_t limit,
-			    struct version_list *ret)
+static int log_versions_all(struct engine *e, struct op_ctx *op, mfs_ino_t after_ino, uint64_t after_data,
+			    size_t limit, struct version_list *ret)
 {
 	PASS(versions_all, op, after_ino, after_data, limit, ret);
 }
@@ -422,7 +423,8 @@ static int log_trash_by_path(struct engine *e, struct op_ctx *op, const char *pa
 	PASS(trash_by_path, op, path, ret);
 }
 
-static int log_trash_before(struct engine *e, struct op_ctx *op, int64_t before, size_t limit, struct node_list *ret)
+static int log_trash_before(struct engine *e, struct op_ctx *op, int64_t before, size_t limit,
+			    struct node_list *ret)
 {
 	PASS(trash_before, op, before, limit, ret);
 }
@@ -433,7 +435,8 @@ static int log_dropped(struct engine *e, struct op_ctx *op, int64_t before, uint
 	PASS(dropped, op, before, after_id, limit, ret);
 }
 
-static int log_jobs(struct engine *e, struct op_ctx *op, int64_t due_before, size_t limit, struct job_list *ret)
+static int log_jobs(struct engine *e, struct op_ctx *op, int64_t due_before, size_t limit,
+		    struct job_list *ret)
 {
 	PASS(jobs, op, due_before, limit, ret);
 }
@@ -448,18 +451,20 @@ static int log_sessions(struct engine *e, struct op_ctx *op, struct session_list
 	PASS(sessions, op, ret);
 }
 
-static int log_slices_get(struct engine *e, struct op_ctx *op, mfs_ino_t ino, uint64_t id, struct node_blob *ret)
+static int log_slices_get(struct engine *e, struct op_ctx *op, mfs_ino_t ino, uint64_t id,
+			  struct node_blob *ret)
 {
 	PASS(slices_get, op, ino, id, ret);
 }
 
-static int log_slices_all(struct engine *e, struct op_ctx *op, mfs_ino_t after_ino, uint64_t after_id, size_t limit,
-			  struct slices_doc_list *ret)
+static int log_slices_all(struct engine *e, struct op_ctx *op, mfs_ino_t after_ino, uint64_t after_id,
+			  size_t limit, struct slices_doc_list *ret)
 {
 	PASS(slices_all, op, after_ino, after_id, limit, ret);
 }
 
-static int log_todo_count(struct engine *e, struct op_ctx *op, uint64_t *ret_records, uint64_t *ret_inline_bytes)
+static int log_todo_count(struct engine *e, struct op_ctx *op, uint64_t *ret_records,
+			  uint64_t *ret_inline_bytes)
 {
 	PASS(todo_count, op, ret_records, ret_inline_bytes);
 }
@@ -474,7 +479,8 @@ static int log_next_number(struct engine *e, struct op_ctx *op, uint64_t *ret)
 	PASS(next_number, op, ret);
 }
 
-static int log_aliases_all(struct engine *e, struct op_ctx *op, uint64_t after_id, struct alias *ret, size_t max)
+static int log_aliases_all(struct engine *e, struct op_ctx *op, uint64_t after_id, struct alias *ret,
+			   size_t max)
 {
 	PASS(aliases_all, op, after_id, ret, max);
 }
@@ -495,7 +501,8 @@ static int log_volume_put(struct engine *e, struct op_ctx *op, const struct volu
 	PASS(volume_put, op, v);
 }
 
-static int log_check(struct engine *e, struct op_ctx *op, void (*report)(void *arg, const char *text), void *arg)
+static int log_check(struct engine *e, struct op_ctx *op, void (*report)(void *arg, const char *text),
+		     void *arg)
 {
 	PASS(check, op, report, arg);
 }

@@ -28,9 +28,10 @@ void log_engine_on(struct engine *e, uint64_t changes, void (*wake)(void *arg), 
 struct log_cut {
 	struct record_key *keys;
 	size_t n;
-	uint64_t dropped_from; /* `dropped` records with an id from here on may be new, beside those in keys */
-	uint64_t changes;      /* how many changes noted them */
-	bool overflow;	       /* the notes were too many and are lost: only a whole copy of the index will do */
+	uint64_t
+		dropped_from; /* `dropped` records with an id from here on may be new, beside those in keys */
+	uint64_t changes; /* how many changes noted them */
+	bool overflow; /* the notes were too many and are lost: only a whole copy of the index will do */
 	struct engine *snapshot;
 	int64_t since; /* wall time of the first of them; 0: none */
 	int64_t at; /* wall time: changes applied before are in the snapshot */

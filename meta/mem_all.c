@@ -15,8 +15,8 @@ int mem_aliases_after(struct mem_shared *s, uint64_t after_id, struct alias *ret
 		return 0;
 	mem_key_start(&prefix, 'A');
 	mem_key_of(&from, 'A', after_id + 1);
-	for (const struct mem_item *i = mem_map_seek(s->map, &from); n < max && mem_item_has_prefix(i, &prefix);
-	     i = mem_item_next(i))
+	for (const struct mem_item *i = mem_map_seek(s->map, &from);
+	     n < max && mem_item_has_prefix(i, &prefix); i = mem_item_next(i))
 		ret[n++] = *(const struct alias *)mem_item_value(i);
 	return (int)n;
 }
@@ -37,7 +37,8 @@ int mem_jobs_at(struct mem_shared *s, const struct job_record *from, size_t limi
 	struct mem_key prefix;
 
 	mem_key_start(&prefix, 'J');
-	MEM_FOR_EACH(i, s, &prefix) {
+	MEM_FOR_EACH(i, s, &prefix)
+	{
 		const struct job_record *j = mem_item_value(i);
 		struct job_record *out;
 		int r;
@@ -84,12 +85,12 @@ MEM_DEFINE_VALUE(job, struct job_record, job_record_copy, job_record_release);
 MEM_DEFINE_VALUE(session, struct session_record, session_record_copy, session_record_release);
 MEM_DEFINE_VALUE(doc, struct slices_doc_record, slices_doc_record_copy, slices_doc_record_release);
 
-#define COPY_INTO(map, key, type, record, from)                \
-	({                                                     \
-		record *v_ = NULL;                             \
-		int r_ = type##_value_new((from), &v_);        \
-                                                               \
-		r_ < 0 ? r_ : put_##type((map), (key), v_);    \
+#define COPY_INTO(map, key, type, record, from)             \
+	({                                                  \
+		record *v_ = NULL;                          \
+		int r_ = type##_value_new((from), &v_);     \
+                                                            \
+		r_ < 0 ? r_ : put_##type((map), (key), v_); \
 	})
 
 static int copy_item(const struct mem_item *i, struct mem_map *to)

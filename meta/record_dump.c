@@ -173,8 +173,8 @@ static int dump_sessions(struct walk *k)
 	return r;
 }
 
-int record_dump_all(struct engine *e, struct op_ctx *op, struct record_writer *w, record_progress_fn *progress, void *arg,
-		    struct record_counts *ret)
+int record_dump_all(struct engine *e, struct op_ctx *op, struct record_writer *w,
+		    record_progress_fn *progress, void *arg, struct record_counts *ret)
 {
 	struct walk k = { .e = e, .op = op, .w = w, .progress = progress, .arg = arg, .counts = ret };
 	int r;

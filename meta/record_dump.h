@@ -20,8 +20,8 @@ typedef int record_progress_fn(void *arg, uint64_t done);
  * the engine into the writer, without header and end. Of a snapshot (engine_snapshot) it is one moment's state; of a
  * live engine each record is as it was at some moment of the walk.
  */
-int record_dump_all(struct engine *e, struct op_ctx *op, struct record_writer *w, record_progress_fn *progress, void *arg,
-		    struct record_counts *ret) MFS_NODISCARD;
+int record_dump_all(struct engine *e, struct op_ctx *op, struct record_writer *w,
+		    record_progress_fn *progress, void *arg, struct record_counts *ret) MFS_NODISCARD;
 
 /*
  * Into an index that was made and not yet formatted. Records go in as they are; the volume's comes first, an alias

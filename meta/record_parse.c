@@ -127,7 +127,8 @@ static char *get_bytes(struct parser *p, json_t *o, const char *name, size_t max
 		r = mfs_base64_parse(json_string_value(coded), json_string_length(coded), &bytes, ret_len);
 	}
 	if (r < 0)
-		fail(p, r, r == -EINVAL ? "field \"%s\" is no base64" : "field \"%s\": no memory", coded_name);
+		fail(p, r, r == -EINVAL ? "field \"%s\" is no base64" : "field \"%s\": no memory",
+		     coded_name);
 	if (p->err == 0 && *ret_len > max)
 		fail(p, -EINVAL, "field \"%s\" has %zu bytes; %zu is the most", name, *ret_len, max);
 	if (p->err < 0) {
@@ -401,7 +402,8 @@ static void parse_header(struct parser *p, json_t *o, struct record_header *h)
 	h->session = get_u64(p, o, "session", INT64_MAX);
 	h->previous = get_sum(p, o, "previous");
 	if (h->format == 0 || h->format > RECORD_FORMAT)
-		fail(p, -EINVAL, "format %u is not known to this version of massfs (it has %u)", h->format, RECORD_FORMAT);
+		fail(p, -EINVAL, "format %u is not known to this version of massfs (it has %u)", h->format,
+		     RECORD_FORMAT);
 }
 
 static void parse_volume(struct parser *p, json_t *o, struct record_volume *v)
@@ -500,8 +502,8 @@ int record_parse(const char *line, size_t len, struct record *ret, char **ret_re
 	else
 		o = json_loadb(line, len, JSON_REJECT_DUPLICATES, &at);
 	if (p.err == 0 && !o)
-		fail(&p, json_error_code(&at) == json_error_out_of_memory ? -ENOMEM : -EINVAL, "%s at byte %d", at.text,
-		     at.position);
+		fail(&p, json_error_code(&at) == json_error_out_of_memory ? -ENOMEM : -EINVAL,
+		     "%s at byte %d", at.text, at.position);
 	else if (p.err == 0 && !json_is_object(o))
 		fail(&p, -EINVAL, "it is no object");
 	if (p.err == 0)

@@ -9,8 +9,8 @@
 
 #include "common/base64.h"
 #include "common/str.h"
-#include "meta/record_stream.h"
 #include "meta/record_internal.h"
+#include "meta/record_stream.h"
 
 const char *const record_names[RECORD_N_KINDS] = {
 	[RECORD_HEADER] = "massfs",   [RECORD_VOLUME] = "volume",   [RECORD_NODE] = "file",
@@ -123,7 +123,8 @@ static void put_plain(struct mfs_buf *b, const char *p, size_t len)
 }
 
 /* separator: "," or "". Empty bytes are told apart from none: none is not put. */
-static void put_bytes_at(struct mfs_buf *b, const char *separator, const char *name, const void *p, size_t len, bool text)
+static void put_bytes_at(struct mfs_buf *b, const char *separator, const char *name, const void *p,
+			 size_t len, bool text)
 {
 	bool plain = text && is_plain(p, len);
 

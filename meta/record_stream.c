@@ -69,9 +69,10 @@ int record_writer_end(struct record_writer *w)
 
 int record_reader_init(struct record_reader *r, record_source_fn *source, void *arg)
 {
-	*r = (struct record_reader){
-		.source = source, .arg = arg, .only = RECORD_ALL, .text = MFS_BUF_INIT(RECORD_LINE_MAX + 2 * CHUNK)
-	};
+	*r = (struct record_reader){ .source = source,
+				     .arg = arg,
+				     .only = RECORD_ALL,
+				     .text = MFS_BUF_INIT(RECORD_LINE_MAX + 2 * CHUNK) };
 	r->summing = XXH3_createState();
 	if (!r->summing)
 		return -ENOMEM;
@@ -142,8 +143,9 @@ static int next_line(struct record_reader *r, const char **ret, size_t *len)
 			*ret = from;
 			*len = (size_t)(newline - from);
 			r->pos += *len + 1;
-			return *len > RECORD_LINE_MAX ? fault(r, -EINVAL, "it is longer than %u bytes", RECORD_LINE_MAX) :
-							1;
+			return *len > RECORD_LINE_MAX
+				       ? fault(r, -EINVAL, "it is longer than %u bytes", RECORD_LINE_MAX)
+				       : 1;
 		}
 		if (have > RECORD_LINE_MAX)
 			return fault(r, -EINVAL, "it is longer than %u bytes", RECORD_LINE_MAX);
@@ -185,10 +187,12 @@ static int check_end(struct record_reader *r, const struct record_end *e)
 
 	r->sum = XXH3_64bits_digest(r->summing);
 	if (e->records != r->records)
-		return fault(r, -EUCLEAN, "the end says %" PRIu64 " records, there are %" PRIu64, e->records, r->records);
+		return fault(r, -EUCLEAN, "the end says %" PRIu64 " records, there are %" PRIu64, e->records,
+			     r->records);
 	if (e->has_sum && e->sum != r->sum)
-		return fault(r, -EUCLEAN,
-			     "the checksum is another: the text is damaged (or was edited: then leave \"sum\" out)");
+		return fault(
+			r, -EUCLEAN,
+			"the checksum is another: the text is damaged (or was edited: then leave \"sum\" out)");
 	r->ended = true;
 	more = next_line(r, &line, &len);
 	return more > 0 ? fault(r, -EINVAL, "there is something behind the end") : more;
@@ -203,7 +207,9 @@ static int parse_line(struct record_reader *r, const char *line, size_t len, str
 		return fault(r, err, "%s", why ? why : strerror(-err));
 	if ((r->records == 0) != (ret->kind == RECORD_HEADER)) {
 		record_release(ret);
-		return fault(r, -EINVAL, r->records ? "a second header" : "this is no massfs dump (its first line says so)");
+		return fault(r, -EINVAL,
+			     r->records ? "a second header"
+					: "this is no massfs dump (its first line says so)");
 	}
 	if (ret->kind == RECORD_END)
 		return check_end(r, &ret->end);

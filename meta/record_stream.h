@@ -25,8 +25,8 @@
 #include "meta/node.h"
 #include "meta/records.h"
 
-#define RECORD_FORMAT	1
-#define RECORD_LINE_MAX (4u << 20)
+#define RECORD_FORMAT	 1
+#define RECORD_LINE_MAX	 (4u << 20)
 #define RECORD_DEPTH_MAX 8
 
 enum record_kind {
@@ -55,7 +55,7 @@ struct record_header {
 	/* Of the index log (fs/index_log.h); else 0. */
 	uint64_t epoch, number;
 	uint64_t previous; /* sum of the object before */
-	uint64_t session;  /* who wrote it */
+	uint64_t session; /* who wrote it */
 };
 
 struct record_volume {
@@ -66,18 +66,19 @@ struct record_volume {
 /* What names a record of each kind. */
 struct record_key {
 	enum record_kind kind;
-	uint64_t id;   /* inode, id; of a job: its kind */
+	uint64_t id; /* inode, id; of a job: its kind */
 	uint64_t more; /* version: data; slices: the document's id; job: ino */
-	char *key;     /* of a job; owned, or NULL */
+	char *key; /* of a job; owned, or NULL */
 };
 void record_key_release(struct record_key *k);
 
 struct record_state {
-	int64_t complete;   /* wall time: every change before it is in */
+	int64_t complete; /* wall time: every change before it is in */
 	uint64_t next_ino;
-	uint64_t session, next_op; /* of object_meta: uploads of this session from this number on are younger */
-	uint64_t until;	    /* of a snapshot: what it has is whole with the changes up to this number */
-	bool clean;	    /* the session ended with it */
+	uint64_t session,
+		next_op; /* of object_meta: uploads of this session from this number on are younger */
+	uint64_t until; /* of a snapshot: what it has is whole with the changes up to this number */
+	bool clean; /* the session ended with it */
 };
 
 struct record_end {

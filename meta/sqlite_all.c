@@ -30,7 +30,9 @@ int side_aliases_all(struct sqlite_conn *c, uint64_t after_id, struct alias *ret
 	bind_u64(st, 1, after_id);
 	bind_u64(st, 2, max);
 	while ((r = conn_step(c, st)) > 0) {
-		ret[n] = (struct alias){ .id = column_u64(st, 0), .parent = column_u64(st, 1), .target = column_u64(st, 3) };
+		ret[n] = (struct alias){ .id = column_u64(st, 0),
+					 .parent = column_u64(st, 1),
+					 .target = column_u64(st, 3) };
 		r = row_get_name(st, 2, &ret[n].name);
 		if (r < 0)
 			return r;

@@ -166,11 +166,12 @@ static void print_summary(const struct dump_args *args, const struct counted *c)
 	uint64_t records = c->lines > 2 ? c->lines - 2 : 0;
 
 	if (args->json)
-		fprintf(out, "{\"records\": %" PRIu64 ", \"bytes\": %" PRIu64 ", \"compressed\": %" PRIu64 "}\n", records,
-			c->bytes, c->file->bytes);
+		fprintf(out,
+			"{\"records\": %" PRIu64 ", \"bytes\": %" PRIu64 ", \"compressed\": %" PRIu64 "}\n",
+			records, c->bytes, c->file->bytes);
 	else if (out == stdout)
-		fprintf(out, "%" PRIu64 " records, %" PRIu64 " bytes of text, %" PRIu64 " bytes in %s\n", records, c->bytes,
-			c->file->bytes, args->file);
+		fprintf(out, "%" PRIu64 " records, %" PRIu64 " bytes of text, %" PRIu64 " bytes in %s\n",
+			records, c->bytes, c->file->bytes, args->file);
 }
 
 static int dump(const struct dump_args *args)
@@ -186,7 +187,8 @@ static int dump(const struct dump_args *args)
 		return VERB_FAILED;
 	}
 	if (strcmp(args->file, "-") == 0 && args->level && isatty(STDOUT_FILENO)) {
-		tool_error("massfs dump", "standard output is a terminal: give a FILE, or --level 0 to see the text");
+		tool_error("massfs dump",
+			   "standard output is a terminal: give a FILE, or --level 0 to see the text");
 		return VERB_USAGE;
 	}
 	r = dump_file_open(&file, args->file, args->level);

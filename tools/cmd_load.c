@@ -63,7 +63,8 @@ static int parse(int argc, char **argv, struct load_args *ret)
 	return 0;
 }
 
-static int load_into(const struct load_args *args, struct volume_stage *s, struct record_counts *counts, char **reason)
+static int load_into(const struct load_args *args, struct volume_stage *s, struct record_counts *counts,
+		     char **reason)
 {
 	struct op_ctx op = { .uid = getuid(), .gid = getgid() };
 	struct tool_progress p;
@@ -80,25 +81,26 @@ static int load_into(const struct load_args *args, struct volume_stage *s, struc
 		char *why = *reason;
 
 		*reason = NULL;
-		r = mfs_fail(reason, r, "%s: %s; the volume is as it was", args->file, why ? why : strerror(-r));
+		r = mfs_fail(reason, r, "%s: %s; the volume is as it was", args->file,
+			     why ? why : strerror(-r));
 		free(why);
 	}
 	return r;
 }
 
-static void print_summary(const struct load_args *args, const struct volume_stage *s, const struct record_counts *c,
-			  const char *kept)
+static void print_summary(const struct load_args *args, const struct volume_stage *s,
+			  const struct record_counts *c, const char *kept)
 {
 	if (args->json) {
-		printf("{\"files\": %" PRIu64 ", \"removed\": %" PRIu64 ", \"links\": %" PRIu64 ", \"versions\": %" PRIu64
-		       ", \"slices\": %" PRIu64 ", \"dropped\": %" PRIu64 ", \"jobs\": %" PRIu64 ", \"sessions\": %" PRIu64
-		       "}\n",
-		       c->n[RECORD_NODE], c->trash, c->n[RECORD_ALIAS], c->n[RECORD_VERSION], c->n[RECORD_SLICES],
-		       c->n[RECORD_DROPPED], c->n[RECORD_JOB], c->n[RECORD_SESSION]);
+		printf("{\"files\": %" PRIu64 ", \"removed\": %" PRIu64 ", \"links\": %" PRIu64
+		       ", \"versions\": %" PRIu64 ", \"slices\": %" PRIu64 ", \"dropped\": %" PRIu64
+		       ", \"jobs\": %" PRIu64 ", \"sessions\": %" PRIu64 "}\n",
+		       c->n[RECORD_NODE], c->trash, c->n[RECORD_ALIAS], c->n[RECORD_VERSION],
+		       c->n[RECORD_SLICES], c->n[RECORD_DROPPED], c->n[RECORD_JOB], c->n[RECORD_SESSION]);
 		return;
 	}
-	printf("%s: %" PRIu64 " files and folders, %" PRIu64 " removed ones, %" PRIu64 " further names, %" PRIu64
-	       " versions\n",
+	printf("%s: %" PRIu64 " files and folders, %" PRIu64 " removed ones, %" PRIu64
+	       " further names, %" PRIu64 " versions\n",
 	       s->cfg->dir, c->n[RECORD_NODE], c->trash, c->n[RECORD_ALIAS], c->n[RECORD_VERSION]);
 	if (kept)
 		printf("The index before is kept as %s; remove it when all is well.\n", kept);
@@ -118,9 +120,10 @@ static int load(const struct load_args *args)
 	if (!r)
 		r = volume_stage_begin(&cfg, &s, &reason);
 	if (r == 0 && !args->replace && s->old != STAGE_NO_INDEX && s->old != STAGE_EMPTY_INDEX)
-		r = mfs_fail(&reason, -EEXIST,
-			     "%s: the volume has an index that is not empty; give --replace to put the dump in its place",
-			     cfg.dir);
+		r = mfs_fail(
+			&reason, -EEXIST,
+			"%s: the volume has an index that is not empty; give --replace to put the dump in its place",
+			cfg.dir);
 	if (r == 0)
 		r = load_into(args, s, &counts, &reason);
 	/* The log among the objects is of another index. */

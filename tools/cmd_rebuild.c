@@ -42,10 +42,9 @@ static void print_usage(FILE *out)
 static int parse(int argc, char **argv, struct rebuild_args *ret)
 {
 	static const struct option longs[] = {
-		{ "force", no_argument, NULL, 'f' }, { "verbose", no_argument, NULL, 'v' },
-		{ "json", no_argument, NULL, 'j' },  { "help", no_argument, NULL, 'h' },
-		{ "import-foreign", no_argument, NULL, 'i' },
-		{ 0 },
+		{ "force", no_argument, NULL, 'f' },	      { "verbose", no_argument, NULL, 'v' },
+		{ "json", no_argument, NULL, 'j' },	      { "help", no_argument, NULL, 'h' },
+		{ "import-foreign", no_argument, NULL, 'i' }, { 0 },
 	};
 	int c;
 
@@ -103,15 +102,17 @@ static void print_json(const struct rebuild_result *r)
 
 	if (r->has_log)
 		mfs_str_put_time(when, sizeof(when), r->complete);
-	printf("{\"log\": %s, \"complete\": \"%s\", \"clean\": %s, \"epoch\": %" PRIu64 ", \"changes\": %" PRIu64
-	       ", \"damaged\": %" PRIu64 ", \"files\": %" PRIu64 ", \"versions\": %" PRIu64 ", \"removed\": %" PRIu64,
-	       r->has_log ? "true" : "false", when, r->clean ? "true" : "false", r->epoch, r->number, r->damaged,
-	       r->log.n[RECORD_NODE], r->log.n[RECORD_VERSION], r->log.trash);
-	printf(", \"objects\": %" PRIu64 ", \"added\": %" PRIu64 ", \"replaced\": %" PRIu64 ", \"moved\": %" PRIu64
-	       ", \"foreign\": %" PRIu64 ", \"imported\": %" PRIu64 ", \"blocked\": %" PRIu64 ", \"lost_files\": %" PRIu64
-	       ", \"lost_past\": %" PRIu64 ", \"lost_changes\": %" PRIu64 ", \"unnamed\": %" PRIu64 "}\n",
-	       r->objects, r->added, r->replaced, r->renamed, r->foreign, r->imported, r->blocked, r->lost_files,
-	       r->lost_past, r->lost_changes, r->unnamed);
+	printf("{\"log\": %s, \"complete\": \"%s\", \"clean\": %s, \"epoch\": %" PRIu64
+	       ", \"changes\": %" PRIu64 ", \"damaged\": %" PRIu64 ", \"files\": %" PRIu64
+	       ", \"versions\": %" PRIu64 ", \"removed\": %" PRIu64,
+	       r->has_log ? "true" : "false", when, r->clean ? "true" : "false", r->epoch, r->number,
+	       r->damaged, r->log.n[RECORD_NODE], r->log.n[RECORD_VERSION], r->log.trash);
+	printf(", \"objects\": %" PRIu64 ", \"added\": %" PRIu64 ", \"replaced\": %" PRIu64
+	       ", \"moved\": %" PRIu64 ", \"foreign\": %" PRIu64 ", \"imported\": %" PRIu64
+	       ", \"blocked\": %" PRIu64 ", \"lost_files\": %" PRIu64 ", \"lost_past\": %" PRIu64
+	       ", \"lost_changes\": %" PRIu64 ", \"unnamed\": %" PRIu64 "}\n",
+	       r->objects, r->added, r->replaced, r->renamed, r->foreign, r->imported, r->blocked,
+	       r->lost_files, r->lost_past, r->lost_changes, r->unnamed);
 }
 
 static void print_log(const struct rebuild_result *r)
@@ -126,8 +127,8 @@ static void print_log(const struct rebuild_result *r)
 	mfs_str_put_time(when, sizeof(when), r->complete);
 	printf("The index log is complete up to %s (epoch %" PRIu64 ", changes %" PRIu64 "%s): %" PRIu64
 	       " files and folders, %" PRIu64 " removed ones, %" PRIu64 " versions.\n",
-	       when, r->epoch, r->number, r->clean ? ", a clean unmount" : "", r->log.n[RECORD_NODE], r->log.trash,
-	       r->log.n[RECORD_VERSION]);
+	       when, r->epoch, r->number, r->clean ? ", a clean unmount" : "", r->log.n[RECORD_NODE],
+	       r->log.trash, r->log.n[RECORD_VERSION]);
 }
 
 static void print_result(const struct rebuild_result *r, const char *kept)
@@ -135,22 +136,26 @@ static void print_result(const struct rebuild_result *r, const char *kept)
 	print_log(r);
 	if (r->damaged)
 		printf("Damaged or missing parts of the log: %" PRIu64 ".\n", r->damaged);
-	printf("Younger than that, from %" PRIu64 " objects: %" PRIu64 " new files, %" PRIu64 " with newer content, %" PRIu64
-	       " moved.\n",
+	printf("Younger than that, from %" PRIu64 " objects: %" PRIu64 " new files, %" PRIu64
+	       " with newer content, %" PRIu64 " moved.\n",
 	       r->objects, r->added, r->replaced, r->renamed);
 	if (!r->clean)
 		printf("Not known: names without content, attributes, renames and deletions after that moment.\n");
 	if (r->lost_files || r->lost_past || r->lost_changes)
 		printf("Lost: %" PRIu64 " files whose content is not in the store any more, %" PRIu64
-		       " versions and removed files; %" PRIu64 " files had younger\nuploads that are no file's content now (changed in place, or removed since).\n",
+		       " versions and removed files; %" PRIu64
+		       " files had younger\nuploads that are no file's content now (changed in place, or removed since).\n",
 		       r->lost_files, r->lost_past, r->lost_changes);
 	if (r->blocked)
-		printf("%" PRIu64 " objects are at a path where something else is; they become garbage.\n", r->blocked);
+		printf("%" PRIu64 " objects are at a path where something else is; they become garbage.\n",
+		       r->blocked);
 	if (r->foreign)
-		printf("%" PRIu64 " files among the objects were not made by massfs, %" PRIu64 " of them were taken over.\n",
+		printf("%" PRIu64 " files among the objects were not made by massfs, %" PRIu64
+		       " of them were taken over.\n",
 		       r->foreign, r->imported);
 	if (r->unnamed)
-		printf("%" PRIu64 " objects are named by nothing; massfs gc --delete removes them.\n", r->unnamed);
+		printf("%" PRIu64 " objects are named by nothing; massfs gc --delete removes them.\n",
+		       r->unnamed);
 	if (kept)
 		printf("The index before is kept as %s.\n", kept);
 }
@@ -172,9 +177,10 @@ static int settle(const struct mfs_config *cfg, struct op_ctx *op, char **reason
 static int rebuild(struct rebuild_args *args)
 {
 	MFS_CLEANUP(mfs_config_release) struct mfs_config cfg;
-	struct rebuild_options opt = {
-		.import_foreign = args->import_foreign, .progress = show_progress, .found = show_found, .arg = args
-	};
+	struct rebuild_options opt = { .import_foreign = args->import_foreign,
+				       .progress = show_progress,
+				       .found = show_found,
+				       .arg = args };
 	struct op_ctx op = { .uid = getuid(), .gid = getgid() };
 	MFS_AUTOFREE char *reason = NULL, *kept = NULL;
 	struct rebuild_result res = { 0 };
@@ -187,9 +193,10 @@ static int rebuild(struct rebuild_args *args)
 	if (!r)
 		r = volume_stage_begin(&cfg, &s, &reason);
 	if (r == 0 && !args->force && (s->old == STAGE_USED_INDEX || s->old == STAGE_EMPTY_INDEX))
-		r = mfs_fail(&reason, -EEXIST,
-			     "%s: the volume has an index that can be read; rebuild makes a worse one. --force does it all the same",
-			     cfg.dir);
+		r = mfs_fail(
+			&reason, -EEXIST,
+			"%s: the volume has an index that can be read; rebuild makes a worse one. --force does it all the same",
+			cfg.dir);
 	if (r == 0)
 		r = rebuild_run(s, &op, &opt, &res, &reason);
 	tool_progress_end(&args->progress);

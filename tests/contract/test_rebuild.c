@@ -45,8 +45,8 @@ static struct text dump_of(struct world *w)
 	assert_int_equal(dump_index(w->v->engine, &w->op, to_text, &all, NULL, NULL, &counts), 0);
 	for (char *line = all.data, *next; *line; line = next) {
 		next = strchr(line, '\n') + 1;
-		if (strncmp(line, "{\"r\":\"session\"", 14) != 0 && strncmp(line, "{\"r\":\"volume\"", 13) != 0 &&
-		    strncmp(line, "{\"r\":\"end\"", 10) != 0)
+		if (strncmp(line, "{\"r\":\"session\"", 14) != 0 &&
+		    strncmp(line, "{\"r\":\"volume\"", 13) != 0 && strncmp(line, "{\"r\":\"end\"", 10) != 0)
 			to_text(&kept, line, (size_t)(next - line));
 	}
 	free(all.data);
@@ -310,7 +310,9 @@ static void *change_names(void *arg)
 		switch (rand_r(&r->seed) % 5) {
 		case 0:
 		case 1: {
-			struct make m = { .parent = MFS_ROOT_INO, .name = a, .name_len = strlen(a),
+			struct make m = { .parent = MFS_ROOT_INO,
+					  .name = a,
+					  .name_len = strlen(a),
 					  .mode = rand_r(&r->seed) % 4 ? 0100644 : 040755 };
 			struct node n = NODE_INIT;
 
@@ -319,7 +321,8 @@ static void *change_names(void *arg)
 			break;
 		}
 		case 2:
-			(void)!namespace_rename(ns, &op, MFS_ROOT_INO, a, strlen(a), MFS_ROOT_INO, b, strlen(b), 0, &moved);
+			(void)!namespace_rename(ns, &op, MFS_ROOT_INO, a, strlen(a), MFS_ROOT_INO, b,
+						strlen(b), 0, &moved);
 			break;
 		case 3:
 			if (namespace_unlink(ns, &op, MFS_ROOT_INO, a, strlen(a), &attr) == -EISDIR)
@@ -327,7 +330,8 @@ static void *change_names(void *arg)
 			break;
 		default:
 			if (namespace_resolve(ns, &op, a, strlen(a), &e) == 0) {
-				(void)!namespace_link(ns, &op, e.node.attr.ino, MFS_ROOT_INO, b, strlen(b), &attr);
+				(void)!namespace_link(ns, &op, e.node.attr.ino, MFS_ROOT_INO, b, strlen(b),
+						      &attr);
 				entry_release(&e);
 			}
 		}
@@ -407,7 +411,7 @@ static void test_every_prefix(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_complete_log), cmocka_unit_test(test_chain_over_sessions),
+		cmocka_unit_test(test_complete_log),	cmocka_unit_test(test_chain_over_sessions),
 		cmocka_unit_test(test_younger_objects), cmocka_unit_test(test_new_epoch),
 		cmocka_unit_test(test_every_prefix),
 	};

@@ -27,7 +27,8 @@ static ssize_t read_input(void *arg, void *buf, size_t len)
 
 static void put_and_take(const struct record *r)
 {
-	MFS_AUTOBUF struct mfs_buf a = MFS_BUF_INIT(2 * RECORD_LINE_MAX), b = MFS_BUF_INIT(2 * RECORD_LINE_MAX);
+	MFS_AUTOBUF struct mfs_buf a = MFS_BUF_INIT(2 * RECORD_LINE_MAX),
+				   b = MFS_BUF_INIT(2 * RECORD_LINE_MAX);
 	MFS_AUTOFREE char *reason = NULL;
 	struct record again;
 
@@ -53,7 +54,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		record_release(&r);
 	}
 	if (err < 0)
-		assert((err == -EINVAL || err == -EUCLEAN || err == -ENOMEM) && rd.reason && strncmp(rd.reason, "line ", 5) == 0);
+		assert((err == -EINVAL || err == -EUCLEAN || err == -ENOMEM) && rd.reason &&
+		       strncmp(rd.reason, "line ", 5) == 0);
 	record_reader_release(&rd);
 	return 0;
 }

@@ -62,7 +62,9 @@ static struct text dump_of(struct engine *e)
 
 static void link_to(struct engine *e, mfs_ino_t ino, const char *name)
 {
-	struct alias a = { .id = test_number(e), .parent = MFS_ROOT_INO, .target = ino, .name = test_name(name) };
+	struct alias a = {
+		.id = test_number(e), .parent = MFS_ROOT_INO, .target = ino, .name = test_name(name)
+	};
 	struct op_ctx op = { 0 };
 	struct change c = { 0 };
 
@@ -73,7 +75,9 @@ static void link_to(struct engine *e, mfs_ino_t ino, const char *name)
 
 static void put_job(struct engine *e, enum job_kind kind, const char *key, mfs_ino_t ino)
 {
-	struct job_record j = { .kind = kind, .key = key ? strdup(key) : NULL, .ino = ino, .due = 7, .tries = 3 };
+	struct job_record j = {
+		.kind = kind, .key = key ? strdup(key) : NULL, .ino = ino, .due = 7, .tries = 3
+	};
 	struct op_ctx op = { 0 };
 	struct change c = { 0 };
 
@@ -88,10 +92,14 @@ static void fill(struct engine *e)
 	struct node full = NODE_INIT, trash = { .trash_time = 77 };
 	char path[] = "was/here", bytes[] = "\0\1\2", host[] = "h", *trash_path = path;
 	struct version_record v = { .ino = 7, .data = 8, .path = path, .size = 9, .until = INT64_MAX };
-	struct dropped_record d[2] = { { .ino = 7, .doc_id = 9, .at = 5 }, { .id = 3, .ino = 7, .doc_id = 10, .at = 6 } };
+	struct dropped_record d[2] = { { .ino = 7, .doc_id = 9, .at = 5 },
+				       { .id = 3, .ino = 7, .doc_id = 10, .at = 6 } };
 	struct session_record s = { .id = 12, .host = host, .mountpoint = path, .pid = 5, .started = 6 };
-	struct slices_doc_record doc = { .ino = 7, .id = 9, .session = 12, .blob = { .data = bytes, .size = 3 } };
-	mfs_ino_t a = test_make(e, MFS_ROOT_INO, "a", 0100644), dir = test_make(e, MFS_ROOT_INO, "dir", 040755);
+	struct slices_doc_record doc = {
+		.ino = 7, .id = 9, .session = 12, .blob = { .data = bytes, .size = 3 }
+	};
+	mfs_ino_t a = test_make(e, MFS_ROOT_INO, "a", 0100644),
+		  dir = test_make(e, MFS_ROOT_INO, "dir", 040755);
 	mfs_ino_t gone = test_make(e, dir, "gone", 0100600);
 	struct op_ctx op = { 0 };
 	struct change c = { 0 };

@@ -70,7 +70,8 @@ static void test_notes_everything(void **state)
 	struct alias a = { .id = id, .parent = MFS_ROOT_INO, .target = ino, .name = test_name("b") };
 	char path[] = "a", key[] = "a";
 	struct version_record version = { .ino = ino, .data = 3, .path = path };
-	struct dropped_record dropped[2] = { { .ino = ino, .doc_id = doc }, { .id = id + 100, .ino = ino, .doc_id = doc } };
+	struct dropped_record dropped[2] = { { .ino = ino, .doc_id = doc },
+					     { .id = id + 100, .ino = ino, .doc_id = doc } };
 	struct job_record job = { .kind = JOB_KEY, .key = key };
 	struct session_record session = { .id = 77, .host = path, .mountpoint = path };
 	struct slices_doc_record docs[2] = { { .ino = ino, .id = doc }, { .ino = ino, .id = doc + 1 } };

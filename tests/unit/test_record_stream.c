@@ -112,9 +112,20 @@ static void test_side_records(void **state)
 	struct record r = { .kind = RECORD_VERSION }, back;
 
 	(void)state;
-	r.version = (struct version_record){ .ino = 5, .data = 6, .path = path, .ref = { .key = key, .version = "v" },
-					     .size = 7, .obj_len = 8, .mtime = -9, .replaced = 10, .until = INT64_MAX,
-					     .mode = 0100644, .uid = UINT32_MAX, .gid = 12, .writer = 13, .etag = "e" };
+	r.version = (struct version_record){ .ino = 5,
+					     .data = 6,
+					     .path = path,
+					     .ref = { .key = key, .version = "v" },
+					     .size = 7,
+					     .obj_len = 8,
+					     .mtime = -9,
+					     .replaced = 10,
+					     .until = INT64_MAX,
+					     .mode = 0100644,
+					     .uid = UINT32_MAX,
+					     .gid = 12,
+					     .writer = 13,
+					     .etag = "e" };
 	round_trip(&r, &back);
 	assert_string_equal(back.version.path, path);
 	assert_int_equal(back.version.until, INT64_MAX);
@@ -136,7 +147,8 @@ static void test_side_records(void **state)
 	assert_null(back.dropped.ref.key);
 	record_release(&back);
 
-	r = (struct record){ .kind = RECORD_JOB, .job = { .kind = JOB_KEY, .key = key, .due = 7, .tries = 2 } };
+	r = (struct record){ .kind = RECORD_JOB,
+			     .job = { .kind = JOB_KEY, .key = key, .due = 7, .tries = 2 } };
 	round_trip(&r, &back);
 	assert_string_equal(back.job.key, key);
 	record_release(&back);
@@ -145,8 +157,10 @@ static void test_side_records(void **state)
 	assert_int_equal(back.job.kind, JOB_DIR);
 	record_release(&back);
 
-	r = (struct record){ .kind = RECORD_SESSION,
-			     .session = { .id = 1, .host = host, .mountpoint = mountpoint, .pid = 3, .started = 4 } };
+	r = (struct record){
+		.kind = RECORD_SESSION,
+		.session = { .id = 1, .host = host, .mountpoint = mountpoint, .pid = 3, .started = 4 }
+	};
 	round_trip(&r, &back);
 	assert_string_equal(back.session.mountpoint, mountpoint);
 	record_release(&back);
@@ -157,12 +171,19 @@ static void test_side_records(void **state)
 	assert_true(mfs_name_equal(&r.alias.name, &back.alias.name));
 	assert_int_equal(back.alias.target, 3);
 
-	r = (struct record){ .kind = RECORD_VOLUME, .volume = { .v = { .schema = 2, .uuid = "u", .created = 3 }, .next_ino = 1001 } };
+	r = (struct record){ .kind = RECORD_VOLUME,
+			     .volume = { .v = { .schema = 2, .uuid = "u", .created = 3 },
+					 .next_ino = 1001 } };
 	round_trip(&r, &back);
 	assert_int_equal(back.volume.next_ino, 1001);
 
 	r = (struct record){ .kind = RECORD_STATE,
-			     .state = { .complete = 1, .next_ino = 2, .session = 3, .next_op = 4, .until = 5, .clean = true } };
+			     .state = { .complete = 1,
+					.next_ino = 2,
+					.session = 3,
+					.next_op = 4,
+					.until = 5,
+					.clean = true } };
 	round_trip(&r, &back);
 	assert_memory_equal(&r.state, &back.state, sizeof(r.state));
 }
@@ -253,7 +274,8 @@ static void test_refused_lines(void **state)
 
 static void test_unknown_fields(void **state)
 {
-	static const char line[] = "{\"later\":{\"a\":[1]},\"r\":\"alias\",\"_id\":4,\"parent\":1,\"name\":\"x\",\"target\":2}";
+	static const char line[] =
+		"{\"later\":{\"a\":[1]},\"r\":\"alias\",\"_id\":4,\"parent\":1,\"name\":\"x\",\"target\":2}";
 	struct record r;
 	char *reason;
 
@@ -499,7 +521,7 @@ static void test_zstream_damaged(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_whole_node),	       cmocka_unit_test(test_side_records),
+		cmocka_unit_test(test_whole_node),     cmocka_unit_test(test_side_records),
 		cmocka_unit_test(test_gone),	       cmocka_unit_test(test_refused_lines),
 		cmocka_unit_test(test_unknown_fields), cmocka_unit_test(test_stream),
 		cmocka_unit_test(test_damaged_stream), cmocka_unit_test(test_edited_stream),
