@@ -152,6 +152,24 @@ static int refresh(struct content *c, struct op_ctx *op)
 	return r;
 }
 
+/* What was sent becomes a version that can be read; of an unlinked file too. */
+static int commit_upload(struct content *c, struct op_ctx *op)
+{
+	int r;
+
+	{
+		MFS_GUARD(&c->lock);
+
+		content_enter_locked(c);
+		r = c->failed;
+	}
+	if (r == 0 && c->upload)
+		r = content_commit(c, op, NULL, NULL);
+	MFS_GUARD(&c->lock);
+	content_leave_locked(c);
+	return r;
+}
+
 /* Sequential reads over a network: fetch ahead, the further the longer it goes on; off after a jump. */
 static void read_ahead(struct content *c, uint64_t off, size_t len)
 {
@@ -211,7 +229,7 @@ ssize_t content_read(struct content *c, struct op_ctx *op, uint64_t off, void *b
 		if (v.upload && !(object_store_caps(c->env->vol->store) & OBJECT_CAP_UPLOAD_READ)) {
 			(void)view_done(c, off, buf, n, &v);
 			state_put(v.state);
-			r = content_flush(c, op, NULL, NULL);
+			r = commit_upload(c, op);
 			if (r < 0)
 				return r;
 			continue;

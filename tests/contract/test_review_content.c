@@ -403,6 +403,28 @@ static void test_inline_file_grows_without_memory__is_committed(void **state)
 	mount_close(&m);
 }
 
+/* A stream without a name is read back on a store that must complete it first: flush has nothing to do then. */
+static void test_read_of_an_unlinked_stream__ends(void **state)
+{
+	struct world *w = *state;
+	unsigned char *bytes = pattern(11 * MIB, 8), *got = malloc(11 * MIB);
+	struct content *c;
+	struct mount m;
+	mfs_ino_t ino = make(w, "f");
+
+	mount_open(&m, w);
+	c = open_writer(&m, ino);
+	assert_int_equal(content_write(c, &w->op, 0, bytes, 11 * MIB, false), 0);
+	content_unlinked(c);
+	assert_int_equal(content_read(c, &w->op, 0, got, 11 * MIB), 11 * MIB);
+	assert_memory_equal(got, bytes, 11 * MIB);
+	content_writer_closed(c);
+	content_free(c);
+	free(bytes);
+	free(got);
+	mount_close(&m);
+}
+
 /* --- a copy that breaks off --- */
 
 static struct {
@@ -501,6 +523,7 @@ int main(void)
 		WORLD_TEST(test_truncate_while_the_index_fails__loses_nothing_silently),
 		WORLD_TEST(test_write_without_memory__ends_when_it_is_cancelled),
 		WORLD_TEST(test_inline_file_grows_without_memory__is_committed),
+		WORLD_TEST(test_read_of_an_unlinked_stream__ends),
 		WORLD_TEST(test_copy_that_breaks_off__leaves_zeros_behind_the_end),
 		WORLD_TEST(test_restore_of_a_version_that_is_gone__changes_nothing),
 	};
