@@ -61,7 +61,8 @@ struct s3_request {
 	void *dest;
 	size_t dest_len;
 	bool once;  /* doing it twice would not be the same */
-	bool heavy; /* the server may work for long in silence */
+	bool heavy;	/* the server works in silence before it answers, */
+	uint64_t moves; /* on so many bytes */
 	bool quiet;	    /* the caller tells of errors */
 	bool may_fail_late; /* status 200 may come with an Error in the body */
 };
@@ -72,6 +73,8 @@ void s3_header(struct s3_request *q, const char *name, const char *value);
 void s3_checksum(struct s3_request *q, char buf[static S3_CRC_TEXT]);
 int s3_content_md5(struct s3_request *q, char buf[static 32]) MFS_NODISCARD; /* what POST ?delete needs */
 
+/* How long an attempt may take, apart from the call's deadline. */
+int64_t s3_allowance(const struct s3_store *s, const struct s3_request *q);
 /* One attempt at node i: signed, sent, answered. Only reply->err tells of failure. */
 void s3_attempt(struct s3_store *s, struct op_ctx *op, const struct s3_request *q, unsigned int node, int64_t deadline_ns,
 		struct s3_reply *reply);

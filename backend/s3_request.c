@@ -155,6 +155,14 @@ static int build(struct s3_store *s, const struct s3_request *q, const struct s3
 	return b->url.err;
 }
 
+int64_t s3_allowance(const struct s3_store *s, const struct s3_request *q)
+{
+	uint64_t bytes = MFS_MAX(q->body_len, q->dest_len) + q->moves / 16;
+	int64_t allow = s->request_ns + (int64_t)(bytes / MFS_MIB) * MFS_NSEC_PER_SEC;
+
+	return q->heavy ? allow + s->request_ns : allow;
+}
+
 void s3_attempt(struct s3_store *s, struct op_ctx *op, const struct s3_request *q, unsigned int node, int64_t deadline_ns,
 		struct s3_reply *reply)
 {
@@ -168,7 +176,7 @@ void s3_attempt(struct s3_store *s, struct op_ctx *op, const struct s3_request *
 		.dest_len = q->dest_len,
 		.once = q->once,
 		.deadline_ns = deadline_ns,
-		.stall_ns = q->heavy ? INT64_C(60) * MFS_NSEC_PER_SEC : s->request_ns,
+		.stall_ns = q->heavy ? s3_allowance(s, q) : s->request_ns,
 	};
 	int r = build(s, q, s3_endpoints_url(s->nodes, node), &b);
 

@@ -126,22 +126,12 @@ static bool is_quiet(int err)
 	return err == -ENOENT || err == -EEXIST || err == -ERANGE || err == -ENODATA || err == -EOPNOTSUPP;
 }
 
-static int64_t attempt_deadline(const struct s3_store *s, const struct s3_tries *t, const struct s3_request *q)
-{
-	int64_t bytes = (int64_t)MFS_MAX(q->body_len, q->dest_len);
-	int64_t allow = s->request_ns + bytes / (int64_t)MFS_MIB * MFS_NSEC_PER_SEC;
-
-	if (q->heavy)
-		allow = MFS_MAX(allow, 120 * MFS_NSEC_PER_SEC);
-	return MFS_MIN(t->deadline_ns, mfs_mono_ns() + allow);
-}
-
 /* One attempt somewhere. */
 static void try_once(struct s3_store *s, struct op_ctx *op, struct s3_tries *t, const struct s3_request *q,
 		     struct s3_reply *reply)
 {
 	unsigned int node = s3_endpoints_take(s->nodes, t->last);
-	int64_t began = mfs_mono_ns(), until = attempt_deadline(s, t, q);
+	int64_t began = mfs_mono_ns(), until = MFS_MIN(t->deadline_ns, began + s3_allowance(s, q));
 	enum s3_outcome outcome = S3_ANSWERED;
 
 	s3_attempt(s, op, q, node, until, reply);

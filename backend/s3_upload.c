@@ -192,7 +192,8 @@ static int copy_small(struct s3_store *s, struct op_ctx *op, const struct object
 		      const char *key, const struct object_meta *meta, const struct object_info *from, struct object_info *ret)
 {
 	MFS_AUTOBUF struct mfs_buf source = MFS_BUF_INIT(8192);
-	struct s3_request q = { .method = "PUT", .bucket = bucket, .key = key, .has_body = true, .heavy = true };
+	struct s3_request q = { .method = "PUT", .bucket = bucket, .key = key, .has_body = true, .heavy = true,
+				.moves = from->size };
 	struct once o = { .s = s, .op = op, .q = &q, .meta = meta, .size = from->size };
 	S3_AUTO_REPLY struct s3_reply reply = S3_REPLY_INIT;
 	struct s3_meta_headers m;
@@ -396,7 +397,7 @@ int s3_part_copy(struct object_upload *base, struct op_ctx *op, unsigned int num
 {
 	struct s3_upload *u = upload_of(base);
 	struct s3_request q = { .method = "PUT", .bucket = u->bucket, .key = u->key, .has_body = true, .heavy = true,
-				.may_fail_late = true };
+				.moves = len, .may_fail_late = true };
 	MFS_AUTOBUF struct mfs_buf source = MFS_BUF_INIT(8192);
 	S3_AUTO_REPLY struct s3_reply reply = S3_REPLY_INIT;
 	struct s3_result res = { 0 };
