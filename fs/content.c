@@ -759,11 +759,13 @@ void content_overlay(struct content *c, struct mfs_attr *attr)
 	attr->alloc = MFS_MIN(attr->alloc + c->map.bytes + (c->upload ? c->size : 0), c->size + 4095);
 }
 
-void content_mtime_was_set(struct content *c)
+void content_mtime_is_set(struct content *c)
 {
 	MFS_GUARD(&c->lock);
 
+	content_enter_locked(c); /* a commit under way has its own mtime with it */
 	c->mtime = 0;
+	content_leave_locked(c);
 }
 
 bool content_is_dirty(struct content *c)

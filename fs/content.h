@@ -90,8 +90,9 @@ void content_give_up(struct content *c, struct op_ctx *op, int err);
 
 /* Put what is not in the index yet (size, mtime, ctime, alloc) over attr. */
 void content_overlay(struct content *c, struct mfs_attr *attr);
-/* utimens on a file with dirty data: the commit leaves that mtime alone. */
-void content_mtime_was_set(struct content *c);
+/* utimens is about to set the record's mtime: commits of what was written before leave it alone. Waits for one that is
+ * under way. */
+void content_mtime_is_set(struct content *c);
 bool content_is_dirty(struct content *c);
 /* Its last name went while it is open: flushes have nothing to make durable from now on (until content_reload). */
 void content_unlinked(struct content *c);

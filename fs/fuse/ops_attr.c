@@ -1,6 +1,7 @@
 /*
  * Lookup and attributes: lookup, forget, getattr, setattr, statfs.
  */
+#include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
@@ -160,13 +161,31 @@ static bool set_gone(struct inode *i, const struct set_attr *sa, struct mfs_attr
 	return true;
 }
 
-/* A new mtime wins over that of writes which are not in the index yet. */
-static void mtime_was_set(struct inode *i)
+/* A new mtime wins over that of writes which are not in the index yet. The handle keeps the content meanwhile. */
+static int mtime_is_set(struct request *rq, struct inode *i)
 {
-	MFS_GUARD(&i->lock);
+	struct content *c;
+	struct handle *own;
+	int r;
 
-	if (i->content)
-		content_mtime_was_set(i->content);
+	{
+		MFS_GUARD(&i->lock);
+
+		if (!i->content)
+			return 0;
+	}
+	r = handle_new(rq, i, O_RDONLY, &own);
+	if (r < 0)
+		return r;
+	{
+		MFS_GUARD(&i->lock);
+
+		c = i->content;
+	}
+	if (c)
+		content_mtime_is_set(c);
+	handle_close(rq, own);
+	return 0;
 }
 
 static int set_attributes(struct request *rq, struct inode *i, const struct set_attr *sa, struct mfs_attr *ret)
@@ -176,12 +195,13 @@ static int set_attributes(struct request *rq, struct inode *i, const struct set_
 
 	if (set_gone(i, sa, ret))
 		return 0;
+	r = sa->mask & EDIT_MTIME ? mtime_is_set(rq, i) : 0;
+	if (r < 0)
+		return r;
 	begun = atime_set_begin(i);
 	r = namespace_setattr(rq->fs->vol->ns, &rq->op, i->ino, sa, ret);
 	if (r < 0)
 		return r;
-	if (sa->mask & EDIT_MTIME)
-		mtime_was_set(i);
 	inode_take(i, rq->epoch, ret);
 	if (sa->mask & EDIT_ATIME) {
 		atime_set_end(rq->fs->atimes, i, begun, sa->atime);

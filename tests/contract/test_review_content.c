@@ -470,6 +470,69 @@ static void test_copy_that_breaks_off__leaves_zeros_behind_the_end(void **state)
 	mount_close(&m);
 }
 
+/* --- utimens while a commit is under way --- */
+
+static struct {
+	struct object_store_ops ops;
+	const struct object_store_ops *inner;
+	struct world *w;
+	struct content *c;
+	mfs_ino_t ino;
+	pthread_t thread;
+	bool begun;
+} timed;
+
+/* As setattr does. */
+static void *set_mtime(void *arg)
+{
+	struct op_ctx op = { 0 };
+	struct set_attr sa = { .mask = EDIT_MTIME, .mtime = 1000000007 };
+	struct mfs_attr attr;
+
+	content_mtime_is_set(timed.c);
+	assert_int_equal(namespace_setattr(timed.w->v->ns, &op, timed.ino, &sa, &attr), 0);
+	return arg;
+}
+
+static int timed_put(struct object_store *s, struct op_ctx *op, const char *bucket, const char *key, const void *buf,
+		     size_t len, const struct object_meta *meta, struct object_info *ret)
+{
+	if (!timed.begun) {
+		timed.begun = true;
+		assert_int_equal(pthread_create(&timed.thread, NULL, set_mtime, NULL), 0);
+		usleep(200000);
+	}
+	return timed.inner->put(s, op, bucket, key, buf, len, meta, ret);
+}
+
+static void test_mtime_that_is_set_during_a_commit__stays(void **state)
+{
+	struct world *w = *state;
+	struct mount m;
+	struct node n;
+	mfs_ino_t ino = make(w, "f");
+
+	mount_open(&m, w);
+	memset(&timed, 0, sizeof(timed));
+	timed.w = w;
+	timed.ino = ino;
+	timed.c = open_writer(&m, ino);
+	timed.inner = w->v->store->ops;
+	timed.ops = *timed.inner;
+	timed.ops.put = timed_put;
+	w->v->store->ops = &timed.ops;
+	assert_int_equal(content_write(timed.c, &w->op, 0, "text", 4, false), 0);
+	assert_int_equal(content_flush(timed.c, &w->op, NULL, NULL), 0);
+	assert_true(timed.begun);
+	pthread_join(timed.thread, NULL);
+	w->v->store->ops = timed.inner;
+	close_writer(&m, timed.c);
+	n = world_node(w, ino);
+	assert_int_equal(n.attr.mtime, 1000000007);
+	node_release(&n);
+	mount_close(&m);
+}
+
 /* --- restore and retention --- */
 
 static void collect(struct world *w, int64_t now)
@@ -525,6 +588,7 @@ int main(void)
 		WORLD_TEST(test_inline_file_grows_without_memory__is_committed),
 		WORLD_TEST(test_read_of_an_unlinked_stream__ends),
 		WORLD_TEST(test_copy_that_breaks_off__leaves_zeros_behind_the_end),
+		WORLD_TEST(test_mtime_that_is_set_during_a_commit__stays),
 		WORLD_TEST(test_restore_of_a_version_that_is_gone__changes_nothing),
 	};
 
