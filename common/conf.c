@@ -52,8 +52,12 @@ void mfs_config_release(struct mfs_config *c)
 {
 	char **owned[] = { &c->source,	   &c->dir,	&c->conf_path, &c->name,   &c->subdir,
 			   &c->mountpoint, &c->index,	&c->objects,   &c->fsname, &c->subtype,
-			   &c->debug,	   &c->logfile, &c->cache_dir };
+			   &c->debug,	   &c->logfile, &c->cache_dir, &c->endpoint, &c->bucket,
+			   &c->region,	   &c->prefix,	&c->addressing, &c->ca_file, &c->storage_class,
+			   &c->passwd_file, &c->profile, &c->access_key, &c->secret_key };
 
+	if (c->secret_key)
+		explicit_bzero(c->secret_key, strlen(c->secret_key));
 	for (size_t i = 0; i < MFS_ARRAY_LEN(owned); i++) {
 		free(*owned[i]);
 		*owned[i] = NULL;
@@ -136,6 +140,8 @@ static int read_conf(struct mfs_config *c, char **ret_reason)
 	int r;
 
 	r = mfs_config_read_file(c, c->conf_path, ret_reason);
+	if (r == 0 && c->secret_key)
+		r = mfs_conf_check_private(c->conf_path, ret_reason);
 	if (r < 0)
 		return r;
 	if (!c->dir)

@@ -30,7 +30,12 @@ struct mfs_config {
 	char *subdir;	  /* to be the root of the mount, normalized, no leading slash; NULL or "": all */
 	char *mountpoint; /* absolute; filled by the mount helper */
 	char *index;	  /* which engine: "sqlite" */
-	char *objects;	  /* which store: "localdir" */
+	char *objects;	  /* which store: "localdir", "s3" */
+
+	/* objects = s3 (backend/object_store.h says what each means). From the .conf only: nothing of it is in an argv. */
+	char *endpoint, *bucket, *region, *prefix, *addressing, *ca_file, *storage_class;
+	char *passwd_file, *profile, *access_key, *secret_key;
+	unsigned int connections; /* 0: the store decides */
 
 	/* The volume. */
 	uint64_t part_size;   /* bytes of an upload's part */

@@ -20,6 +20,7 @@
 #include "common/op_ctx.h"
 
 #include "fs/index_log.h"
+#include "fs/volume_store.h"
 #include "meta/log_engine.h"
 
 #define OUR_DIR ".massfs"
@@ -36,9 +37,8 @@ static int need_dir(const struct mfs_config *cfg, char **ret_reason)
 	if (!cfg->dir)
 		return mfs_fail(ret_reason, -EINVAL, "%s: names no directory of an embedded volume",
 				cfg->source ? cfg->source : "(no source)");
-	if ((cfg->index && strcmp(cfg->index, "sqlite") != 0) || (cfg->objects && strcmp(cfg->objects, "localdir") != 0))
-		return mfs_fail(ret_reason, -EINVAL, "%s: index=%s, objects=%s: this version has sqlite and localdir",
-				cfg->source, cfg->index ? cfg->index : "sqlite", cfg->objects ? cfg->objects : "localdir");
+	if (cfg->index && strcmp(cfg->index, "sqlite") != 0)
+		return mfs_fail(ret_reason, -EINVAL, "%s: index=%s: this version has sqlite", cfg->source, cfg->index);
 	return 0;
 }
 
@@ -250,7 +250,7 @@ static int open_stacks(struct volume *v, struct op_ctx *op, char **ret_reason)
 	const struct mfs_config *cfg = v->cfg;
 	bool ro = v->mode == VOLUME_READONLY || (v->mode == VOLUME_MOUNT && cfg->ro);
 	struct sqlite_options so = { .readonly = ro, .nosync = cfg->nosync, .cache_bytes = cfg->memory / 16 };
-	struct localdir_options lo = { .readonly = ro, .nosync = cfg->nosync };
+	struct volume_store_options vo = { .readonly = ro };
 	struct namespace_options no = { .retention_ns = cfg->retention_ns, .hooks = v->hooks };
 	MFS_AUTOFREE char *index = join(v->dir, OUR_DIR "/index.db");
 	int r;
@@ -263,9 +263,9 @@ static int open_stacks(struct volume *v, struct op_ctx *op, char **ret_reason)
 	r = engine_volume_get(v->engine, op, &v->record);
 	if (r < 0)
 		return mfs_fail(ret_reason, r, "%s: cannot read the index: %s", index, why_not(r));
-	r = localdir_store_open(v->dir, &lo, &v->store);
+	r = volume_store_open(cfg, &vo, &v->store, ret_reason);
 	if (r < 0)
-		return mfs_fail(ret_reason, r, "%s: cannot open the objects: %s", v->dir, strerror(-r));
+		return r;
 	/* Before the namespace, which keeps the engine. */
 	r = ro ? 0 : begin_writing(v, op);
 	if (r == 0)
@@ -413,7 +413,7 @@ static int read_uuid(char out[37])
 
 int volume_format(const struct mfs_config *cfg, bool force, char **ret_reason)
 {
-	struct localdir_options lo = { .create = true };
+	struct volume_store_options vo = { .create = true, .force = force };
 	struct sqlite_options so = { .create = true };
 	struct volume_record rec = { .schema = MFS_SCHEMA, .created = mfs_now_ns() };
 	struct op_ctx op = { .uid = getuid(), .gid = getgid() };
@@ -431,10 +431,9 @@ int volume_format(const struct mfs_config *cfg, bool force, char **ret_reason)
 		return -ENOMEM;
 	if (chmod(cfg->dir, 0700) < 0)
 		return mfs_fail(ret_reason, -errno, "%s: %s", cfg->dir, strerror(errno));
-	r = localdir_store_open(cfg->dir, &lo, &store);
+	r = volume_store_open(cfg, &vo, &store, ret_reason);
 	if (r < 0)
-		return mfs_fail(ret_reason, r, "%s: cannot be a volume: %s", cfg->dir,
-				r == -ENOTSUP ? "its filesystem has no hard links or no user extended attributes" : strerror(-r));
+		return r;
 	r = lock_take(cfg->dir, false, &lock, ret_reason);
 	if (r == 0) {
 		r = sqlite_engine_open(index, &so, &engine);

@@ -15,6 +15,7 @@
 #include "common/op_ctx.h"
 #include "common/str.h"
 #include "fs/volume.h"
+#include "fs/volume_store.h"
 
 static int remove_with_log(const char *path)
 {
@@ -86,7 +87,7 @@ static int look_at_old(struct volume_stage *s, struct op_ctx *op)
 
 static int begin(struct volume_stage *s, char **ret_reason)
 {
-	struct localdir_options lo = { 0 };
+	struct volume_store_options vo = { 0 };
 	struct sqlite_options so = { .create = true, .nosync = true, .cache_bytes = 32 * MFS_MIB };
 	struct op_ctx op = { .uid = getuid(), .gid = getgid() };
 	int r = volume_lock(s->cfg, false, &s->lock_fd, ret_reason);
@@ -104,9 +105,7 @@ static int begin(struct volume_stage *s, char **ret_reason)
 		r = sqlite_engine_open(s->new_path, &so, &s->engine);
 	if (r < 0)
 		return mfs_fail(ret_reason, r, "%s: cannot make a new index: %s", s->new_path, strerror(-r));
-	r = localdir_store_open(s->cfg->dir, &lo, &s->store);
-	return r < 0 ? mfs_fail(ret_reason, r, "%s: cannot open the objects: %s", s->cfg->dir, strerror(-r))
-		     : 0;
+	return volume_store_open(s->cfg, &vo, &s->store, ret_reason);
 }
 
 int volume_stage_begin(const struct mfs_config *cfg, struct volume_stage **ret, char **ret_reason)
