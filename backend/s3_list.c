@@ -179,13 +179,19 @@ struct walk {
 	void *arg;
 };
 
+/* Never on show: who asks for keys takes what he gets for files. */
+static bool is_hidden(const char *key)
+{
+	return !strncmp(key, OBJECT_HIDDEN_PREFIX, sizeof(OBJECT_HIDDEN_PREFIX) - 1);
+}
+
 static int walk_page(struct walk *w, const struct s3_listing *l)
 {
 	for (size_t i = 0; i < l->n; i++) {
 		struct object_info info;
 		int r;
 
-		if (l->v[i].marker || (w->latest_only && !l->v[i].latest))
+		if (l->v[i].marker || (w->latest_only && (!l->v[i].latest || is_hidden(l->v[i].key))))
 			continue;
 		r = entry_info(w->s, w->op, w->bucket, &l->v[i], &info);
 		if (r == -ENOENT) /* deleted meanwhile */

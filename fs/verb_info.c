@@ -214,6 +214,38 @@ static void print_cache(FILE *f, struct block_cache *c)
 	fputc('\n', f);
 }
 
+/* The nodes of an S3 store; other stores have none. */
+static int count_node(void *arg, const struct s3_endpoint_state *n)
+{
+	uint64_t *count = arg;
+
+	count[0]++;
+	count[1] += !n->up;
+	return 0;
+}
+
+static void print_nodes_json(FILE *f, bool *first, struct object_store *s)
+{
+	uint64_t count[2] = { 0 };
+
+	if (s3_store_endpoints(s, count_node, count) < 0)
+		return;
+	json_number(f, first, "nodes", count[0]);
+	json_number(f, first, "nodes_down", count[1]);
+}
+
+static int print_node(void *arg, const struct s3_endpoint_state *n)
+{
+	fprintf(arg, "node:       %s %s, %" PRIu64 " requests, %" PRIu64 " without an answer, %u under way", n->host,
+		n->up ? "answers" : "DOES NOT ANSWER", n->requests, n->failures, n->under_way);
+	if (n->latency_ns)
+		fprintf(arg, ", %.1f ms", (double)n->latency_ns / 1e6);
+	if (!n->up)
+		fprintf(arg, " (%s)", n->why);
+	fputc('\n', arg);
+	return 0;
+}
+
 static void print_reconciler_json(struct verb_call *call, const struct status *s)
 {
 	struct reconcile_stats *stats = &call->vol->reconcile;
@@ -346,6 +378,7 @@ static void print_status_json(struct verb_call *call, const struct status *s)
 		json_number(f, &first, "bytes_read", atomic_load(&fs->bytes_read));
 		json_number(f, &first, "bytes_written", atomic_load(&fs->bytes_written));
 		print_cache_json(f, &first, v->cache);
+		print_nodes_json(f, &first, v->store);
 		json_number(f, &first, "bytes_stored", atomic_load(&v->store->bytes_put));
 		json_number(f, &first, "bytes_copied", atomic_load(&v->store->bytes_copied));
 	}
@@ -383,6 +416,7 @@ static void print_status(struct verb_call *call, const struct status *s)
 		s->n_open);
 	print_index_log(f, v->log);
 	print_cache(f, v->cache);
+	(void)s3_store_endpoints(v->store, print_node, f);
 	fprintf(f, "operations: %" PRIu64 ", %" PRIu64 " errors; read %s, ", atomic_load(&fs->n_ops),
 		atomic_load(&fs->n_errors), mfs_str_put_size(a, sizeof(a), atomic_load(&fs->bytes_read)));
 	fprintf(f, "written %s\n", mfs_str_put_size(b, sizeof(b), atomic_load(&fs->bytes_written)));
