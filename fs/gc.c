@@ -242,21 +242,59 @@ static int by_inode(const void *a, const void *b)
 	return x->ino != y->ino ? (x->ino > y->ino) - (x->ino < y->ino) : (x->id > y->id) - (x->id < y->id);
 }
 
+/* What is found while the turn is held: told after it, as whoever listens may be slow. */
+struct findings {
+	struct finding {
+		const char *what;
+		struct object_info info;
+	} *v;
+	size_t n, cap;
+};
+
+static void keep_finding(void *arg, const char *what, const struct object_info *info)
+{
+	struct findings *l = arg;
+
+	if (l->n == l->cap) {
+		size_t cap = l->cap ? l->cap * 2 : 64;
+		struct finding *v = reallocarray(l->v, cap, sizeof(*v));
+
+		if (!v) /* it is counted all the same */
+			return;
+		l->v = v;
+		l->cap = cap;
+	}
+	l->v[l->n++] = (struct finding){ what, *info };
+}
+
+static void tell_findings(const struct gc_options *opt, struct findings *l)
+{
+	for (size_t i = 0; i < l->n; i++)
+		gc_found(opt, l->v[i].what, &l->v[i].info);
+	l->n = 0;
+}
+
 /* Names are read after the page: none in it can have been let go of later. */
 static int collect_page(struct volume *v, struct op_ctx *op, const struct gc_options *opt, struct dropped_list *l,
 			struct gc_result *ret)
 {
+	struct gc_options quiet = *opt;
+	struct findings found = { 0 };
 	struct gc_names names = { 0 };
 	int r = 0;
 
+	quiet.found = opt->found ? keep_finding : NULL;
+	quiet.arg = &found;
 	qsort(l->v, l->n, sizeof(*l->v), by_inode); /* an inode's records are read once for all that is its own */
 	for (size_t i = 0, end; r == 0 && i < l->n; i = end) {
 		names.ino = 0; /* read within the turn */
 		past_turn_take(&v->past);
 		for (end = i; r == 0 && end < l->n && l->v[end].ino == l->v[i].ino; end++)
-			r = atomic_load(&op->cancelled) ? -ECANCELED : collect_dropped(v, op, opt, &names, &l->v[end], ret);
+			r = atomic_load(&op->cancelled) ? -ECANCELED : collect_dropped(v, op, &quiet, &names, &l->v[end], ret);
 		past_turn_release(&v->past);
+		tell_findings(opt, &found);
 	}
+	free(found.v);
 	gc_names_release(&names);
 	return r;
 }
