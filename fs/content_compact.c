@@ -144,7 +144,8 @@ static int pick_segments(const struct content *c, const struct layout *l, bool *
 	}
 	qsort(u, l->n_segments, sizeof(*u), by_live);
 	for (size_t i = 0; i < l->n_segments && n < quota; i++) {
-		if (!many && u[i].live * 2 > u[i].len)
+		/* Empty ones go with the next commit that looks for them, which is this one. */
+		if (!u[i].live || (!many && u[i].live * 2 > u[i].len))
 			continue;
 		take[u[i].i] = true;
 		n++;
@@ -210,8 +211,10 @@ static int record(struct content *c, struct op_ctx *op, struct state *next)
 static int compact(struct content *c, struct op_ctx *op, struct state *s, struct patch *p)
 {
 	struct state *next = state_clone(s);
-	int r = next ? patch_store(c, op, s, p, false, 0, next) : -ENOMEM;
+	int r;
 
+	c->swept = UINT64_MAX / 2; /* segments that this empties leave the table with it: else there is no more room than before */
+	r = next ? patch_store(c, op, s, p, false, 0, next) : -ENOMEM;
 	if (r == 0) {
 		mfs_crash_point("compact.stored");
 		r = record(c, op, next);
