@@ -144,6 +144,8 @@ def long_parts():
                                 for p in ("postgres", "sqlite-wal", "sqlite-journal", "git")],
                               suite("asan", "ext/databases", seeded=True, timeout=2400)],
         "scattered": lambda: [suite("release", "ext/scattered", "--share", "long", seeded=True, serial=True, timeout=2400)],
+        "s3": lambda: [*programs("asan", ("s3",), 1000, "long"), *programs("tsan", ("s3",), 1000, "long"),
+                       suite("release", "cases/s3", serial=True), suite("asan", "cases/s3", serial=True)],
         "memory": lambda: [suite("release", "cases/memory", "--share", "long", serial=True, timeout=2400)],
         "stress": lambda: [*[suite("tsan", "cases/stress", "--seconds", "300", seeded=True, note=f"-{n}")
                              for n in range(2)],

@@ -1,0 +1,204 @@
+#!/usr/bin/env python3
+"""A volume whose objects are in a bucket: on a MinIO of one node and on a cluster of four (tests/servers starts them, and
+builds MinIO if it is missing)."""
+import hashlib
+import hmac
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.parse
+import urllib.request
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+import mfs
+from mfs import check, run, same
+
+MIB = 1 << 20
+SERVERS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "servers")
+
+
+class Bucket:
+    """A server of its own, and a small client that has nothing in common with massfs's."""
+
+    def __init__(self, place, service):
+        self.service = service
+        self.dir = f"{place}/servers"
+        text = subprocess.run([SERVERS, "start", service, "--dir", self.dir], capture_output=True, text=True, check=True,
+                              env={**os.environ, "HOME": os.path.expanduser("~root")}).stdout
+        said = dict(line.split("=", 1) for line in text.splitlines())
+        self.endpoints = said[f"{service}_endpoints"]
+        self.passwd = said[f"{service}_credentials"]
+        self.pids = [int(p) for p in said[f"{service}_pids"].split(",")]
+        with open(self.passwd, encoding="utf-8") as f:
+            self.access, self.secret = f.read().strip().split(":")
+        self.name = "volume"
+
+    def stop(self):
+        subprocess.run([SERVERS, "stop", "--dir", self.dir], check=True)
+
+    def request(self, method, key="", query="", body=b""):
+        host = self.endpoints.split(",")[0].partition("//")[2]
+        path = "/" + urllib.parse.quote(f"{self.name}/{key}", safe="/-_.~")
+        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+        payload = hashlib.sha256(body).hexdigest()
+        head = {"host": host, "x-amz-content-sha256": payload, "x-amz-date": stamp}
+        names = ";".join(sorted(head))
+        text = "\n".join([method, path, query, *(f"{k}:{head[k]}" for k in sorted(head)), "", names, payload])
+        scope = f"{stamp[:8]}/us-east-1/s3/aws4_request"
+        sign = "\n".join(["AWS4-HMAC-SHA256", stamp, scope, hashlib.sha256(text.encode()).hexdigest()])
+        k = ("AWS4" + self.secret).encode()
+        for part in (stamp[:8], "us-east-1", "s3", "aws4_request"):
+            k = hmac.new(k, part.encode(), hashlib.sha256).digest()
+        head["Authorization"] = (f"AWS4-HMAC-SHA256 Credential={self.access}/{scope}, SignedHeaders={names}, "
+                                 f"Signature={hmac.new(k, sign.encode(), hashlib.sha256).hexdigest()}")
+        url = f"http://{host}{path}" + (f"?{query}" if query else "")
+        with urllib.request.urlopen(urllib.request.Request(url, data=body or None, method=method, headers=head)) as r:
+            return r.read()
+
+    def keys(self):
+        xml = self.request("GET", query="list-type=2&max-keys=1000").decode()
+        return sorted(k for k in re.findall("<Key>(.*?)</Key>", xml) if not k.startswith(".massfs/"))
+
+
+class World:
+    def __init__(self, suite, place, service="minio", more=""):
+        self.suite = suite
+        self.bucket = Bucket(place, service)
+        self.volume = suite.volume(os.path.basename(place) + "/volume")
+        self.conf = f"{place}/volume.conf"
+        with open(self.conf, "w", encoding="utf-8") as f:
+            f.write(f"[volume]\nsource = {self.volume.dir}\nobjects = s3\nendpoint = {self.bucket.endpoints}\n"
+                    f"bucket = {self.bucket.name}\npasswd_file = {self.bucket.passwd}\n{more}"
+                    f"[mount]\ncache_dir = {place}/cache\ncache_size = 64M\n")
+        suite.massfs("format", self.conf)
+        self.mount = self.start()
+
+    def start(self):
+        return self.volume.mount("allow_other", source=self.conf)
+
+    def remount(self):
+        self.mount.umount()
+        mfs.drop_caches()
+        subprocess.run(["rm", "-rf", f"{os.path.dirname(self.conf)}/cache"], check=True)
+        self.mount = self.start()
+
+    def done(self):
+        self.suite.massfs("settle", "--wait", self.mount.path)
+        self.mount.umount()
+        text = self.suite.massfs("fsck", self.conf)[1]
+        check("PROBLEMS" not in text, text)
+        self.bucket.stop()
+
+
+def make_tree(path, seed):
+    """Sizes around every border there is: inline, one put, parts."""
+    wanted = {}
+    for n, size in enumerate((0, 1, 4096, 16384, 16385, 100000, 5 * MIB - 1, 5 * MIB, 5 * MIB + 1, 17 * MIB)):
+        name = f"dir {n % 3}/f+{n}%"
+        os.makedirs(f"{path}/dir {n % 3}", exist_ok=True)
+        wanted[name] = mfs.noise(seed + n, size)
+        mfs.put(f"{path}/{name}", wanted[name])
+    return wanted
+
+
+def compare(path, wanted):
+    for name, data in wanted.items():
+        check(mfs.get(f"{path}/{name}") == data, f"{name}: other bytes")
+
+
+def case_files_are_objects_at_their_paths(suite, place):
+    w = World(suite, place)
+    wanted = make_tree(w.mount.path, suite.seed if hasattr(suite, "seed") else 1)
+    compare(w.mount.path, wanted)
+    w.remount()
+    compare(w.mount.path, wanted)
+    with open(f"{w.mount.path}/dir 0/f+9%", "r+b") as f: # a patch into the middle of the biggest
+        f.seek(6 * MIB + 17)
+        f.write(b"patched")
+    data = bytearray(wanted["dir 0/f+9%"])
+    data[6 * MIB + 17:6 * MIB + 24] = b"patched"
+    wanted["dir 0/f+9%"] = bytes(data)
+    os.rename(f"{w.mount.path}/dir 1", f"{w.mount.path}/moved")
+    wanted = {n.replace("dir 1/", "moved/"): d for n, d in wanted.items()}
+    os.unlink(f"{w.mount.path}/dir 2/f+2%")
+    del wanted["dir 2/f+2%"]
+    compare(w.mount.path, wanted)
+    suite.massfs("settle", "--wait", w.mount.path)
+    same(w.bucket.keys(), sorted(wanted), "keys in the bucket, as another client lists them")
+    for name, data in wanted.items():
+        check(w.bucket.request("GET", name) == data, f"{name}: other bytes in the bucket")
+    w.remount()
+    compare(w.mount.path, wanted)
+    w.done()
+
+
+def case_foreign_write_becomes_a_version(suite, place):
+    w = World(suite, place)
+    mfs.put(f"{w.mount.path}/note", b"ours")
+    suite.massfs("settle", "--wait", w.mount.path)
+    w.bucket.request("PUT", "note", body=b"theirs, longer")
+    suite.massfs("import", f"{w.mount.path}/note")
+    same(mfs.get(f"{w.mount.path}/note"), b"theirs, longer", "after import")
+    check("2" in suite.massfs("versions", f"{w.mount.path}/note")[1], "the old one is a version")
+    w.done()
+
+
+def case_server_stops_for_a_while(suite, place):
+    w = World(suite, place)
+    pause = threading.Timer(0.3, os.kill, (w.bucket.pids[0], signal.SIGSTOP))
+    go_on = threading.Timer(8, os.kill, (w.bucket.pids[0], signal.SIGCONT))
+    pause.start()
+    go_on.start()
+    wanted = {}
+    for n in range(30):
+        wanted[f"f{n}"] = mfs.noise(n, 300000)
+        mfs.put(f"{w.mount.path}/f{n}", wanted[f"f{n}"])
+    go_on.join()
+    w.remount()
+    compare(w.mount.path, wanted)
+    w.done()
+
+
+def case_one_node_of_four_hangs(suite, place):
+    w = World(suite, place, "minio4")
+    wanted = make_tree(w.mount.path, 7)
+    os.kill(w.bucket.pids[1], signal.SIGSTOP)
+    try:
+        for n in range(20):
+            wanted[f"g{n}"] = mfs.noise(n, 200000)
+            mfs.put(f"{w.mount.path}/g{n}", wanted[f"g{n}"])
+        status = suite.massfs_json("status", w.mount.path)
+        same(status["nodes"], 4, "nodes")
+    finally:
+        os.kill(w.bucket.pids[1], signal.SIGCONT)
+    mfs.wait_for(lambda: suite.massfs_json("status", w.mount.path)["nodes_down"] == 0, 20, "the node to be taken back")
+    w.remount()
+    compare(w.mount.path, wanted)
+    w.done()
+
+
+def case_keys_are_never_shown(suite, place):
+    w = World(suite, place)
+    mfs.put(f"{w.mount.path}/f", b"x" * 100000)
+    secret = w.bucket.secret.encode()
+    for name in ("cmdline",):
+        with open(f"/proc/{w.mount.pid}/{name}", "rb") as f:
+            check(secret not in f.read(), f"the secret key is in {name}")
+    for text in (w.mount.log_text(), suite.massfs("status", w.mount.path)[1], suite.massfs("info", f"{w.mount.path}/f")[1]):
+        check(secret.decode() not in text, "the secret key is shown")
+    os.chmod(w.bucket.passwd, 0o644)
+    w.mount.umount()
+    text = run([*suite.command(), "mount", w.conf, w.mount.path], ok=None)
+    text = text[1] if isinstance(text, tuple) else str(text)
+    check("0644" in text and secret.decode() not in text, f"a passwd file that others can read: {text}")
+    os.chmod(w.bucket.passwd, 0o600)
+    w.mount = w.start()
+    w.done()
+
+
+if __name__ == "__main__":
+    mfs.run_free_cases("s3", __doc__, globals())
