@@ -59,7 +59,11 @@ static void on_start(void *arg, const char *name, const char **attrs)
 		return;
 	}
 	if (p->depth == 0) {
-		snprintf(p->root, sizeof(p->root), "%s", name);
+		if (n >= sizeof(p->root)) {
+			stop(p, -EBADMSG);
+			return;
+		}
+		memcpy(p->root, name, n + 1);
 	} else {
 		p->at[p->depth - 1] = len;
 		snprintf(p->path + len, sizeof(p->path) - len, "%s%s", len ? "/" : "", name);

@@ -6,6 +6,7 @@
  */
 #include "fs/block_cache.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -230,7 +231,8 @@ static void flight_unlink_locked(struct block_cache *c, struct block_flight *f)
 	while (*at != f)
 		at = &(*at)->next;
 	*at = f->next;
-	flight_put_locked(c, f);
+	assert(f->refs > 1);
+	f->refs--; /* the list's; the caller has one of its own */
 }
 
 static int op_state(struct op_ctx *op)

@@ -243,7 +243,7 @@ static int replace_content(struct rebuild *b, mfs_ino_t ino, const char *path, s
 	struct node set = NODE_INIT;
 	struct change c = { 0 };
 	struct write *w;
-	bool keep;
+	bool keep = false;
 	int r = engine_get(b->s->engine, b->op, ino, &old);
 
 	if (r == 0 && info->ino != ino)

@@ -97,7 +97,7 @@ static int find_folder(struct import *x)
 
 static int find_file(struct import *x)
 {
-	struct mfs_attr a;
+	struct mfs_attr a = { 0 };
 	int r = find_folder(x);
 
 	if (r == 0)
