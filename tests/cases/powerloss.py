@@ -643,7 +643,11 @@ class PowerLoss:
 def body(suite):
     if suite.plain:
         raise Skip("needs massfs: a bare directory on ext4 promises less")
-    PowerLoss(suite).run()
+    test = PowerLoss(suite)
+    try:
+        test.run()
+    finally:
+        run(["umount", "-l", test.ram])
 
 
 def add_args(parser):
