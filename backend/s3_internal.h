@@ -74,10 +74,10 @@ void s3_checksum(struct s3_request *q, char buf[static S3_CRC_TEXT]);
 int s3_content_md5(struct s3_request *q, char buf[static 32]) MFS_NODISCARD; /* what POST ?delete needs */
 
 /* How long an attempt may take, apart from the call's deadline. */
-int64_t s3_allowance(const struct s3_store *s, const struct s3_request *q);
+int64_t s3_allowance(const struct s3_store *s, const struct s3_request *q, bool again);
 /* One attempt at node i: signed, sent, answered. Only reply->err tells of failure. */
 void s3_attempt(struct s3_store *s, struct op_ctx *op, const struct s3_request *q, unsigned int node, int64_t deadline_ns,
-		struct s3_reply *reply);
+		int64_t stall_ns, struct s3_reply *reply);
 
 /* The attempts of one call, inside one deadline. */
 struct s3_tries {
@@ -85,6 +85,7 @@ struct s3_tries {
 	bool own_deadline; /* it is the store's: the op had none */
 	unsigned int n;
 	int last; /* the node that failed, or -1 */
+	unsigned int timed_out; /* attempts */
 	bool reloaded; /* credentials, once */
 	bool fixed_clock;
 };

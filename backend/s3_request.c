@@ -155,16 +155,21 @@ static int build(struct s3_store *s, const struct s3_request *q, const struct s3
 	return b->url.err;
 }
 
-int64_t s3_allowance(const struct s3_store *s, const struct s3_request *q)
+/*
+ * The first attempt is short, so that a node that hangs is soon left. Where another one was silent, too, it is not the
+ * node: a MinIO that has lost a peer answers only when it gives that up (30 s if not told otherwise), and would never
+ * get to it if we always began anew.
+ */
+int64_t s3_allowance(const struct s3_store *s, const struct s3_request *q, bool again)
 {
 	uint64_t bytes = MFS_MAX(q->body_len, q->dest_len) + q->moves / 16;
-	int64_t allow = s->request_ns + (int64_t)(bytes / MFS_MIB) * MFS_NSEC_PER_SEC;
+	int64_t allow = (again ? 4 : 1) * s->request_ns + (int64_t)(bytes / MFS_MIB) * MFS_NSEC_PER_SEC;
 
 	return q->heavy ? allow + s->request_ns : allow;
 }
 
 void s3_attempt(struct s3_store *s, struct op_ctx *op, const struct s3_request *q, unsigned int node, int64_t deadline_ns,
-		struct s3_reply *reply)
+		int64_t stall_ns, struct s3_reply *reply)
 {
 	struct built b = { 0 };
 	struct s3_exchange x = {
@@ -176,7 +181,7 @@ void s3_attempt(struct s3_store *s, struct op_ctx *op, const struct s3_request *
 		.dest_len = q->dest_len,
 		.once = q->once,
 		.deadline_ns = deadline_ns,
-		.stall_ns = q->heavy ? s3_allowance(s, q) : s->request_ns,
+		.stall_ns = stall_ns,
 	};
 	int r = build(s, q, s3_endpoints_url(s->nodes, node), &b);
 

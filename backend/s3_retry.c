@@ -131,10 +131,12 @@ static void try_once(struct s3_store *s, struct op_ctx *op, struct s3_tries *t, 
 		     struct s3_reply *reply)
 {
 	unsigned int node = s3_endpoints_take(s->nodes, t->last);
-	int64_t began = mfs_mono_ns(), until = MFS_MIN(t->deadline_ns, began + s3_allowance(s, q));
+	int64_t began = mfs_mono_ns(), allow = s3_allowance(s, q, t->timed_out > 0);
 	enum s3_outcome outcome = S3_ANSWERED;
 
-	s3_attempt(s, op, q, node, until, reply);
+	s3_attempt(s, op, q, node, MFS_MIN(t->deadline_ns, began + allow),
+		   q->heavy || t->timed_out ? allow : s->request_ns, reply);
+	t->timed_out += reply->err == -ETIMEDOUT;
 	if (reply->err == -ECANCELED || reply->err == -ENOMEM || reply->err == -EBADMSG)
 		outcome = S3_NEITHER;
 	else if (reply->err == -ETIMEDOUT) /* a short deadline of ours is not the node's fault */
