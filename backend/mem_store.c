@@ -224,7 +224,7 @@ static int add_bytes(struct mem_store *m, const char *key, const void *buf, size
 	d->len = len;
 	if (len)
 		memcpy(d->bytes, buf, len);
-	d->sum = mfs_checksum(d->bytes, len);
+	d->sum = mfs_checksum(buf, len);
 	MFS_GUARD(&m->lock);
 	m->bytes += len;
 	return add_version_locked(m, key, d, meta, ret);
