@@ -129,13 +129,19 @@ int s3_full_key(const struct s3_store *s, const char *key, struct mfs_buf *ret);
 int s3_list_page(struct s3_store *s, struct op_ctx *op, struct s3_tries *t, const char *bucket, const char *prefix,
 		 const char *key_marker, const char *version_marker, unsigned int max, struct s3_listing *ret) MFS_NODISCARD;
 /*
- * The version at exactly this key that an upload of ours made: ino, session, op of meta, and this size; etag (the
- * server's; NULL: any). 0, -ENOENT, or another -errno. *ret_top (may be NULL): etag of the latest one, "" if none or a
- * marker. With `but` not NULL: each one found that is not that version is deleted.
+ * The version on top of the key, if an upload of ours made it: ino, session, op of meta, and this size. 0, -ENOENT, or
+ * another -errno. *ret_top: etag of the top, whosever it is; "": there is none.
+ */
+int s3_find_top(struct s3_store *s, struct op_ctx *op, struct s3_tries *t, const char *bucket, const char *key,
+		const struct object_meta *meta, uint64_t size, struct object_info *ret,
+		char ret_top[static OBJECT_ETAG_MAX + 1]) MFS_NODISCARD;
+/*
+ * The same among all versions of the key; etag (the server's; NULL: any). With `but` not NULL: each one found that is
+ * not that version is deleted.
  */
 int s3_find_own(struct s3_store *s, struct op_ctx *op, struct s3_tries *t, const char *bucket, const char *key,
-		const struct object_meta *meta, uint64_t size, const char *etag, const char *but, struct object_info *ret,
-		char ret_top[static OBJECT_ETAG_MAX + 1]) MFS_NODISCARD;
+		const struct object_meta *meta, uint64_t size, const char *etag, const char *but,
+		struct object_info *ret) MFS_NODISCARD;
 int s3_list_keys(struct object_store *s, struct op_ctx *op, const char *bucket, const char *prefix, object_list_fn *fn,
 		 void *arg);
 int s3_list_versions(struct object_store *s, struct op_ctx *op, const char *bucket, object_list_fn *fn, void *arg);
@@ -159,6 +165,7 @@ int s3_complete(struct object_upload *u, struct op_ctx *op, uint64_t size, const
 void s3_abort(struct object_upload *u, struct op_ctx *op);
 int s3_copy(struct object_store *s, struct op_ctx *op, const struct object_ref *src, const char *bucket, const char *key,
 	    const struct object_meta *meta, struct object_info *ret);
+void s3_reply_info(const struct s3_reply *reply, const char *key, struct object_info *ret); /* of a HEAD */
 /* x-amz-copy-source of a version. */
 int s3_copy_source(const struct s3_store *s, const struct object_ref *src, struct mfs_buf *ret);
 /* Could a server have given it? Others are not asked for: an empty one would name the top. */

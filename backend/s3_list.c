@@ -128,36 +128,51 @@ static int delete_one(struct s3_store *s, struct op_ctx *op, struct s3_tries *t,
 	return r == -ENOENT ? 0 : r;
 }
 
-static bool is_same_upload(const struct object_info *info, const struct s3_entry *e, const struct object_meta *meta,
-			   uint64_t size, const char *etag)
+static bool is_same_upload(const struct object_info *info, const struct object_meta *meta, uint64_t size)
 {
 	return info->own && info->ino == meta->ino && info->session == meta->session && info->op == meta->op &&
-	       e->size == size && (!etag || !strcmp(e->etag, etag));
+	       info->size == size;
+}
+
+int s3_find_top(struct s3_store *s, struct op_ctx *op, struct s3_tries *t, const char *bucket, const char *key,
+		const struct object_meta *meta, uint64_t size, struct object_info *ret,
+		char ret_top[static OBJECT_ETAG_MAX + 1])
+{
+	struct s3_request q = { .method = "HEAD", .bucket = bucket, .key = key };
+	S3_AUTO_REPLY struct s3_reply reply = S3_REPLY_INIT;
+	struct object_info info;
+	int r = s3_run(s, op, t, &q, &reply);
+
+	*ret_top = '\0';
+	if (r)
+		return r;
+	strcpy(ret_top, reply.etag);
+	s3_reply_info(&reply, key, &info);
+	if (!is_same_upload(&info, meta, size))
+		return -ENOENT;
+	*ret = info;
+	return 0;
 }
 
 int s3_find_own(struct s3_store *s, struct op_ctx *op, struct s3_tries *t, const char *bucket, const char *key,
-		const struct object_meta *meta, uint64_t size, const char *etag, const char *but, struct object_info *ret,
-		char ret_top[static OBJECT_ETAG_MAX + 1])
+		const struct object_meta *meta, uint64_t size, const char *etag, const char *but, struct object_info *ret)
 {
 	S3_AUTO_LISTING struct s3_listing l = { 0 };
 	bool found = false;
 	int r = s3_list_page(s, op, t, bucket, key, NULL, NULL, FIND_MAX, &l);
 
-	*ret_top = '\0';
 	for (size_t i = 0; i < l.n && r == 0; i++) {
 		const struct s3_entry *e = &l.v[i];
 		struct object_info info;
 
 		if (strcmp(e->key, key) != 0)
 			continue;
-		if (e->latest && !e->marker)
-			strcpy(ret_top, e->etag);
 		if (e->marker || e->size != size)
 			continue;
 		r = entry_info(s, op, bucket, e, &info);
 		if (r == -ENOENT)
 			r = 0;
-		if (r < 0 || !is_same_upload(&info, e, meta, size, etag))
+		if (r < 0 || !is_same_upload(&info, meta, size) || (etag && strcmp(e->etag, etag) != 0))
 			continue;
 		if (but && strcmp(info.version, but) != 0)
 			r = delete_one(s, op, t, bucket, key, info.version);

@@ -111,7 +111,7 @@ static ssize_t s3_get(struct object_store *base, struct op_ctx *op, const struct
 	}
 }
 
-static void reply_info(const struct s3_reply *reply, const char *key, struct object_info *ret)
+void s3_reply_info(const struct s3_reply *reply, const char *key, struct object_info *ret)
 {
 	*ret = (struct object_info){ .size = reply->length, .alloc = reply->length, .mtime = reply->modified };
 	snprintf(ret->version, sizeof(ret->version), "%s", *reply->version ? reply->version : "null");
@@ -139,7 +139,7 @@ int s3_head(struct object_store *base, struct op_ctx *op, const char *bucket, co
 		mfs_log(MFS_LOG_STORE, MFS_LOG_ERR, op, "s3 head key=%s: the server tells no length", key);
 		return -EIO;
 	}
-	reply_info(&reply, key, ret);
+	s3_reply_info(&reply, key, ret);
 	return 0;
 }
 

@@ -2,10 +2,11 @@
  * What makes versions: put, copy, and uploads in parts.
  *
  * None of these may be done twice: a second version would be one that no commit names. So a put or copy whose reply is
- * lost is looked for in the list of the key's versions (ours say who made them: ino, session, op). Only if it is not
- * there is it sent again, and then under the condition that the key is still as it was seen: whichever of the two
- * arrives second is refused. Patches have keys of their own and carry the condition from the start. What overtakes all
- * this (a server that was frozen, woken after a second try) is found after the success and deleted; later still by the
+ * lost is looked for on top of its key (ours say who made them: ino, session, op). Only if it is not there is it sent
+ * again, and then under the condition that the key is still as it was seen: whichever of the two arrives second is
+ * refused. That another writer has come on top meanwhile shows in the list of versions after the success, and the
+ * elder twin is deleted. (A HEAD, not the list, because a MinIO that has just lost a peer takes a minute to list.) Patches have keys of their own and carry the condition from the start. What overtakes
+ * all this (a server that was frozen, woken after a second try) is found after the success and deleted; later still by the
  * reconciler. A complete names its upload and can only happen once.
  */
 #include <assert.h>
@@ -95,7 +96,7 @@ static void set_condition(struct once *o, const char *top)
 static int look_for_it(struct once *o, struct object_info *ret)
 {
 	char top[OBJECT_ETAG_MAX + 1];
-	int r = s3_find_own(o->s, o->op, &o->t, o->q->bucket, o->q->key, o->meta, o->size, NULL, NULL, ret, top);
+	int r = s3_find_top(o->s, o->op, &o->t, o->q->bucket, o->q->key, o->meta, o->size, ret, top);
 
 	if (r == -ENOENT)
 		set_condition(o, top);
@@ -104,9 +105,8 @@ static int look_for_it(struct once *o, struct object_info *ret)
 
 static void delete_twins(struct once *o, const char *version)
 {
-	char top[OBJECT_ETAG_MAX + 1];
 	struct object_info info;
-	int r = s3_find_own(o->s, o->op, &o->t, o->q->bucket, o->q->key, o->meta, o->size, NULL, version, &info, top);
+	int r = s3_find_own(o->s, o->op, &o->t, o->q->bucket, o->q->key, o->meta, o->size, NULL, version, &info);
 
 	if (r < 0 && r != -ENOENT)
 		mfs_debug(MFS_LOG_STORE, o->op, "s3 key=%s: twins not looked for r=%d", o->q->key, r);
@@ -509,10 +509,9 @@ static int find_completed(struct s3_upload *u, struct op_ctx *op, struct s3_trie
 			  struct object_info *ret)
 {
 	struct s3_store *s = s3_of(u->base.store);
-	char top[OBJECT_ETAG_MAX + 1];
 
 	for (unsigned int i = 0;; i++) {
-		int r = s3_find_own(s, op, t, u->bucket, u->key, &u->meta, size, *etag ? etag : NULL, NULL, ret, top);
+		int r = s3_find_own(s, op, t, u->bucket, u->key, &u->meta, size, *etag ? etag : NULL, NULL, ret);
 
 		if (r != -ENOENT)
 			return r;
