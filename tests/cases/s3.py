@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """A volume whose objects are in a bucket: on a MinIO of one node and on a cluster of four (tests/servers starts them, and
 builds MinIO if it is missing)."""
+import errno
 import hashlib
 import hmac
 import os
@@ -168,15 +169,24 @@ def case_one_node_of_four_hangs(suite, place):
     wanted = make_tree(w.mount.path, 7)
     os.kill(w.bucket.pids[1], signal.SIGSTOP)
     try:
-        # The nodes that are well wait for the one that hangs, too: with MINIO_DRIVE_MAX_TIMEOUT=2s a put takes about 20 s.
+        # The nodes that are well wait for the one that hangs, too: MinIO's own puts and heads take 20 s to more than a
+        # minute then. So a file is durable, or its close says EIO, and that by the deadline.
         for n in range(2):
-            wanted[f"g{n}"] = mfs.noise(n, 200000)
-            mfs.put(f"{w.mount.path}/g{n}", wanted[f"g{n}"])
+            data = mfs.noise(n, 200000)
+            start = time.monotonic()
+            try:
+                mfs.put(f"{w.mount.path}/g{n}", data)
+                wanted[f"g{n}"] = data
+            except OSError as error:
+                same(error.errno, errno.EIO, "the error of a close that cannot go on")
+            check(time.monotonic() - start < 75, "a close took longer than its deadline")
         status = suite.massfs_json("status", w.mount.path)
         same(status["nodes"], 4, "nodes")
     finally:
         os.kill(w.bucket.pids[1], signal.SIGCONT)
     mfs.wait_for(lambda: suite.massfs_json("status", w.mount.path)["nodes_down"] == 0, 20, "the node to be taken back")
+    wanted["after"] = mfs.noise(99, 200000)
+    mfs.put(f"{w.mount.path}/after", wanted["after"])
     w.remount()
     compare(w.mount.path, wanted)
     w.done()
