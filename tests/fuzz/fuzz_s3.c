@@ -6,6 +6,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "backend/s3_meta.h"
@@ -15,11 +16,13 @@
 static void url(const char *text, size_t size)
 {
 	MFS_AUTOBUF struct mfs_buf b = MFS_BUF_INIT(1 << 20);
-	MFS_AUTOFREE char *copy = strndup(text, size), *reason = NULL, *back = NULL;
+	MFS_AUTOFREE char *copy = malloc(size + 1), *reason = NULL, *back = NULL;
 	MFS_AUTO_S3_URL struct s3_url u = { 0 };
 
 	if (!copy)
 		return;
+	memcpy(copy, text, size); /* not strndup: ASan's strict_string_checks reads to a NUL that is not there */
+	copy[size] = '\0';
 	if (s3_url_parse(copy, &u, &reason) == 0)
 		assert(u.authority && *u.authority && !strpbrk(u.authority, "/@?# \r\n"));
 	else
