@@ -92,6 +92,21 @@ static int head_version(struct localdir *ld, struct op_ctx *op, const char *vers
 	return 0;
 }
 
+/*
+ * Our label, and no such version (any more): what a killed process left. It is taken for an own upload that nobody named,
+ * not for another program's file, which would be imported: content that no close confirmed became the file's. Whoever
+ * takes its place at the key keeps it (keep_foreign), and `massfs import` takes it. v: of a view that is not VIEW_OWN.
+ */
+static bool is_orphan(struct localdir *ld, const struct localdir_version *v)
+{
+	char path[LOCALDIR_PATH_MAX];
+
+	if (!v->counter || !v->ino)
+		return false;
+	localdir_version_path(v, path);
+	return faccessat(ld->v_fd, path, F_OK, AT_SYMLINK_NOFOLLOW) < 0 && errno == ENOENT;
+}
+
 static int localdir_head(struct object_store *s, struct op_ctx *op, const char *bucket, const char *key,
 			 const char *version, struct object_info *ret)
 {
@@ -118,7 +133,7 @@ static int localdir_head(struct object_store *s, struct op_ctx *op, const char *
 		return localdir_error(ld, op, -r, "stat", "objects/", key);
 	if (kind != VIEW_OWN && kind != VIEW_FOREIGN)
 		return -ENOENT;
-	localdir_fill_info(kind == VIEW_OWN ? &v : NULL, &st, ret);
+	localdir_fill_info(kind == VIEW_OWN || is_orphan(ld, &v) ? &v : NULL, &st, ret);
 	return 0;
 }
 

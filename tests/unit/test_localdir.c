@@ -366,7 +366,10 @@ static void test_version_removed_by_hand__is_missed_not_invented(void **state)
 	assert_int_equal(unlink(version_file(f, a.version)), 0);
 	assert_int_equal(object_get(f->s, NULL, &ref, 0, &byte, 1), -ENOENT);
 	assert_int_equal(object_head(f->s, NULL, NULL, "k", NULL, &info), 0);
-	assert_false(info.own); /* what is in the view is the last copy: kept as a foreign file would be */
+	/* An own one without its version: a killed process leaves such, and it must not be imported as another program's. */
+	assert_true(info.own);
+	assert_string_equal(info.version, a.version);
+	/* Still it may be the last copy: kept as a foreign file is. */
 	store_test_put(f->s, "k", "new", 3);
 	assert_int_equal(find_foreign(f->s).n, 1);
 }
