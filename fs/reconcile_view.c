@@ -14,6 +14,17 @@ struct view_walk {
 	uint64_t session;
 };
 
+/*
+ * Where copies share their data (localdir), a view bears the label of the newest of them: one that a later session made of the
+ * same file, too, which has been here before us. Sessions' numbers rise.
+ */
+static bool may_be_theirs(const struct view_walk *w, const struct object_info *info)
+{
+	if (object_store_caps(w->rc->v->store) & OBJECT_CAP_CHEAP_COPY)
+		return info->session >= w->session;
+	return info->session == w->session;
+}
+
 static int look(void *arg, const char *key, const struct object_info *info)
 {
 	struct view_walk *w = arg;
@@ -23,7 +34,7 @@ static int look(void *arg, const char *key, const struct object_info *info)
 
 	if (atomic_load(&w->rc->op->cancelled))
 		return -ECANCELED;
-	if (!info->own || info->session != w->session || index_log_owns(key))
+	if (!info->own || !may_be_theirs(w, info) || index_log_owns(key))
 		return 0;
 	r = reconcile_file_at(w->rc, key, &n);
 	if (r == 1) {
