@@ -74,7 +74,7 @@ static const struct conf_key keys[] = {
 	  RANGE(0, 100 * YEAR) },
 	{ .name = "index_log", .kind = KIND_DURATION, .where = VOLUME, AT(index_log_ns), RANGE(0, 86400) },
 	{ .name = "settle_rate", .kind = KIND_SIZE, .where = VOLUME, AT(settle_rate), RANGE(0, 1ull << 50) },
-	{ .name = "inline", .kind = KIND_SIZE, .where = VOLUME, AT(inline_size), RANGE(0, MFS_MIB) },
+	{ .name = "inline", .kind = KIND_SIZE, .where = VOLUME, AT(inline_size), RANGE(0, 64 * MFS_KIB) },
 
 	/* The mount. */
 	{ .name = "ro", .kind = KIND_RO, .where = MOUNT, AT(ro) },

@@ -2,8 +2,9 @@
  * The queue of records: content that is in the index, in patches, or not as long as its object, in order of `todo`.
  *
  * When it is worth making it one object: inline content when its todo says so (some seconds after the commit, or at once
- * when much of it waits: fs/content), but that of a temporary name not before the rename or half a minute; the rest when idle for half a minute, and the longer the more there is to move, so that a big file of
- * which little changes now and then is not copied for each change. What is open for writing waits.
+ * when much of it waits: fs/content), but that of a temporary name not before the rename or half a minute; the rest when
+ * idle for half a minute, and the longer the more there is to move, so that a big file of which little changes now and
+ * then is not copied for each change. What is open for writing waits.
  *
  * `todo` is moved on by compare-and-set on `lay`, so a commit's own never gets lost; a failure moves it on further and
  * further, and is told once. There is no lease: who composes a file has claimed it (reconcile_stats.h), and who comes

@@ -176,6 +176,7 @@ static void test_options__refused_by_name(void **state)
 		{ "gid=-1", "option 'gid=-1': must be the name or number of a group" },
 		{ "uid=4294967295", NULL },
 		{ "memory=1M", "option 'memory=1M': must be a size such as 64MiB, from 32.0 MiB to 1.0 TiB" },
+		{ "inline=65K", "option 'inline=65K': must be a size such as 64MiB, from 0 B to 64.0 KiB" },
 		{ "memory=lots", NULL },
 		{ "part_size=4MiB", NULL },
 		{ "part_size=6GiB", NULL },
