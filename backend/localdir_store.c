@@ -95,7 +95,8 @@ static int head_version(struct localdir *ld, struct op_ctx *op, const char *vers
 /*
  * Our label, and no such version (any more): what a killed process left. It is taken for an own upload that nobody named,
  * not for another program's file, which would be imported: content that no close confirmed became the file's. Whoever
- * takes its place at the key keeps it (keep_foreign), and `massfs import` takes it. v: of a view that is not VIEW_OWN.
+ * takes its place at the key keeps it (keep_foreign), and `massfs import FILE`, of just this one, takes it. v: of a view
+ * that is not VIEW_OWN.
  */
 static bool is_orphan(struct localdir *ld, const struct localdir_version *v)
 {

@@ -23,6 +23,18 @@ static bool is_in(const struct imports *x, const char *key)
 	return strncmp(key, x->path, len) == 0 && (!len || !key[len] || key[len] == '/');
 }
 
+/*
+ * An upload of ours whose version is gone, as a killed process or a damaged store leaves it: it may be content that no
+ * close confirmed, or the last copy of what the index names. Only who names this very file knows that he wants it.
+ */
+static bool is_asked_for(const struct imports *x, const char *key, const struct object_info *info)
+{
+	struct object_info exact;
+
+	return strcmp(x->path, key) == 0 &&
+	       object_head(x->call->vol->store, x->call->op, NULL, key, info->version, &exact) == -ENOENT;
+}
+
 static int look(void *arg, const char *key, const struct object_info *info)
 {
 	struct imports *x = arg;
@@ -30,7 +42,7 @@ static int look(void *arg, const char *key, const struct object_info *info)
 
 	if (atomic_load(&x->call->op->cancelled))
 		return -ECANCELED;
-	if (info->own || !is_in(x, key))
+	if (!is_in(x, key) || (info->own && !is_asked_for(x, key, info)))
 		return 0;
 	r = reconcile_import_key(x->call->vol, x->call->op, key);
 	x->imported += r == 1;

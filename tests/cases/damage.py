@@ -537,6 +537,26 @@ def case_older_index(suite, place):
     check(not os.path.exists(volume.object("young")), "a file that the index does not know is on show")
 
 
+def case_last_copy_is_the_view(suite, place):
+    """A version is gone and its view is left: nothing imports it by itself; who names the file gets the bytes back."""
+    volume, mnt = mfs.Volume(suite, "last", f"{place}/v").format(), f"{place}/m"
+    os.mkdir(mnt)
+    mount = volume.mount("allow_other,inline=0", path=mnt)
+    put(f"{mnt}/f", b"precious")
+    version = suite.massfs_json("info", f"{mnt}/f")["version"]
+    mount.umount()
+    paths = [os.path.join(where, version) for where, _, names in os.walk(f"{volume.dir}/.massfs/v") if version in names]
+    same(len(paths), 1, "its version")
+    os.unlink(paths[0])
+    mount = volume.mount("allow_other", path=mnt)
+    raises(errno.EIO, get, f"{mnt}/f")
+    suite.massfs("import", mnt)
+    raises(errno.EIO, get, f"{mnt}/f")
+    suite.massfs("import", f"{mnt}/f")
+    same(get(f"{mnt}/f"), b"precious", "content after an import of this file")
+    mount.umount()
+
+
 def case_view_was_tampered_with(suite, place):
     """objects/ is a view for people: what is done to its names does not change what the mount reads."""
     volume, mnt, contents = filled(suite, place)
