@@ -286,6 +286,14 @@ static bool slices_ok(const struct write *w)
 	return true;
 }
 
+static bool cell_ok(const struct write *w)
+{
+	const char *slash = w->cell && w->cell->name ? strchr(w->cell->name, '/') : NULL;
+
+	return slash && slash != w->cell->name && slash[1] && !(w->expect.flags & ~(unsigned int)EXPECT_VER) &&
+	       (w->cell->token || w->cell->blob.size == 0);
+}
+
 static bool write_ok(const struct change *c, const struct write *w)
 {
 	if (w->n > 1 && !takes_many(w->kind))
@@ -320,6 +328,8 @@ static bool write_ok(const struct change *c, const struct write *w)
 	case WRITE_SLICES_PUT:
 	case WRITE_SLICES_DELETE:
 		return slices_ok(w);
+	case WRITE_CELL_PUT:
+		return cell_ok(w);
 	}
 	return false;
 }

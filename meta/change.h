@@ -105,6 +105,9 @@ enum write_kind {
 	WRITE_SESSION_DELETE,
 	WRITE_SLICES_PUT,    /* -EEXIST never: (ino, id) is new. On an engine without big transactions: stored before the rest */
 	WRITE_SLICES_DELETE, /* by ino and id */
+	/* Replace (or, with an empty blob, delete) the cell `cell->name`; with EXPECT_VER only while its token is expect.ver
+	 * (0: there is no such cell), else -EAGAIN. */
+	WRITE_CELL_PUT,
 };
 
 struct alias {
@@ -128,6 +131,7 @@ struct write {
 		const struct job_record *job;
 		const struct session_record *session;
 		const struct slices_doc_record *slices;
+		const struct cell_record *cell;
 	};
 	/* Filled on success where not NULL (INSERT, EDIT, RENAME, TRASH, UNTRASH): the attributes as they are now. */
 	struct mfs_attr *ret_attr;

@@ -207,6 +207,34 @@ int engine_jobs_from(struct engine *e, struct op_ctx *op, const struct job_recor
 	return limit ? e->ops->jobs_from(e, op, from, limit, ret) : -EINVAL;
 }
 
+int engine_cell_get(struct engine *e, struct op_ctx *op, const char *name, struct cell_record *ret)
+{
+	return e->ops->cell_get ? e->ops->cell_get(e, op, name, ret) : -ENOTSUP;
+}
+
+int engine_cells(struct engine *e, struct op_ctx *op, const char *prefix, const char *after, size_t limit,
+		 struct cell_list *ret)
+{
+	if (!e->ops->cells)
+		return -ENOTSUP;
+	return limit ? e->ops->cells(e, op, prefix, after, limit, ret) : -EINVAL;
+}
+
+int engine_watch(struct engine *e, engine_news_fn fn, void *arg)
+{
+	return e->ops->watch ? e->ops->watch(e, fn, arg) : -ENOTSUP;
+}
+
+int64_t engine_last_beat(struct engine *e)
+{
+	return e->ops->last_beat ? e->ops->last_beat(e) : INT64_MAX;
+}
+
+int engine_epoch(struct engine *e, struct op_ctx *op, bool begin, uint64_t *ret, unsigned char secret[32])
+{
+	return e->ops->epoch ? e->ops->epoch(e, op, begin, ret, secret) : -ENOTSUP;
+}
+
 int engine_volume_get(struct engine *e, struct op_ctx *op, struct volume_record *ret)
 {
 	return e->ops->volume_get(e, op, ret);

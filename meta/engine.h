@@ -1,8 +1,8 @@
 /*
  * The seam between the POSIX rules (meta/namespace.c) and whatever keeps the index.
  *
- * Engines: sqlite (the embedded default), mem (the reference, for tests), mongo (later). Decorators: fault (tests),
- * redis (later). Use the functions below, never engine->ops: they check the contract.
+ * Engines: sqlite (the embedded default), mem (the reference, for tests), mongo (the cluster's). Decorators: fault (tests),
+ * log (index log), redis (cache). Use the functions below, never engine->ops: they check the contract.
  *
  * Errors: 0 or -errno. Any call may give -EIO (the engine has logged why), -ENOMEM, -ENOSPC (the index's disk is
  * full), -EROFS, -ETIMEDOUT or -ECANCELED (op). Each call lists its own besides. ret_* are written on success only.
@@ -57,7 +57,33 @@ struct query {
 
 enum engine_caps {
 	ENGINE_SINGLE_MOUNT = 1u << 0, /* only one daemon can have the volume: caches need no news */
+	ENGINE_NEWS = 1u << 1,	       /* others may change the index: engine_watch() tells of it; cells work */
 };
+
+/*
+ * What somebody changed, told after the change by an engine that others write to as well. Every change of a record, of
+ * whichever session (the own ones too), comes at least once and in the order of the changes of that record, or NEWS_LOST
+ * comes instead. It may come more than once and late; `ver` says what is newer.
+ */
+enum news_kind {
+	NEWS_RECORD, /* record `ino` was put or changed: ver, data, lay as of then; parent and name are its own name now (0: none) */
+	NEWS_ALIAS,  /* alias `ino` was put: (parent, name) names `target` now */
+	NEWS_GONE,   /* the record or alias `ino` was deleted from files: what it was called is not known (parent 0) or is given */
+	NEWS_CELL,   /* the cell `cell` was written or deleted */
+	NEWS_SESSION, /* session `ino` was written */
+	NEWS_LOST,   /* events were missed, or the channel was silent: everything may have changed */
+};
+struct news {
+	enum news_kind kind;
+	mfs_ino_t ino, parent, target;
+	const struct mfs_name *name; /* with parent */
+	uint64_t ver, data, lay;
+	const char *cell;
+	uint64_t session; /* who changed it, where the engine knows; 0: not known */
+	bool hint; /* from a faster channel than the authority (redis); the authority will tell it again */
+};
+/* On a thread of the engine, with no lock held; must not wait and must not call the engine. */
+typedef void (*engine_news_fn)(void *arg, const struct news *n);
 
 struct engine_ops {
 	const char *name;
@@ -99,6 +125,16 @@ struct engine_ops {
 	int (*aliases_all)(struct engine *e, struct op_ctx *op, uint64_t after_id, struct alias *ret, size_t max);
 	int (*jobs_from)(struct engine *e, struct op_ctx *op, const struct job_record *from, size_t limit,
 			 struct job_list *ret);
+
+	/* Small records that are replaced by compare-and-set. */
+	int (*cell_get)(struct engine *e, struct op_ctx *op, const char *name, struct cell_record *ret);
+	int (*cells)(struct engine *e, struct op_ctx *op, const char *prefix, const char *after, size_t limit,
+		     struct cell_list *ret);
+
+	/* News (ENGINE_NEWS). */
+	int (*watch)(struct engine *e, engine_news_fn fn, void *arg);
+	int64_t (*last_beat)(struct engine *e);
+	int (*epoch)(struct engine *e, struct op_ctx *op, bool begin, uint64_t *ret, unsigned char secret[32]);
 
 	int (*volume_get)(struct engine *e, struct op_ctx *op, struct volume_record *ret);
 	int (*volume_put)(struct engine *e, struct op_ctx *op, const struct volume_record *v);
@@ -180,6 +216,31 @@ int engine_aliases_all(struct engine *e, struct op_ctx *op, uint64_t after_id, s
 int engine_jobs_from(struct engine *e, struct op_ctx *op, const struct job_record *from, size_t limit,
 		     struct job_list *ret) MFS_NODISCARD;
 
+/*
+ * Cells: a named value with a token, written by WRITE_CELL_PUT (meta/change.h). The name is PREFIX/REST; prefixes: "locks",
+ * "leases", "shared". cell_get: -ENOENT. cells: those whose name begins with `prefix`, above `after` (NULL: from the
+ * first), in order of names compared byte by byte. -ENOTSUP: an engine without them.
+ */
+int engine_cell_get(struct engine *e, struct op_ctx *op, const char *name, struct cell_record *ret) MFS_NODISCARD;
+int engine_cells(struct engine *e, struct op_ctx *op, const char *prefix, const char *after, size_t limit,
+		 struct cell_list *ret) MFS_NODISCARD;
+
+/*
+ * Have news told, from now on; once, before the engine is shared between threads. fn NULL: no more (returns when no call
+ * of it is under way). A decorator takes the news of its inner engine for itself and passes them on. -ENOTSUP.
+ */
+int engine_watch(struct engine *e, engine_news_fn fn, void *arg) MFS_NODISCARD;
+/*
+ * Monotonic ns at which the news channel was last known to work: all that was changed before that moment has been told.
+ * INT64_MAX: nobody else can change anything. 0: no news yet.
+ */
+int64_t engine_last_beat(struct engine *e);
+/*
+ * The volume's cache epoch, and its secret, with which cached values outside are sealed. `begin`: a new epoch first, by an
+ * atomic increment: what others cached before is not used by who begins one. -ENOTSUP: an engine nobody caches.
+ */
+int engine_epoch(struct engine *e, struct op_ctx *op, bool begin, uint64_t *ret, unsigned char secret[32]) MFS_NODISCARD;
+
 /* -ENOENT: not formatted. volume_put also makes the root directory (mode 0755, uid/gid of op) when there is none. */
 int engine_volume_get(struct engine *e, struct op_ctx *op, struct volume_record *ret) MFS_NODISCARD;
 int engine_volume_put(struct engine *e, struct op_ctx *op, const struct volume_record *v) MFS_NODISCARD;
@@ -209,6 +270,31 @@ int sqlite_engine_open(const char *path, const struct sqlite_options *opt, struc
 /* Make an index of an older schema one that sqlite_engine_open takes, all or nothing. Nobody has it open. *ret_from: the
  * schema that it had (MFS_SCHEMA: nothing was done). Errors as of the open. */
 int sqlite_engine_upgrade(const char *path, uint32_t *ret_from) MFS_NODISCARD;
+
+/*
+ * mongo: a database of a replica set. `uri` is a mongodb:// or mongodb+srv:// URI and may hold a password: it is never
+ * logged. deadline_ns: how long one call may take in all, whatever the servers do (0: 30 s). -EPROTONOSUPPORT, -EPROTO as
+ * sqlite; -EINVAL: no replica set, or a URI that is not understood; -EIO: not reached. Reason in *ret_reason, the caller's.
+ */
+struct mongo_options {
+	const char *uri, *database;
+	bool create; /* make collections and indexes */
+	bool readonly;
+	int64_t deadline_ns;
+	unsigned int pool_size; /* connections at most; 0: 32 */
+};
+int mongo_engine_open(const struct mongo_options *opt, struct engine **ret, char **ret_reason) MFS_NODISCARD;
+
+/*
+ * redis: a cache and a faster news channel over any engine with ENGINE_NEWS. Owns `inner` on success. `uri` is
+ * redis://[:PASSWORD@]HOST[:PORT][/DB] or unix:/PATH[?db=N][&password=...]; never logged. Opens even when Redis does not answer.
+ * volume: the volume's uuid, part of each key. Bad or lost Redis costs speed, never correctness.
+ */
+struct redis_options {
+	const char *uri, *volume;
+	uint64_t ttl_s; /* after which Redis forgets a value by itself; 0: 1 hour */
+};
+int redis_engine_new(struct engine *inner, const struct redis_options *opt, struct engine **ret, char **ret_reason) MFS_NODISCARD;
 
 /*
  * fault: the nth call (from 1) to an operation fails with -err; n = 0: none. With drop_reply the nth apply is carried

@@ -189,6 +189,32 @@ static int fault_jobs_from(struct engine *e, struct op_ctx *op, const struct job
 	PASS(jobs_from, op, from, limit, ret);
 }
 
+static int fault_cell_get(struct engine *e, struct op_ctx *op, const char *name, struct cell_record *ret)
+{
+	PASS(cell_get, op, name, ret);
+}
+
+static int fault_cells(struct engine *e, struct op_ctx *op, const char *prefix, const char *after, size_t limit,
+		     struct cell_list *ret)
+{
+	PASS(cells, op, prefix, after, limit, ret);
+}
+
+static int fault_watch(struct engine *e, engine_news_fn fn, void *arg)
+{
+	return engine_watch(fault_of(e)->inner, fn, arg);
+}
+
+static int64_t fault_last_beat(struct engine *e)
+{
+	return engine_last_beat(fault_of(e)->inner);
+}
+
+static int fault_epoch(struct engine *e, struct op_ctx *op, bool begin, uint64_t *ret, unsigned char secret[32])
+{
+	PASS(epoch, op, begin, ret, secret);
+}
+
 static int fault_volume_get(struct engine *e, struct op_ctx *op, struct volume_record *ret)
 {
 	PASS(volume_get, op, ret);
@@ -245,6 +271,11 @@ static const struct engine_ops fault_ops = {
 	.next_number = fault_next_number,
 	.aliases_all = fault_aliases_all,
 	.jobs_from = fault_jobs_from,
+	.cell_get = fault_cell_get,
+	.cells = fault_cells,
+	.watch = fault_watch,
+	.last_beat = fault_last_beat,
+	.epoch = fault_epoch,
 	.volume_get = fault_volume_get,
 	.volume_put = fault_volume_put,
 	.check = fault_check,

@@ -185,6 +185,8 @@ static void note_write(struct key_set *s, const struct write *w)
 		for (uint32_t i = 0; i < n; i++)
 			add_key(s, RECORD_SLICES, w->slices[i].ino, w->slices[i].id);
 		break;
+	case WRITE_CELL_PUT: /* locks, leases: of this moment only */
+		break;
 	}
 }
 
@@ -491,6 +493,32 @@ static int log_jobs_from(struct engine *e, struct op_ctx *op, const struct job_r
 	PASS(jobs_from, op, from, limit, ret);
 }
 
+static int log_cell_get(struct engine *e, struct op_ctx *op, const char *name, struct cell_record *ret)
+{
+	PASS(cell_get, op, name, ret);
+}
+
+static int log_cells(struct engine *e, struct op_ctx *op, const char *prefix, const char *after, size_t limit,
+		     struct cell_list *ret)
+{
+	PASS(cells, op, prefix, after, limit, ret);
+}
+
+static int log_watch(struct engine *e, engine_news_fn fn, void *arg)
+{
+	return engine_watch(log_of(e)->inner, fn, arg);
+}
+
+static int64_t log_last_beat(struct engine *e)
+{
+	return engine_last_beat(log_of(e)->inner);
+}
+
+static int log_epoch(struct engine *e, struct op_ctx *op, bool begin, uint64_t *ret, unsigned char secret[32])
+{
+	PASS(epoch, op, begin, ret, secret);
+}
+
 static int log_volume_get(struct engine *e, struct op_ctx *op, struct volume_record *ret)
 {
 	PASS(volume_get, op, ret);
@@ -553,6 +581,11 @@ int log_engine_new(struct engine *inner, struct engine **ret)
 		.next_number = log_next_number,
 		.aliases_all = log_aliases_all,
 		.jobs_from = log_jobs_from,
+		.cell_get = log_cell_get,
+		.cells = log_cells,
+		.watch = log_watch,
+		.last_beat = log_last_beat,
+		.epoch = log_epoch,
 		.volume_get = log_volume_get,
 		.volume_put = log_volume_put,
 		.check = log_check,

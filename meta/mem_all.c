@@ -83,6 +83,7 @@ MEM_DEFINE_VALUE(version, struct version_record, version_record_copy, version_re
 MEM_DEFINE_VALUE(dropped, struct dropped_record, dropped_record_copy, dropped_record_release);
 MEM_DEFINE_VALUE(job, struct job_record, job_record_copy, job_record_release);
 MEM_DEFINE_VALUE(session, struct session_record, session_record_copy, session_record_release);
+MEM_DEFINE_VALUE(cell, struct cell_record, cell_record_copy, cell_record_release);
 MEM_DEFINE_VALUE(doc, struct slices_doc_record, slices_doc_record_copy, slices_doc_record_release);
 
 #define COPY_INTO(map, key, type, record, from)             \
@@ -114,6 +115,8 @@ static int copy_item(const struct mem_item *i, struct mem_map *to)
 		return COPY_INTO(to, &k, session, struct session_record, v);
 	case 'B':
 		return COPY_INTO(to, &k, doc, struct slices_doc_record, v);
+	case 'C':
+		return COPY_INTO(to, &k, cell, struct cell_record, v);
 	case 'O':
 		return COPY_INTO(to, &k, number, uint64_t, v);
 	default: /* an index: only a key */

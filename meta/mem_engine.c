@@ -35,6 +35,8 @@ int mem_shared_new(struct mem_shared **ret)
 		return -ENOMEM;
 	}
 	pthread_mutex_init(&s->lock.m, NULL);
+	pthread_mutex_init(&s->watch_lock.m, NULL);
+	s->epoch = 1;
 	s->next_ino = MFS_FIRST_INO;
 	*ret = s;
 	return 0;
@@ -46,6 +48,7 @@ void mem_shared_free(struct mem_shared *s)
 		return;
 	mem_map_free(s->map);
 	pthread_mutex_destroy(&s->lock.m);
+	pthread_mutex_destroy(&s->watch_lock.m);
 	free(s);
 }
 
@@ -53,6 +56,8 @@ static void mem_free(struct engine *e)
 {
 	struct mem_engine *m = mfs_container_of(e, struct mem_engine, base);
 
+	if (!m->is_snapshot)
+		mem_news_watch(m->shared, e, NULL, NULL);
 	if (m->is_snapshot)
 		mem_shared_free(m->shared);
 	free(m);
@@ -242,21 +247,68 @@ static int mem_query(struct engine *e, struct op_ctx *op, const struct query *q,
 	}
 	return 0;
 }
+
 static int mem_apply(struct engine *e, struct op_ctx *op, struct change *c)
 {
 	struct mem_shared *s = shared_of(e);
 	int r;
-	MFS_GUARD(&s->lock);
+	MFS_GUARD(&s->watch_lock);
 
 	(void)op;
 	if (is_snapshot(e))
 		return -EROFS;
-	r = mem_write_change(s, c);
-	if (r < 0)
-		mem_map_rollback(s->map);
-	else
-		mem_map_commit(s->map);
+	{
+		MFS_GUARD(&s->lock);
+		r = mem_write_change(s, c);
+		if (r < 0)
+			mem_map_rollback(s->map);
+		else
+			mem_map_commit(s->map);
+	}
+	if (r == 0)
+		mem_news_tell(s, c);
 	return r;
+}
+
+static int mem_cell_get(struct engine *e, struct op_ctx *op, const char *name, struct cell_record *ret)
+{
+	struct mem_shared *s = shared_of(e);
+	MFS_GUARD(&s->lock);
+
+	(void)op;
+	return mem_cell_find(s, name, ret);
+}
+
+static int mem_cells(struct engine *e, struct op_ctx *op, const char *prefix, const char *after, size_t limit,
+		     struct cell_list *ret)
+{
+	struct mem_shared *s = shared_of(e);
+	MFS_GUARD(&s->lock);
+
+	(void)op;
+	return mem_cells_after(s, prefix, after, limit, ret);
+}
+
+static int mem_watch(struct engine *e, engine_news_fn fn, void *arg)
+{
+	return mem_news_watch(shared_of(e), e, fn, arg);
+}
+
+static int64_t mem_last_beat(struct engine *e)
+{
+	return mem_news_last_beat(shared_of(e), e);
+}
+
+static int mem_epoch(struct engine *e, struct op_ctx *op, bool begin, uint64_t *ret, unsigned char secret[32])
+{
+	struct mem_shared *s = shared_of(e);
+	MFS_GUARD(&s->lock);
+
+	(void)op;
+	s->epoch += begin;
+	*ret = s->epoch;
+	memset(secret, 0x5a, 32); /* the reference keeps no secrets */
+	return 0;
 }
 
 static int mem_sync(struct engine *e, struct op_ctx *op)
@@ -546,6 +598,7 @@ static int mem_count(struct engine *e, struct op_ctx *op, uint64_t *ret_files, u
 
 static const struct engine_ops mem_ops = {
 	.name = "mem",
+	.caps = ENGINE_NEWS,
 	.free = mem_free,
 	.get = mem_get,
 	.lookup = mem_lookup,
@@ -572,6 +625,11 @@ static const struct engine_ops mem_ops = {
 	.next_number = mem_next_number,
 	.aliases_all = mem_aliases_all,
 	.jobs_from = mem_jobs_from,
+	.cell_get = mem_cell_get,
+	.cells = mem_cells,
+	.watch = mem_watch,
+	.last_beat = mem_last_beat,
+	.epoch = mem_epoch,
 	.volume_get = mem_volume_get,
 	.volume_put = mem_volume_put,
 	.check = mem_check,

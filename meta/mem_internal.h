@@ -6,7 +6,7 @@
  *
  * Keys of the map: F ino -> node (files and trash: ATTR_IN_TRASH) · A id -> alias · N parent name NUL id (unique
  * names) · P parent pos id (listing) · L target id (aliases of) · V ino data -> version · D id -> dropped ·
- * J kind ino key -> job · B ino id -> slices document · S id -> session · O session slot -> number (rule M2).
+ * J kind ino key -> job · C name -> cell · B ino id -> slices document · S id -> session · O session slot -> number (rule M2).
  */
 #ifndef MASSFS_META_MEM_INTERNAL_H
 #define MASSFS_META_MEM_INTERNAL_H
@@ -15,8 +15,25 @@
 #include "meta/engine.h"
 #include "meta/mem_map.h"
 
+#define MEM_WATCHERS 16
+
+struct mem_watcher {
+	struct engine *e; /* NULL: free */
+	engine_news_fn fn;
+	void *arg;
+	bool muted;	  /* tests: its channel is cut */
+	bool missed;	  /* something, while it was muted */
+	int64_t muted_at; /* monotonic */
+};
+
 struct mem_shared {
+	/* Held while news are told (a shortcut of this engine: its watchers call nothing), so that they come in the order of
+	 * the changes. Outside of `lock`. */
+	struct mfs_mutex watch_lock;
+	struct mem_watcher watchers[MEM_WATCHERS];
+
 	struct mfs_mutex lock; /* held around every function below */
+	uint64_t epoch;
 	struct mem_map *map;
 	uint64_t next_ino;
 	uint64_t next_token;
@@ -89,6 +106,13 @@ int mem_jobs_at(struct mem_shared *s, const struct job_record *from, size_t limi
 /* A copy of everything, with nothing in common with s. */
 int mem_shared_copy(struct mem_shared *s, struct mem_shared **ret) MFS_NODISCARD;
 
+/* mem_news.c. tell: what the change did, after it, with watch_lock held. */
+void mem_news_tell(struct mem_shared *s, const struct change *c);
+int mem_news_watch(struct mem_shared *s, struct engine *e, engine_news_fn fn, void *arg);
+int64_t mem_news_last_beat(struct mem_shared *s, struct engine *e);
+/* Tests: the channel of e is cut, or back (then NEWS_LOST if it missed something). */
+void mem_news_mute(struct mem_shared *s, struct engine *e, bool muted);
+
 /* mem_side.c */
 int mem_write_side(struct mem_shared *s, const struct write *w) MFS_NODISCARD;
 int mem_versions_where(struct mem_shared *s, const char *path, mfs_ino_t ino, struct version_list *ret) MFS_NODISCARD;
@@ -107,6 +131,9 @@ int mem_slices_after(struct mem_shared *s, mfs_ino_t ino, uint64_t id, size_t li
 /* Records in files with todo in [1 or below, before], in order of (todo, ino), at most limit. */
 int mem_todo_before(struct mem_shared *s, int64_t before, size_t limit, struct node_list *ret) MFS_NODISCARD;
 void mem_todo_sum(struct mem_shared *s, uint64_t *ret_records, uint64_t *ret_inline_bytes);
+int mem_cell_find(struct mem_shared *s, const char *name, struct cell_record *ret) MFS_NODISCARD;
+int mem_cells_after(struct mem_shared *s, const char *prefix, const char *after, size_t limit,
+		    struct cell_list *ret) MFS_NODISCARD;
 int mem_sessions_all(struct mem_shared *s, struct session_list *ret) MFS_NODISCARD;
 
 #endif

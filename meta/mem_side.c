@@ -11,6 +11,7 @@ MEM_DEFINE_VALUE(version, struct version_record, version_record_copy, version_re
 MEM_DEFINE_VALUE(dropped, struct dropped_record, dropped_record_copy, dropped_record_release);
 MEM_DEFINE_VALUE(job, struct job_record, job_record_copy, job_record_release);
 MEM_DEFINE_VALUE(slices_doc, struct slices_doc_record, slices_doc_record_copy, slices_doc_record_release);
+MEM_DEFINE_VALUE(cell, struct cell_record, cell_record_copy, cell_record_release);
 MEM_DEFINE_VALUE(session, struct session_record, session_record_copy, session_record_release);
 
 static int ignore_absent(int r)
@@ -144,6 +145,66 @@ static int write_session(struct mem_shared *s, const struct write *w)
 	r = session_value_new(w->session, &v);
 	return r < 0 ? r : put_session(s->map, &k, v);
 }
+
+static int key_of_cell(struct mem_key *k, const char *name)
+{
+	mem_key_start(k, 'C');
+	return mem_key_bytes(k, name, strlen(name) + 1);
+}
+
+static int write_cell(struct mem_shared *s, const struct write *w)
+{
+	const struct cell_record *old;
+	struct cell_record *v = NULL;
+	struct mem_key k;
+	int r = key_of_cell(&k, w->cell->name);
+
+	if (r < 0)
+		return r;
+	old = mem_map_get(s->map, &k, NULL);
+	if ((w->expect.flags & EXPECT_VER) && (old ? old->token : 0) != w->expect.ver)
+		return -EAGAIN;
+	if (w->cell->blob.size == 0)
+		return ignore_absent(mem_map_remove(s->map, &k));
+	r = cell_value_new(w->cell, &v);
+	return r < 0 ? r : put_cell(s->map, &k, v);
+}
+
+int mem_cell_find(struct mem_shared *s, const char *name, struct cell_record *ret)
+{
+	const struct cell_record *v;
+	struct mem_key k;
+	int r = key_of_cell(&k, name);
+
+	if (r < 0)
+		return r;
+	v = mem_map_get(s->map, &k, NULL);
+	return v ? cell_record_copy(v, ret) : -ENOENT;
+}
+
+int mem_cells_after(struct mem_shared *s, const char *prefix, const char *after, size_t limit, struct cell_list *ret)
+{
+	size_t n = 0;
+	struct mem_key all;
+
+	mem_key_start(&all, 'C');
+	MEM_FOR_EACH(i, s, &all) {
+		const struct cell_record *v = mem_item_value(i);
+		struct cell_record *out;
+		int r;
+
+		if (strncmp(v->name, prefix, strlen(prefix)) != 0 || (after && strcmp(v->name, after) <= 0))
+			continue;
+		if (n++ == limit)
+			break;
+		out = cell_list_add(ret);
+		r = out ? cell_record_copy(v, out) : -ENOMEM;
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
 int mem_write_side(struct mem_shared *s, const struct write *w)
 {
 	switch (w->kind) {
@@ -162,6 +223,8 @@ int mem_write_side(struct mem_shared *s, const struct write *w)
 	case WRITE_SLICES_PUT:
 	case WRITE_SLICES_DELETE:
 		return write_slices(s, w);
+	case WRITE_CELL_PUT:
+		return write_cell(s, w);
 	default:
 		return -EINVAL;
 	}

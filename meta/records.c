@@ -123,6 +123,28 @@ int session_record_copy(const struct session_record *r, struct session_record *r
 	return err;
 }
 
+void cell_record_release(struct cell_record *r)
+{
+	if (!r)
+		return;
+	free(r->name);
+	free(r->blob.data);
+	*r = (struct cell_record){ 0 };
+}
+
+int cell_record_copy(const struct cell_record *r, struct cell_record *ret)
+{
+	int err;
+
+	*ret = (struct cell_record){ .token = r->token };
+	err = string_copy(r->name, &ret->name);
+	if (err == 0)
+		err = node_blob_copy(&r->blob, &ret->blob);
+	if (err < 0)
+		cell_record_release(ret);
+	return err;
+}
+
 #define DEFINE_LIST(type)                                                         \
 	void type##_list_release(struct type##_list *l)                           \
 	{                                                                         \
@@ -154,3 +176,4 @@ DEFINE_LIST(dropped)
 DEFINE_LIST(slices_doc)
 DEFINE_LIST(job)
 DEFINE_LIST(session)
+DEFINE_LIST(cell)

@@ -56,6 +56,13 @@ struct job_record {
 	uint32_t tries; /* failures so far */
 };
 
+/* A named value that is replaced by compare-and-set: locks, leases, reference counts. Key: name. */
+struct cell_record {
+	char *name;	/* PREFIX/REST; owned */
+	uint64_t token; /* drawn at random by who writes it, never 0, so that a value never comes back under an old one */
+	struct node_blob blob; /* owned; empty in a put: the cell is deleted */
+};
+
 /* One mount. Key: id. */
 struct session_record {
 	uint64_t id;
@@ -80,6 +87,7 @@ MFS_DECLARE_RECORD(version);
 MFS_DECLARE_RECORD(dropped);
 MFS_DECLARE_RECORD(job);
 MFS_DECLARE_RECORD(session);
+MFS_DECLARE_RECORD(cell);
 MFS_DECLARE_RECORD(slices_doc);
 
 /* The volume's own record; read at open, written at format. */
