@@ -157,6 +157,9 @@ class Writer:
         except OSError as error:
             if error.errno in DEAD and self.killed.wait(5):
                 raise Killed from error
+            # SIGTERM takes the mount away: a path that is looked up then ends in the empty directory below it.
+            if error.errno == errno.ENOENT and self.killed.is_set() and not os.path.ismount(self.root):
+                raise Killed from error
             raise
 
     def change(self, after, function, *args, **kwargs):
