@@ -2,67 +2,19 @@
 """A volume whose objects are in a bucket: on a MinIO of one node and on a cluster of four (tests/servers starts them, and
 builds MinIO if it is missing)."""
 import errno
-import hashlib
-import hmac
 import os
-import re
 import signal
 import subprocess
 import sys
 import threading
 import time
-import urllib.parse
-import urllib.request
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 import mfs
+from bucket import Bucket
 from mfs import check, run, same
 
 MIB = 1 << 20
-SERVERS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "servers")
-
-
-class Bucket:
-    """A server of its own, and a small client that has nothing in common with massfs's."""
-
-    def __init__(self, place, service):
-        self.service = service
-        self.dir = f"{place}/servers"
-        text = subprocess.run([SERVERS, "start", service, "--dir", self.dir], capture_output=True, text=True, check=True,
-                              env={**os.environ, "HOME": os.path.expanduser("~root")}).stdout
-        said = dict(line.split("=", 1) for line in text.splitlines())
-        self.endpoints = said[f"{service}_endpoints"]
-        self.passwd = said[f"{service}_credentials"]
-        self.pids = [int(p) for p in said[f"{service}_pids"].split(",")]
-        with open(self.passwd, encoding="utf-8") as f:
-            self.access, self.secret = f.read().strip().split(":")
-        self.name = "volume"
-
-    def stop(self):
-        subprocess.run([SERVERS, "stop", "--dir", self.dir], check=True)
-
-    def request(self, method, key="", query="", body=b""):
-        host = self.endpoints.split(",")[0].partition("//")[2]
-        path = "/" + urllib.parse.quote(f"{self.name}/{key}", safe="/-_.~")
-        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-        payload = hashlib.sha256(body).hexdigest()
-        head = {"host": host, "x-amz-content-sha256": payload, "x-amz-date": stamp}
-        names = ";".join(sorted(head))
-        text = "\n".join([method, path, query, *(f"{k}:{head[k]}" for k in sorted(head)), "", names, payload])
-        scope = f"{stamp[:8]}/us-east-1/s3/aws4_request"
-        sign = "\n".join(["AWS4-HMAC-SHA256", stamp, scope, hashlib.sha256(text.encode()).hexdigest()])
-        k = ("AWS4" + self.secret).encode()
-        for part in (stamp[:8], "us-east-1", "s3", "aws4_request"):
-            k = hmac.new(k, part.encode(), hashlib.sha256).digest()
-        head["Authorization"] = (f"AWS4-HMAC-SHA256 Credential={self.access}/{scope}, SignedHeaders={names}, "
-                                 f"Signature={hmac.new(k, sign.encode(), hashlib.sha256).hexdigest()}")
-        url = f"http://{host}{path}" + (f"?{query}" if query else "")
-        with urllib.request.urlopen(urllib.request.Request(url, data=body or None, method=method, headers=head)) as r:
-            return r.read()
-
-    def keys(self):
-        xml = self.request("GET", query="list-type=2&max-keys=1000").decode()
-        return sorted(k for k in re.findall("<Key>(.*?)</Key>", xml) if not k.startswith(".massfs/"))
 
 
 class World:
@@ -72,8 +24,7 @@ class World:
         self.volume = suite.volume(os.path.basename(place) + "/volume")
         self.conf = f"{place}/volume.conf"
         with open(self.conf, "w", encoding="utf-8") as f:
-            f.write(f"[volume]\nsource = {self.volume.dir}\nobjects = s3\nendpoint = {self.bucket.endpoints}\n"
-                    f"bucket = {self.bucket.name}\npasswd_file = {self.bucket.passwd}\n{more}"
+            f.write(f"[volume]\nsource = {self.volume.dir}\n{self.bucket.conf(more)}"
                     f"[mount]\ncache_dir = {place}/cache\ncache_size = 64M\n")
         suite.massfs("format", self.conf)
         self.mount = self.start()

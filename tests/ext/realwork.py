@@ -226,12 +226,25 @@ class Work:
             if not keys:
                 continue
             n_keys += 1
-            objects = [self.volume.object(n) for n in keys]
-            there = [o for o in objects if os.path.isfile(o)]
-            if not any(mfs.digest(o) == want for o in there):
-                wrong.append(f"{keys[0]!r}: {'differs' if there else 'is missing'}")
-        check(not wrong, f"{len(wrong)} of {n_keys} files are not at their path in objects/: {wrong[:10]}")
-        print(f"ok     {n_keys} files byte for byte at objects/<path>", flush=True)
+            found = [d for d in (self.volume.object_digest(n) for n in keys) if d]
+            if want not in found:
+                wrong.append(f"{keys[0]!r}: {'differs' if found else 'is missing'}")
+        check(not wrong, f"{len(wrong)} of {n_keys} files are not at their path among the objects: {wrong[:10]}")
+        print(f"ok     {n_keys} files byte for byte at their paths among the objects", flush=True)
+        self.compare_listing(files)
+
+    def compare_listing(self, files):
+        """In a bucket a listing can hide what is there: each file must be in it, and nothing else."""
+        if self.suite.args.store != "s3":
+            return
+        listed = set(self.suite.bucket.keys(self.volume.prefix))
+        prefix = self.volume.prefix
+        names = {prefix + n.decode() for some, _ in files for n in some if is_key(n)}
+        hidden = [some[0] for some, _ in files if any(is_key(n) for n in some) and
+                  not any(is_key(n) and prefix + n.decode() in listed for n in some)]
+        check(not hidden, f"{len(hidden)} files are not in a listing of the bucket: {hidden[:10]}")
+        check(listed <= names, f"the listing has what is no file: {sorted(listed - names)[:10]}")
+        print(f"ok     {len(listed)} keys in a listing", flush=True)
 
 
 def is_key(name):

@@ -10,6 +10,7 @@ A suite fails when a check fails, when a daemon ends badly, and when a daemon's 
 a sanitizer or a failed assertion.
 
 MASSFS_TEST_PLAIN=1 (or --plain) puts a bare directory in the place of the mount: that tests the test.
+--store s3 puts the objects of each volume into a bucket of a MinIO that tests/servers starts for the suite.
 """
 import argparse
 import ctypes
@@ -227,6 +228,7 @@ class Suite:
         self.failures = []
         self.skips = []
         self.mounts = []
+        self.bucket = None  # --store s3: made with the first volume
         base = os.environ.get("MASSFS_TEST_TMP", "/var/tmp")
         self.work = tempfile.mkdtemp(prefix=f"massfs-{name}-", dir=base)
         os.chmod(self.work, 0o755)
@@ -251,6 +253,8 @@ class Suite:
         parser.add_argument("--keep", action="store_true", help="keep the work directory")
         parser.add_argument("--only", default=None, help="only cases whose name holds this")
         parser.add_argument("--opts", default="", help="further mount options")
+        parser.add_argument("--store", choices=("localdir", "s3"), default=os.environ.get("MASSFS_TEST_STORE", "localdir"),
+                            help="where the objects of volumes are; s3: in a MinIO of the suite's own")
         if add_args:
             add_args(parser)
         return parser.parse_args()
@@ -371,6 +375,8 @@ class Suite:
             except Exception as error:  # a failing unmount is a failure of the suite, not of the report
                 self.fail(f"unmount of {mount.path}: {error}")
                 mount.kill()
+        if self.bucket:
+            self.bucket.stop()
         for problem in self.log_problems()[:20]:
             self.fail(problem)
         seconds = time.monotonic() - self.started
@@ -424,34 +430,55 @@ class Suite:
 
 
 class Volume:
-    """An embedded volume: a directory that `massfs format` made."""
+    """An embedded volume: a directory that `massfs format` made. With --store s3 its objects are in a bucket, below a
+    prefix of its own, and a .conf names both."""
 
     def __init__(self, suite, name, path=None):
         self.suite = suite
         self.name = name
         self.dir = path or suite.path(name)
+        self.source = self.dir  # what verbs and mounts are given
+        self.prefix = ""
         self.count = 0
 
     def format(self, *args):
         if self.suite.plain:
             os.makedirs(self.dir, exist_ok=True)
-        else:
-            self.suite.massfs("format", *args, self.dir)
+            return self
+        if self.suite.args.store == "s3":
+            self._write_conf()
+        self.suite.massfs("format", *args, self.source)
         return self
+
+    def _write_conf(self):
+        from bucket import Bucket  # only here: most suites need no server
+        if not self.suite.bucket:
+            self.suite.bucket = Bucket(self.suite.work)
+        self.prefix = os.path.relpath(self.dir, self.suite.work).replace(".", "_") + "/"
+        self.source = f"{self.dir}.conf"
+        put(self.source, f"[volume]\nsource = {self.dir}\n{self.suite.bucket.conf()}prefix = {self.prefix}\n".encode())
 
     def mount(self, opts="", path=None, source=None, **kwargs):
         self.count += 1
         path = path or self.suite.path(f"{self.name}.mnt")
         os.makedirs(path, exist_ok=True) if not os.path.lexists(path) and not dead(path) else None
-        return Mount(self, path, opts, source or self.dir, **kwargs)
+        return Mount(self, path, opts, source or self.source, **kwargs)
 
     def object(self, path):
-        """Where the bytes of a file lie for people, with the volume unmounted."""
+        """Where the bytes of a file lie for people, with the volume unmounted (not in a bucket)."""
         return os.path.join(os.fsencode(self.dir), b"objects", os.fsencode(path).lstrip(b"/"))
+
+    def object_digest(self, path):
+        """Of the bytes that people, or other clients of the bucket, find at the path's key; None: there are none."""
+        if self.suite.args.store == "s3":
+            data = self.suite.bucket.get(self.prefix + os.fsdecode(path).lstrip("/"))
+            return None if data is None else hashlib.sha256(data).hexdigest()
+        where = self.object(path)
+        return digest(where) if os.path.isfile(where) else None
 
     def settle(self, mount=None):
         if not self.suite.plain:
-            self.suite.massfs("settle", "--wait", mount.path if mount else self.dir)
+            self.suite.massfs("settle", "--wait", mount.path if mount else self.source, timeout=900)
 
     def collect(self):
         """gc --delete until exactly the live set is left (unmounted, and with MASSFS_TEST_GC_AGE=0): pieces deleted.
@@ -461,8 +488,8 @@ class Volume:
         pieces = ("unnamed", "dropped", "waiting", "expired_versions", "expired_trash", "temp_files")
         deleted, end = 0, time.monotonic() + 20
         while True:
-            deleted += self.suite.massfs_json("gc", "--delete", self.dir)["deleted"]
-            left = self.suite.massfs_json("gc", self.dir)
+            deleted += self.suite.massfs_json("gc", "--delete", self.source)["deleted"]
+            left = self.suite.massfs_json("gc", self.source)
             if not any(left[k] for k in pieces) and left["objects"] == left["referenced"] + left["foreign"]:
                 break
             check(time.monotonic() < end, f"gc --delete leaves more than the live set: {left}")
@@ -470,7 +497,7 @@ class Volume:
 
     def fsck(self):
         if not self.suite.plain:
-            return self.suite.massfs("fsck", self.dir)[1]
+            return self.suite.massfs("fsck", self.source)[1]
         return ""
 
 
