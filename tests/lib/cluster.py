@@ -1,0 +1,362 @@
+"""A volume on a cluster, for tests: MinIO, MongoDB and Redis of tests/servers, a proxy before each, any number of mounts.
+
+    servers = Servers(place, minio="minio4")     starts them; servers.s3, .mongo, .redis are Services: kill, freeze, start
+    cluster = Cluster(suite, place)              servers, a formatted volume, its .conf
+    a, b, c = cluster.mounts(3)                  three daemons at three places; mfs.Mount, and freeze(), thaw(), kill()
+    cluster.done()                               settle, unmount, fsck, gc (a dry run) and the bucket agree
+
+`--store cluster` (or --cluster) of any mounted suite puts its volumes on such servers: one set for the suite, without proxies,
+each volume with its own database and prefix.
+
+With --plain the mounts are bind mounts of one directory: a local filesystem keeps every promise, which tests the tests.
+"""
+import hashlib
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import time
+import urllib.error
+
+import mfs
+import mongo
+from bucket import Bucket
+from mfs import check, run
+from proxy import Proxy
+
+SERVERS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "servers")
+NEWS = 0.1  # what one mount does is seen by others within: promise 6
+NEWS_CUT = 1.0  # the same while the news channel is cut
+LEASE = 10
+
+
+def started_at(pid):
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            fields = file.read().rpartition(")")[2].split()
+        return None if fields[0] == "Z" else fields[19]
+    except OSError:
+        return None
+
+
+class Service:
+    """What `tests/servers start NAME` has started; a node that was killed starts again as it was."""
+
+    def __init__(self, place, name):
+        self.name = name
+        self.dir = f"{place}/servers"
+        text = run([SERVERS, "start", name, "--dir", self.dir], env={**os.environ, "HOME": os.path.expanduser("~root")})[1]
+        self.said = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+        with open(f"{self.dir}/state.json", encoding="utf-8") as file:
+            self.nodes = json.load(file)[name]["processes"]
+        for node in self.nodes:
+            with open(f"/proc/{node['pid']}/environ", "rb") as file:
+                node["env"] = dict(p.split(b"=", 1) for p in file.read().split(b"\0") if b"=" in p)
+            node["frozen"] = False
+
+    def __getitem__(self, key):
+        return self.said[f"{self.name}_{key}"]
+
+    def running(self, n=0):
+        return started_at(self.nodes[n]["pid"]) == self.nodes[n]["started"]
+
+    def kill(self, n=0, sig=signal.SIGKILL):
+        os.kill(self.nodes[n]["pid"], sig)
+        mfs.wait_for(lambda: not self.running(n), 20, f"{self.name} to die")
+
+    def freeze(self, n=0):
+        os.kill(self.nodes[n]["pid"], signal.SIGSTOP)
+        self.nodes[n]["frozen"] = True
+
+    def thaw(self, n=0):
+        os.kill(self.nodes[n]["pid"], signal.SIGCONT)
+        self.nodes[n]["frozen"] = False
+
+    def start(self, n=0, argv=None, env=None):
+        """Again, with the same data and at the same port."""
+        node = self.nodes[n]
+        with open(node["log"], "ab") as log:
+            process = subprocess.Popen(argv or node["argv"], env={**node["env"], **(env or {})}, stdin=subprocess.DEVNULL,
+                                       stdout=log, stderr=log, start_new_session=True)
+        node["pid"], node["started"], node["process"] = process.pid, started_at(process.pid), process
+        node["argv"] = argv or node["argv"]
+        node["env"].update(env or {})
+
+    def stop(self):
+        for n, node in enumerate(self.nodes):
+            if self.running(n):
+                if node["frozen"]:
+                    self.thaw(n)
+                os.kill(node["pid"], signal.SIGTERM)
+        for n in range(len(self.nodes)):
+            try:
+                mfs.wait_for(lambda n=n: not self.running(n), 10, "its end")
+            except mfs.Failure:
+                self.kill(n)
+
+
+def answers(port, host="127.0.0.1"):
+    try:
+        socket.create_connection((host, port), 1).close()
+        return True
+    except OSError:
+        return False
+
+
+class Servers:
+    """proxied: which of s3, mongo, redis are reached through a Proxy (self.proxies[name], for s3 a list of one per node)."""
+
+    def __init__(self, place, minio="minio", redis=True, auth=False, proxied=(), listen="127.0.0.1"):
+        self.place = place
+        self.proxies = {}
+        self.s3 = Service(place, minio)
+        self.mongo = Service(place, "mongo")
+        self.redis = Service(place, "redis") if redis else None
+        self.password = secrets.token_hex(12) if auth else ""
+        self.mongo_port = int(self.mongo["endpoints"].rpartition(":")[2])
+        if auth:
+            self._ask_for_a_password()
+        ends = [e.rpartition("//")[2].split(":") for e in self.s3["endpoints"].split(",")]
+        mongo_end, redis_end = ("127.0.0.1", self.mongo_port), None
+        if redis:
+            redis_end = ("127.0.0.1", int(self.redis["endpoints"].rpartition(":")[2]))
+        if "s3" in proxied:
+            self.proxies["s3"] = [Proxy("http", h, int(p), listen) for h, p in ends]
+            ends = [(listen, p.port) for p in self.proxies["s3"]]
+        if "mongo" in proxied:
+            self.proxies["mongo"] = Proxy("mongo", *mongo_end, listen)
+            mongo_end = (listen, self.proxies["mongo"].port)
+        if redis and "redis" in proxied:
+            self.proxies["redis"] = Proxy("redis", *redis_end, listen)
+            redis_end = (listen, self.proxies["redis"].port)
+        self.endpoints = ",".join(f"http://{h}:{p}" for h, p in ends)
+        user = f"massfs:{self.password}@" if auth else ""
+        more = "&authSource=admin" if auth else ""
+        self.mongo_uri = f"mongodb://{user}{mongo_end[0]}:{mongo_end[1]}/?replicaSet={self.mongo['replica_set']}{more}"
+        self.redis_uri = ""
+        if redis:
+            word = f":{self.redis_password()}@" if self.redis_password() else ""
+            self.redis_uri = f"redis://{word}{redis_end[0]}:{redis_end[1]}"
+        self.bucket = Bucket.__new__(Bucket)  # the tests' own client, past the proxies
+        self.bucket.service, self.bucket.dir, self.bucket.name = minio, self.s3.dir, "volume"
+        self.bucket.endpoints, self.bucket.passwd = self.s3["endpoints"], self.s3["credentials"]
+        with open(self.bucket.passwd, encoding="utf-8") as file:
+            self.bucket.access, self.bucket.secret = file.read().strip().split(":")
+
+    def redis_password(self):
+        path = self.redis.said.get("redis_credentials") if self.redis else None
+        if not path:
+            return ""
+        with open(path, encoding="utf-8") as file:
+            return file.read().strip().rpartition(":")[2]
+
+    def _ask_for_a_password(self):
+        client = self.mongo_client(login=False)
+        client.command("admin", createUser="massfs", pwd=self.password, roles=[{"role": "root", "db": "admin"}])
+        client.close()
+        self.mongo.kill(sig=signal.SIGTERM)
+        self.mongo.start(argv=[*self.mongo.nodes[0]["argv"], "--auth"])
+        mfs.wait_for(lambda: answers(self.mongo_port), 20, "MongoDB to ask for a password")
+
+    def mongo_client(self, login=True):
+        client = mongo.Client("127.0.0.1", self.mongo_port)
+        if self.password and login:
+            mongo.login(client, "massfs", self.password)
+        return client
+
+    def all_proxies(self):
+        for found in self.proxies.values():
+            yield from found if isinstance(found, list) else [found]
+
+    def restore(self):
+        """No fault is left: what is frozen goes on, what is dead starts, the proxies let all pass."""
+        for service in filter(None, (self.s3, self.mongo, self.redis)):
+            for n, node in enumerate(service.nodes):
+                if not service.running(n):
+                    service.start(n)
+                elif node["frozen"]:
+                    service.thaw(n)
+        for proxy in self.all_proxies():
+            proxy.restore()
+
+    def stop(self):
+        for proxy in self.all_proxies():
+            proxy.close()
+        for service in filter(None, (self.s3, self.mongo, self.redis)):
+            service.stop()
+
+
+class Volume(mfs.Volume):
+    """Index in MongoDB (and Redis), objects in S3; a .conf names them, and is what verbs and mounts are given."""
+
+    def __init__(self, suite, name, servers, more=""):
+        super().__init__(suite, name)
+        self.servers = servers
+        self.more = more
+        self.prefix = ""
+        self.database = "massfs_" + self.name.replace("/", "_").replace(".", "_")
+
+    def format(self, *args):
+        if self.suite.plain:
+            os.makedirs(self.dir, exist_ok=True)
+            return self
+        self._write_conf()
+        self.suite.massfs("format", *args, self.source)
+        return self
+
+    def _write_conf(self):
+        servers = self.servers
+        self.source = self.dir = f"{self.suite.path(self.name)}.conf"
+        os.makedirs(os.path.dirname(self.source), exist_ok=True)
+        lines = ["[volume]", "index = mongodb", f"mongodb = {servers.mongo_uri}", f"database = {self.database}"]
+        if servers.redis_uri:
+            lines.append(f"redis = {servers.redis_uri}")
+        lines += ["objects = s3", f"endpoint = {servers.endpoints}", f"bucket = {servers.bucket.name}",
+                  f"passwd_file = {servers.bucket.passwd}"]
+        if self.prefix:
+            lines.append(f"prefix = {self.prefix}")
+        fd = os.open(self.source, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(fd, "w", encoding="utf-8") as file:
+            file.write("\n".join(lines) + "\n" + self.more)
+
+    def mount(self, opts="", path=None, source=None, **kwargs):
+        self.count += 1
+        path = path or self.suite.path(f"{self.name}.mnt")
+        os.makedirs(path, exist_ok=True) if not os.path.lexists(path) and not mfs.dead(path) else None
+        return Mount(self, path, opts, source or self.source, **kwargs)
+
+    def object_digest(self, path):
+        data = self.servers.bucket.get(self.prefix + os.fsdecode(path).lstrip("/"))
+        return None if data is None else hashlib.sha256(data).hexdigest()
+
+
+class Mount(mfs.Mount):
+    frozen = False
+
+    def freeze(self):
+        if self.process:
+            os.kill(self.pid, signal.SIGSTOP)
+            self.frozen = True
+
+    def thaw(self):
+        if self.frozen:
+            os.kill(self.pid, signal.SIGCONT)
+            self.frozen = False
+
+    def umount(self, timeout=180):
+        self.thaw()
+        super().umount(timeout)
+
+    def kill(self):
+        super().kill()
+        if self.process:  # the mount point would stay, dead
+            run(["umount", "-i", "-l", self.path], ok=None)
+
+
+def suite_volume(suite, name):
+    """What `suite.volume()` gives with --store cluster."""
+    if suite.servers is None:
+        suite.servers = Servers(suite.work)
+    volume = Volume(suite, name, suite.servers)
+    volume.prefix = name.replace(".", "_") + "/"
+    return volume
+
+
+class Cluster:
+    """A volume and its servers in a directory of a case."""
+
+    def __init__(self, suite, place, minio="minio", redis=True, auth=False, proxied=(), more="", listen="127.0.0.1"):
+        self.suite = suite
+        self.place = place
+        self.all = []
+        self.servers = None if suite.plain else Servers(place, minio, redis, auth, proxied, listen)
+        self.volume = Volume(suite, f"{os.path.basename(place)}/volume", self.servers, more)
+        os.makedirs(os.path.dirname(self.suite.path(self.volume.name)), exist_ok=True)
+        self.volume.format()
+
+    @property
+    def proxies(self):
+        return self.servers.proxies
+
+    def mount(self, name, opts="", **kwargs):
+        mount = self.volume.mount(",".join(o for o in ("allow_other", opts) if o), path=f"{self.place}/{name}", **kwargs)
+        self.all.append(mount)
+        return mount
+
+    def mounts(self, n, opts=""):
+        found = [self.mount(f"m{k + 1}", opts) for k in range(n)]
+        os.chmod(found[0].path, 0o755)
+        return found
+
+    def live(self):
+        return [m for m in self.all if m in self.suite.mounts]
+
+    def done(self, settle=True, bucket=True):
+        """All services are well, and so must the volume be: what the index says and what the bucket has agree."""
+        if self.suite.plain:
+            for mount in self.live():
+                mount.umount()
+            return
+        self.servers.restore()
+        live = self.live()
+        for mount in live:
+            check(mount.alive(), f"the daemon of {mount.path} has ended: {mount.log_text()[-2000:]}")
+            mount.thaw()
+        if settle and live:
+            patiently(lambda: self.suite.massfs("settle", "--wait", live[0].path, timeout=300), 60)
+            if bucket:
+                self.compare_bucket(live[0].path)
+        for mount in live:
+            mount.umount()
+        text = self.suite.massfs("fsck", self.volume.source)[1]
+        check("PROBLEMS" not in text, text)
+        found = self.suite.massfs_json("gc", self.volume.source)
+        check(not found.get("missing"), f"gc finds objects missing: {found}")
+        self.servers.stop()
+
+    def compare_bucket(self, root):
+        """Another client finds the same files at their paths, byte for byte, and no others."""
+        want = {p: v for p, v in tree(root).items() if isinstance(v, str) and v.startswith("sha256 ")}
+        have = self.servers.bucket.keys(self.volume.prefix)
+        have = [k[len(self.volume.prefix):] for k in have]
+        lost, more = sorted(set(want) - set(have)), sorted(set(have) - set(want))
+        check(not lost and not more, f"the bucket lacks {lost[:5]} ({len(lost)}), has besides {more[:5]} ({len(more)})")
+        for name, value in want.items():
+            check("sha256 " + (self.volume.object_digest(name) or "none") == value, f"{name}: other bytes in the bucket")
+
+
+def patiently(call, seconds):
+    """Until it succeeds: after a fault a service may need a moment."""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            return call()
+        except (OSError, mfs.Failure, urllib.error.URLError):
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.2)
+
+
+def tree(root, attributes=False):
+    """{path: what is there}: "sha256 ..." of a file with bytes in it, "empty", "dir", "-> target", or a kind."""
+    found = {}
+    for where, folders, names in os.walk(root):
+        for name in (*folders, *names):
+            path = f"{where}/{name}"
+            st = os.lstat(path)
+            key = os.path.relpath(path, root)
+            if os.path.islink(path):
+                found[key] = f"-> {os.readlink(path)}"
+            elif os.path.isdir(path):
+                found[key] = "dir"
+            elif not os.path.isfile(path):
+                found[key] = f"kind {st.st_mode >> 12:o}"
+            elif st.st_size == 0:
+                found[key] = "empty"
+            else:
+                found[key] = f"sha256 {mfs.digest(path)}"
+            if attributes:
+                found[key] += f" {st.st_mode:o} {st.st_mtime_ns}"
+    return found
