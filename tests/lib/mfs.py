@@ -10,7 +10,8 @@ A suite fails when a check fails, when a daemon ends badly, and when a daemon's 
 a sanitizer or a failed assertion.
 
 MASSFS_TEST_PLAIN=1 (or --plain) puts a bare directory in the place of the mount: that tests the test.
---store s3 puts the objects of each volume into a bucket of a MinIO that tests/servers starts for the suite.
+--store s3 puts the objects of each volume into a bucket of a MinIO that tests/servers starts for the suite; --cluster (lib/cluster.py)
+its index into MongoDB and Redis too.
 """
 import argparse
 import ctypes
@@ -229,6 +230,7 @@ class Suite:
         self.skips = []
         self.mounts = []
         self.bucket = None  # --store s3: made with the first volume
+        self.servers = None  # --store cluster: the same
         base = os.environ.get("MASSFS_TEST_TMP", "/var/tmp")
         self.work = tempfile.mkdtemp(prefix=f"massfs-{name}-", dir=base)
         os.chmod(self.work, 0o755)
@@ -253,8 +255,11 @@ class Suite:
         parser.add_argument("--keep", action="store_true", help="keep the work directory")
         parser.add_argument("--only", default=None, help="only cases whose name holds this")
         parser.add_argument("--opts", default="", help="further mount options")
-        parser.add_argument("--store", choices=("localdir", "s3"), default=os.environ.get("MASSFS_TEST_STORE", "localdir"),
-                            help="where the objects of volumes are; s3: in a MinIO of the suite's own")
+        parser.add_argument("--store", choices=("localdir", "s3", "cluster"),
+                            default=os.environ.get("MASSFS_TEST_STORE", "localdir"),
+                            help="where the objects of volumes are; s3: in a MinIO of the suite's own; cluster: there, with "
+                                 "the index in MongoDB and Redis")
+        parser.add_argument("--cluster", dest="store", action="store_const", const="cluster", help="--store cluster")
         if add_args:
             add_args(parser)
         return parser.parse_args()
@@ -344,6 +349,9 @@ class Suite:
                           f"{done.stderr.decode('utf-8', 'replace')[-1000:]}") from error
 
     def volume(self, name="volume"):
+        if self.args.store == "cluster" and not self.plain:
+            import cluster  # only here: it needs this file
+            return cluster.suite_volume(self, name)
         return Volume(self, name)
 
     def path(self, *parts):
@@ -377,6 +385,8 @@ class Suite:
                 mount.kill()
         if self.bucket:
             self.bucket.stop()
+        if self.servers:
+            self.servers.stop()
         for problem in self.log_problems()[:20]:
             self.fail(problem)
         seconds = time.monotonic() - self.started
@@ -702,7 +712,7 @@ def run_free_cases(name, text, cases, add_args=None):
         print(f"{name}: needs massfs; nothing to do on a bare directory", flush=True)
         os._exit(SKIPPED)
     only = suite.args.only
-    for case, call in cases.items():
+    for case, call in list(cases.items()):
         if case.startswith("case_") and (not only or only in case):
             _run_free(suite, case[len("case_"):], call)
     suite.finish()
