@@ -26,7 +26,7 @@ struct engine_ops;
 
 struct engine {
 	const struct engine_ops *ops;
-	uint64_t session;	     /* whose changes these are; set by the opener, 0: a tool */
+	_Atomic uint64_t session;     /* whose changes these are; set by the opener, 0: a tool */
 	_Atomic uint64_t next_number; /* of the next change */
 };
 
