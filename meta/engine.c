@@ -67,6 +67,29 @@ int engine_query(struct engine *e, struct op_ctx *op, const struct query *q, str
 	return e->ops->query(e, op, q, ret);
 }
 
+uint32_t engine_indexes(const struct engine *e)
+{
+	return e->ops->find ? e->ops->indexes : 0;
+}
+
+int engine_find(struct engine *e, struct op_ctx *op, const struct expr_term *t, mfs_ino_t after, size_t limit,
+		struct node_list *ret)
+{
+	if (limit == 0 || limit > LIMIT_MAX || (t->kind != EXPR_HAS && t->kind != EXPR_COMPARE))
+		return -EINVAL;
+	if (!(engine_indexes(e) & 1u << t->field))
+		return -ENOTSUP;
+	return after == UINT64_MAX ? 0 : e->ops->find(e, op, t, after, limit, ret);
+}
+
+int engine_tag_names(struct engine *e, struct op_ctx *op, const char *name, const void *after, size_t after_len,
+		     size_t limit, struct blob_list *ret)
+{
+	if (!e->ops->tag_names)
+		return -ENOTSUP;
+	return limit ? e->ops->tag_names(e, op, name, after, after_len, limit, ret) : -EINVAL;
+}
+
 /*
  * A change that failed did nothing, so the number that the dispatch gave it is taken back: a caller that repairs the
  * change and applies the same struct again has a new change with a new number.

@@ -18,11 +18,13 @@
 #include <stdatomic.h>
 
 #include "meta/change.h"
+#include "meta/expr.h"
 #include "meta/node.h"
 #include "meta/records.h"
 
 struct op_ctx;
 struct engine_ops;
+struct blob_list;
 
 struct engine {
 	const struct engine_ops *ops;
@@ -97,6 +99,11 @@ struct engine_ops {
 		    struct node_list *ret);
 	int (*aliases)(struct engine *e, struct op_ctx *op, mfs_ino_t target, struct alias *ret, size_t max);
 	int (*query)(struct engine *e, struct op_ctx *op, const struct query *q, struct node_list *ret);
+	uint32_t indexes; /* bit 1 << enum expr_field: fields that find() has an index of */
+	int (*find)(struct engine *e, struct op_ctx *op, const struct expr_term *t, mfs_ino_t after, size_t limit,
+		    struct node_list *ret);
+	int (*tag_names)(struct engine *e, struct op_ctx *op, const char *name, const void *after, size_t after_len,
+			 size_t limit, struct blob_list *ret);
 	int (*apply)(struct engine *e, struct op_ctx *op, struct change *c);
 	int (*sync)(struct engine *e, struct op_ctx *op);
 	int (*reserve)(struct engine *e, struct op_ctx *op, unsigned int count, uint64_t *ret_first);
@@ -164,6 +171,23 @@ int engine_list(struct engine *e, struct op_ctx *op, mfs_ino_t parent, uint64_t 
 int engine_aliases(struct engine *e, struct op_ctx *op, mfs_ino_t target, struct alias *ret, size_t max) MFS_NODISCARD;
 
 int engine_query(struct engine *e, struct op_ctx *op, const struct query *q, struct node_list *ret) MFS_NODISCARD;
+
+/*
+ * Searches (meta/expr.h). Records in files with an id above `after`, whole, in order of id, at most limit, appended: at
+ * least those that match the term (a HAS or a COMPARE), read by an index; possibly others (an index keeps the first 128
+ * bytes of a tag's value), so the caller looks at each again. The index is part of the change that writes the record.
+ * -ENOTSUP: there is no index for such a term (engine_indexes). limit 1..10000.
+ */
+uint32_t engine_indexes(const struct engine *e); /* for expr_plan() */
+int engine_find(struct engine *e, struct op_ctx *op, const struct expr_term *t, mfs_ino_t after, size_t limit,
+		struct node_list *ret) MFS_NODISCARD;
+/*
+ * The names of tags in use (name NULL), or the values that the tag `name` has (their first 128 bytes; none for a bare one),
+ * each once, in order of bytes, above `after` (NULL: from the first), at most limit, appended. Of all files, whoever may
+ * see them. -ENOTSUP.
+ */
+int engine_tag_names(struct engine *e, struct op_ctx *op, const char *name, const void *after, size_t after_len,
+		     size_t limit, struct blob_list *ret) MFS_NODISCARD;
 
 /*
  * Apply, exactly once. Gives what the first failing write gives (meta/change.h); nothing has happened then.

@@ -10,6 +10,7 @@
 
 struct fault_engine {
 	struct engine base; /* first */
+	struct engine_ops ops; /* with what the inner one has an index of */
 	struct engine *inner;
 	struct fault_plan plan;
 	atomic_uint calls, hits;
@@ -189,15 +190,35 @@ static int fault_jobs_from(struct engine *e, struct op_ctx *op, const struct job
 	PASS(jobs_from, op, from, limit, ret);
 }
 
+static int fault_find(struct engine *e, struct op_ctx *op, const struct expr_term *t, mfs_ino_t after, size_t limit,
+		    struct node_list *ret)
+{
+	struct fault_engine *f = fault_of(e);
+
+	return fails(f) ? -f->plan.err : engine_find(f->inner, op, t, after, limit, ret);
+}
+
+static int fault_tag_names(struct engine *e, struct op_ctx *op, const char *name, const void *after, size_t after_len,
+			 size_t limit, struct blob_list *ret)
+{
+	struct fault_engine *f = fault_of(e);
+
+	return fails(f) ? -f->plan.err : engine_tag_names(f->inner, op, name, after, after_len, limit, ret);
+}
+
 static int fault_cell_get(struct engine *e, struct op_ctx *op, const char *name, struct cell_record *ret)
 {
-	PASS(cell_get, op, name, ret);
+	struct fault_engine *f = fault_of(e);
+
+	return fails(f) ? -f->plan.err : engine_cell_get(f->inner, op, name, ret);
 }
 
 static int fault_cells(struct engine *e, struct op_ctx *op, const char *prefix, const char *after, size_t limit,
 		     struct cell_list *ret)
 {
-	PASS(cells, op, prefix, after, limit, ret);
+	struct fault_engine *f = fault_of(e);
+
+	return fails(f) ? -f->plan.err : engine_cells(f->inner, op, prefix, after, limit, ret);
 }
 
 static int fault_watch(struct engine *e, engine_news_fn fn, void *arg)
@@ -212,7 +233,9 @@ static int64_t fault_last_beat(struct engine *e)
 
 static int fault_epoch(struct engine *e, struct op_ctx *op, bool begin, uint64_t *ret, unsigned char secret[32])
 {
-	PASS(epoch, op, begin, ret, secret);
+	struct fault_engine *f = fault_of(e);
+
+	return fails(f) ? -f->plan.err : engine_epoch(f->inner, op, begin, ret, secret);
 }
 
 static int fault_volume_get(struct engine *e, struct op_ctx *op, struct volume_record *ret)
@@ -271,6 +294,8 @@ static const struct engine_ops fault_ops = {
 	.next_number = fault_next_number,
 	.aliases_all = fault_aliases_all,
 	.jobs_from = fault_jobs_from,
+	.find = fault_find,
+	.tag_names = fault_tag_names,
 	.cell_get = fault_cell_get,
 	.cells = fault_cells,
 	.watch = fault_watch,
@@ -288,7 +313,9 @@ int fault_engine_new(struct engine *inner, const struct fault_plan *plan, struct
 
 	if (!f)
 		return -ENOMEM;
-	f->base.ops = &fault_ops;
+	f->ops = fault_ops;
+	f->ops.indexes = engine_indexes(inner);
+	f->base.ops = &f->ops;
 	/* Whose changes these are goes on to be so. */
 	f->base.session = inner->session;
 	f->base.next_number = inner->next_number;

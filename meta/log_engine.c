@@ -493,15 +493,27 @@ static int log_jobs_from(struct engine *e, struct op_ctx *op, const struct job_r
 	PASS(jobs_from, op, from, limit, ret);
 }
 
+static int log_find(struct engine *e, struct op_ctx *op, const struct expr_term *t, mfs_ino_t after, size_t limit,
+		    struct node_list *ret)
+{
+	return engine_find(log_of(e)->inner, op, t, after, limit, ret);
+}
+
+static int log_tag_names(struct engine *e, struct op_ctx *op, const char *name, const void *after, size_t after_len,
+			 size_t limit, struct blob_list *ret)
+{
+	return engine_tag_names(log_of(e)->inner, op, name, after, after_len, limit, ret);
+}
+
 static int log_cell_get(struct engine *e, struct op_ctx *op, const char *name, struct cell_record *ret)
 {
-	PASS(cell_get, op, name, ret);
+	return engine_cell_get(log_of(e)->inner, op, name, ret);
 }
 
 static int log_cells(struct engine *e, struct op_ctx *op, const char *prefix, const char *after, size_t limit,
 		     struct cell_list *ret)
 {
-	PASS(cells, op, prefix, after, limit, ret);
+	return engine_cells(log_of(e)->inner, op, prefix, after, limit, ret);
 }
 
 static int log_watch(struct engine *e, engine_news_fn fn, void *arg)
@@ -516,7 +528,7 @@ static int64_t log_last_beat(struct engine *e)
 
 static int log_epoch(struct engine *e, struct op_ctx *op, bool begin, uint64_t *ret, unsigned char secret[32])
 {
-	PASS(epoch, op, begin, ret, secret);
+	return engine_epoch(log_of(e)->inner, op, begin, ret, secret);
 }
 
 static int log_volume_get(struct engine *e, struct op_ctx *op, struct volume_record *ret)
@@ -581,6 +593,8 @@ int log_engine_new(struct engine *inner, struct engine **ret)
 		.next_number = log_next_number,
 		.aliases_all = log_aliases_all,
 		.jobs_from = log_jobs_from,
+		.find = log_find,
+		.tag_names = log_tag_names,
 		.cell_get = log_cell_get,
 		.cells = log_cells,
 		.watch = log_watch,
@@ -603,6 +617,7 @@ int log_engine_new(struct engine *inner, struct engine **ret)
 	/* Capabilities are those of the engine below, so the operations are a copy. */
 	l->ops = operations;
 	l->ops.caps = inner->ops->caps;
+	l->ops.indexes = inner->ops->indexes;
 	l->base.ops = &l->ops;
 	l->base.session = inner->session;
 	l->base.next_number = inner->next_number;

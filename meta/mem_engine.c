@@ -248,6 +248,26 @@ static int mem_query(struct engine *e, struct op_ctx *op, const struct query *q,
 	return 0;
 }
 
+static int mem_find(struct engine *e, struct op_ctx *op, const struct expr_term *t, mfs_ino_t after, size_t limit,
+		    struct node_list *ret)
+{
+	struct mem_shared *s = shared_of(e);
+	MFS_GUARD(&s->lock);
+
+	(void)op;
+	return mem_find_term(s, t, after, limit, ret);
+}
+
+static int mem_tag_names(struct engine *e, struct op_ctx *op, const char *name, const void *after, size_t after_len,
+			 size_t limit, struct blob_list *ret)
+{
+	struct mem_shared *s = shared_of(e);
+	MFS_GUARD(&s->lock);
+
+	(void)op;
+	return mem_names_of_tags(s, name, after, after_len, limit, ret);
+}
+
 static int mem_apply(struct engine *e, struct op_ctx *op, struct change *c)
 {
 	struct mem_shared *s = shared_of(e);
@@ -605,6 +625,9 @@ static const struct engine_ops mem_ops = {
 	.list = mem_list,
 	.aliases = mem_aliases,
 	.query = mem_query,
+	.indexes = UINT32_MAX & ~(1u << FIELD_NAME | 1u << FIELD_PATH),
+	.find = mem_find,
+	.tag_names = mem_tag_names,
 	.apply = mem_apply,
 	.sync = mem_sync,
 	.reserve = mem_reserve,

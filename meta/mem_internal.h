@@ -113,6 +113,11 @@ int64_t mem_news_last_beat(struct mem_shared *s, struct engine *e);
 /* Tests: the channel of e is cut, or back (then NEWS_LOST if it missed something). */
 void mem_news_mute(struct mem_shared *s, struct engine *e, bool muted);
 
+/* mem_find.c */
+int mem_find_term(struct mem_shared *s, const struct expr_term *t, mfs_ino_t after, size_t limit, struct node_list *ret) MFS_NODISCARD;
+int mem_names_of_tags(struct mem_shared *s, const char *name, const void *after, size_t after_len, size_t limit,
+		      struct blob_list *ret) MFS_NODISCARD;
+
 /* mem_side.c */
 int mem_write_side(struct mem_shared *s, const struct write *w) MFS_NODISCARD;
 int mem_versions_where(struct mem_shared *s, const char *path, mfs_ino_t ino, struct version_list *ret) MFS_NODISCARD;

@@ -293,6 +293,39 @@ void node_list_release(struct node_list *l)
 	*l = (struct node_list)NODE_LIST_INIT;
 }
 
+void blob_list_release(struct blob_list *l)
+{
+	if (!l)
+		return;
+	for (size_t i = 0; i < l->n; i++)
+		free(l->v[i].data);
+	free(l->v);
+	*l = (struct blob_list){ 0 };
+}
+
+int blob_list_add(struct blob_list *l, const void *data, size_t size)
+{
+	void *copy = malloc(size + 1);
+
+	if (copy && l->n == l->cap) {
+		size_t cap = l->cap ? l->cap * 2 : 16;
+		struct node_blob *v = reallocarray(l->v, cap, sizeof(*v));
+
+		if (!v) {
+			free(copy);
+			return -ENOMEM;
+		}
+		l->v = v;
+		l->cap = cap;
+	}
+	if (!copy)
+		return -ENOMEM;
+	memcpy(copy, data, size);
+	((char *)copy)[size] = '\0';
+	l->v[l->n++] = (struct node_blob){ .data = copy, .size = size };
+	return 0;
+}
+
 struct node *node_list_add(struct node_list *l)
 {
 	if (l->n == l->cap) {

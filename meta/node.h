@@ -145,6 +145,14 @@ void node_list_release(struct node_list *l);
 /* An empty node at the end, to be filled; NULL: no memory. */
 struct node *node_list_add(struct node_list *l);
 
+/* Byte strings, each owned, with a NUL behind it that does not count. */
+struct blob_list {
+	struct node_blob *v;
+	size_t n, cap;
+};
+void blob_list_release(struct blob_list *l);
+int blob_list_add(struct blob_list *l, const void *data, size_t size) MFS_NODISCARD;
+
 static inline bool attr_is_dir(const struct mfs_attr *a)
 {
 	return (a->mode & 0170000u) == 0040000u;
