@@ -106,11 +106,12 @@ def answers(port, host="127.0.0.1"):
 
 
 class Servers:
-    """proxied: which of s3, mongo, redis are reached through a Proxy (self.proxies[name], for s3 a list of one per node)."""
+    """proxied: which of s3, mongo, redis have a Proxy (self.proxies[name], for s3 a list of one per node), listening at `listen`."""
 
     def __init__(self, place, minio="minio", redis=True, auth=False, proxied=(), listen="127.0.0.1"):
         self.place = place
         self.proxies = {}
+        self.listen = listen
         self.s3 = Service(place, minio)
         self.mongo = Service(place, "mongo")
         self.redis = Service(place, "redis") if redis else None
@@ -118,32 +119,39 @@ class Servers:
         self.mongo_port = int(self.mongo["endpoints"].rpartition(":")[2])
         if auth:
             self._ask_for_a_password()
-        ends = [e.rpartition("//")[2].split(":") for e in self.s3["endpoints"].split(",")]
-        mongo_end, redis_end = ("127.0.0.1", self.mongo_port), None
+        self.ends = {"s3": [e.rpartition("//")[2].split(":") for e in self.s3["endpoints"].split(",")],
+                     "mongo": ("127.0.0.1", self.mongo_port)}
         if redis:
-            redis_end = ("127.0.0.1", int(self.redis["endpoints"].rpartition(":")[2]))
+            self.ends["redis"] = ("127.0.0.1", int(self.redis["endpoints"].rpartition(":")[2]))
         if "s3" in proxied:
-            self.proxies["s3"] = [Proxy("http", h, int(p), listen) for h, p in ends]
-            ends = [(listen, p.port) for p in self.proxies["s3"]]
-        if "mongo" in proxied:
-            self.proxies["mongo"] = Proxy("mongo", *mongo_end, listen)
-            mongo_end = (listen, self.proxies["mongo"].port)
-        if redis and "redis" in proxied:
-            self.proxies["redis"] = Proxy("redis", *redis_end, listen)
-            redis_end = (listen, self.proxies["redis"].port)
-        self.endpoints = ",".join(f"http://{h}:{p}" for h, p in ends)
-        user = f"massfs:{self.password}@" if auth else ""
-        more = "&authSource=admin" if auth else ""
-        self.mongo_uri = f"mongodb://{user}{mongo_end[0]}:{mongo_end[1]}/?replicaSet={self.mongo['replica_set']}{more}"
-        self.redis_uri = ""
-        if redis:
-            word = f":{self.redis_password()}@" if self.redis_password() else ""
-            self.redis_uri = f"redis://{word}{redis_end[0]}:{redis_end[1]}"
+            self.proxies["s3"] = [Proxy("http", h, int(p), listen) for h, p in self.ends["s3"]]
+        for name in ("mongo", "redis"):
+            if name in proxied:
+                self.proxies[name] = Proxy(name, *self.ends[name], listen)
         self.bucket = Bucket.__new__(Bucket)  # the tests' own client, past the proxies
         self.bucket.service, self.bucket.dir, self.bucket.name = minio, self.s3.dir, "volume"
         self.bucket.endpoints, self.bucket.passwd = self.s3["endpoints"], self.s3["credentials"]
         with open(self.bucket.passwd, encoding="utf-8") as file:
             self.bucket.access, self.bucket.secret = file.read().strip().split(":")
+
+    def end(self, name, direct):
+        """(host, port), of s3 a list of them: behind the proxy, or the server itself."""
+        found = None if direct else self.proxies.get(name)
+        if found is None:
+            return self.ends[name]
+        return [(self.listen, p.port) for p in found] if name == "s3" else (self.listen, found.port)
+
+    def conf(self, redis=True, direct=False):
+        """The lines of [volume] that name them."""
+        user = f"massfs:{self.password}@" if self.password else ""
+        more = "&authSource=admin" if self.password else ""
+        host, port = self.end("mongo", direct)
+        lines = ["index = mongodb", f"mongodb = mongodb://{user}{host}:{port}/?replicaSet={self.mongo['replica_set']}{more}"]
+        if redis and self.redis:
+            host, port = self.end("redis", direct)
+            lines.append(f"redis = redis://:{self.redis_password()}@{host}:{port}")
+        ends = ",".join(f"http://{h}:{p}" for h, p in self.end("s3", direct))
+        return lines + ["objects = s3", f"endpoint = {ends}", f"bucket = {self.bucket.name}", f"passwd_file = {self.bucket.passwd}"]
 
     def redis_password(self):
         path = self.redis.said.get("redis_credentials") if self.redis else None
@@ -191,9 +199,11 @@ class Servers:
 class Volume(mfs.Volume):
     """Index in MongoDB (and Redis), objects in S3; a .conf names them, and is what verbs and mounts are given."""
 
-    def __init__(self, suite, name, servers, more=""):
+    def __init__(self, suite, name, servers, more="", redis=True, direct=False):
         super().__init__(suite, name)
         self.servers = servers
+        self.with_redis = redis
+        self.direct = direct
         self.more = more
         self.prefix = ""
         self.database = "massfs_" + self.name.replace("/", "_").replace(".", "_")
@@ -207,14 +217,9 @@ class Volume(mfs.Volume):
         return self
 
     def _write_conf(self):
-        servers = self.servers
         self.source = self.dir = f"{self.suite.path(self.name)}.conf"
         os.makedirs(os.path.dirname(self.source), exist_ok=True)
-        lines = ["[volume]", "index = mongodb", f"mongodb = {servers.mongo_uri}", f"database = {self.database}"]
-        if servers.redis_uri:
-            lines.append(f"redis = {servers.redis_uri}")
-        lines += ["objects = s3", f"endpoint = {servers.endpoints}", f"bucket = {servers.bucket.name}",
-                  f"passwd_file = {servers.bucket.passwd}"]
+        lines = ["[volume]", *self.servers.conf(self.with_redis, self.direct), f"database = {self.database}"]
         if self.prefix:
             lines.append(f"prefix = {self.prefix}")
         fd = os.open(self.source, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -265,15 +270,18 @@ def suite_volume(suite, name):
 
 
 class Cluster:
-    """A volume and its servers in a directory of a case."""
+    """A volume and its servers in a directory of a case; several clusters may use the same servers."""
 
-    def __init__(self, suite, place, minio="minio", redis=True, auth=False, proxied=(), more="", listen="127.0.0.1"):
+    def __init__(self, suite, place, servers=None, more="", with_redis=True, direct=False, **kwargs):
         self.suite = suite
         self.place = place
         self.all = []
-        self.servers = None if suite.plain else Servers(place, minio, redis, auth, proxied, listen)
-        self.volume = Volume(suite, f"{os.path.basename(place)}/volume", self.servers, more)
-        os.makedirs(os.path.dirname(self.suite.path(self.volume.name)), exist_ok=True)
+        self.own = servers is None
+        os.makedirs(place, exist_ok=True)
+        self.servers = servers or (None if suite.plain else Servers(place, **kwargs))
+        name = os.path.relpath(place, suite.work).replace("/", "-")  # logs lie in the suite's own folder, where they are judged
+        self.volume = Volume(suite, f"{name}-volume", self.servers, more, with_redis, direct)
+        self.volume.prefix = "" if self.own else name.replace(".", "_") + "/"
         self.volume.format()
 
     @property
@@ -314,7 +322,8 @@ class Cluster:
         check("PROBLEMS" not in text, text)
         found = self.suite.massfs_json("gc", self.volume.source)
         check(not found.get("missing"), f"gc finds objects missing: {found}")
-        self.servers.stop()
+        if self.own:
+            self.servers.stop()
 
     def compare_bucket(self, root):
         """Another client finds the same files at their paths, byte for byte, and no others."""

@@ -29,8 +29,8 @@ import urllib.parse
 # slow: an HTTP 503 SlowDown, without the server.
 ACTIONS = ("lose", "half", "drop", "hold", "slow")
 CHUNK = 256 << 10
-# Not what a user's operation costs: the driver looks after its connections.
-IDLE = re.compile(r"^(hello|ismaster|isMaster|ping|endSessions|buildInfo|saslStart|saslContinue|getLog|PING|AUTH|HELLO|CLIENT|SELECT)\b")
+# Not what a user's operation costs: the driver looks after its connections, and news are waited for.
+IDLE = re.compile(r"^(hello|ismaster|isMaster|ping|endSessions|buildInfo|saslStart|saslContinue|getLog|watch more|PING|AUTH|HELLO|CLIENT|SELECT)\b")
 
 
 class Request:
@@ -86,6 +86,7 @@ class Proxy:
         self.rate = 0
         self.hanging = False
         self.passed = 0  # bytes, both ways
+        self.streams = set()  # cursors of change streams
         self._lock = threading.Lock()
         self._counts = collections.Counter()
         self._rules = []
@@ -416,12 +417,16 @@ class Mongo:
     def command(self, data, at):
         end = data.index(b"\0", at + 5)
         name = data[at + 5:end].decode()
+        if name == "getMore":
+            if struct.unpack_from("<q", data, end + 1)[0] in self.c.proxy.streams:
+                return "watch more"
+            found = re.search(rb"\x02collection\0....([^\0]+)\0", data[at:at + 200], re.S)
+            return f"getMore {found.group(1).decode() if found else ''}".strip()
+        if name == "aggregate" and b"$changeStream\0" in data[at:at + 1000]:
+            return "watch"
         if data[at + 4] == 2:
             size = struct.unpack_from("<i", data, end + 1)[0]
             return f"{name} {data[end + 5:end + 4 + size].decode()}"
-        if name == "getMore":
-            found = re.search(rb"\x02collection\0....([^\0]+)\0", data[at:at + 200], re.S)
-            return f"getMore {found.group(1).decode() if found else ''}".strip()
         return name
 
     async def up(self):
@@ -438,6 +443,10 @@ class Mongo:
             request = self.open.pop(to, None)
             if (request is None or request.kind in ("hello", "ismaster", "isMaster")) and self.real in data:
                 data = self.rewritten(data)
+            if request is not None and request.kind == "watch":
+                found = re.search(rb"\x12id\0(.{8})", data, re.S)
+                if found:
+                    self.c.proxy.streams.add(struct.unpack("<q", found.group(1))[0])
             if request is not None and request.action:
                 await self.c.finish(request, data)
             await self.c.send_down(data)
