@@ -1,8 +1,10 @@
 /*
  * What the files of the mongo engine share. Private to meta/mongo_*.
  *
- * mongo_conn.c   connections, deadlines, commands, errors      mongo_codec.c  node <-> document
- * mongo_side.c   side records <-> documents, their reads       mongo_read.c   get, lookup, list, query
+ * mongo_pool.c, mongo_stream.c, mongo_run.c  connections, deadlines, commands, errors
+ * mongo_fields.c, mongo_codec.c, mongo_edit.c  fields, node <-> document, an edit in place
+ * mongo_records.c, mongo_side.c  side records <-> documents, their reads
+ * mongo_read.c   get, lookup, list, query                      mongo_usage.c  sums for statfs
  * mongo_schema.c collections, indexes, volume, epoch, numbers  mongo_engine.c open, free, the ops table
  * mongo_apply*.c, mongo_touch.c, mongo_ops.c  apply by M1-M7   mongo_watch.c  the change stream
  *
@@ -20,7 +22,8 @@
  *   versions {_id: {ino, data}, ino, data, path, ...}   slices {_id: {ino, id}, ino, id, session, blob}
  *   dropped {_id, ...}   jobs {_id: {kind, ino, key}, kind, ino, key, due, token, tries}   sessions {_id, ...}
  *   locks, leases, shared: cells, {_id: the whole name PREFIX/REST, token, blob}
- *   usage {_id: session, files, bytes}   volume {_id: "volume" | "next" | "epoch" | "dirmoves", ...}   ops: mongo_ops.c's
+ *   usage {_id: session, files, bytes}   volume {_id: "volume" | "next" | "epoch" | "dirmoves", ...}
+ *   ops {_id, at: Date, ...}: mongo_ops.c's; an index on `at` lets them expire after an hour
  */
 #ifndef MASSFS_META_MONGO_INTERNAL_H
 #define MASSFS_META_MONGO_INTERNAL_H
@@ -57,8 +60,11 @@ struct mongo_engine {
 	struct mongo_apply *apply;
 	struct mongo_watch *watch;
 	struct mongo_usage *usage;
-	mongoc_client_session_t *snapshot; /* an engine_snapshot: its reads are made in this session, on conn `own` */
+	/* An engine_snapshot: its reads are made one after the other on `own`, in the session `snapshot`. Else NULL. */
+	mongoc_client_session_t *snapshot;
 	struct mongo_conn *own;
+	struct engine *parent;
+	struct mfs_mutex own_lock; /* held by the call that has `own` */
 };
 
 static inline struct mongo_engine *mongo_of(struct engine *e)
@@ -66,7 +72,7 @@ static inline struct mongo_engine *mongo_of(struct engine *e)
 	return mfs_container_of(e, struct mongo_engine, base);
 }
 
-/* --- connections (mongo_conn.c) --- */
+/* --- connections and commands (mongo_pool.c, mongo_run.c) --- */
 
 /* One connection, lent to one call on one thread. */
 struct mongo_conn {
@@ -76,7 +82,14 @@ struct mongo_conn {
 	int64_t until;	   /* monotonic: when the call must be over. Bounds every wait on a socket of `client` */
 	mongoc_client_t *client;
 	mongoc_client_session_t *session; /* mongo_conn_session(): kept with the connection */
+	bool broken;			  /* a command's outcome is unknown: its session is not used again */
 };
+
+/* mongo_pool.c. pool_size connections at most, made as they are needed. */
+int mongo_pool_new(struct mongo_engine *m, unsigned int size, struct mongo_pool **ret) MFS_NODISCARD;
+void mongo_pool_free(struct mongo_pool *p); /* every connection is back */
+/* mongo_stream.c: from now on no wait on a socket of c's client is longer than c->until. */
+void mongo_bound_streams(struct mongo_conn *c);
 
 /* Waits for a free one until the deadline. -EIO (logged), -ENOMEM. */
 int mongo_conn_get(struct mongo_engine *m, struct op_ctx *op, struct mongo_conn **ret) MFS_NODISCARD;
@@ -103,6 +116,7 @@ enum mongo_run_flags {
 	MONGO_AGAIN = 1u << 2,	 /* a write that may be done twice: sent again until the deadline */
 	MONGO_QUIET = 1u << 3,	 /* the caller logs a refusal itself */
 	MONGO_ADMIN = 1u << 4,	 /* on the database `admin` */
+	MONGO_ADMIN_READ = 1u << 5, /* a read that takes no read concern (listIndexes...) */
 };
 /*
  * Run a command with maxTimeMS of what is left. While there is no primary it waits (nothing was sent); a read is repeated
@@ -125,7 +139,7 @@ int mongo_find(struct mongo_conn *c, unsigned int flags, const char *collection,
 int mongo_find_one(struct mongo_conn *c, unsigned int flags, const char *collection, const bson_t *filter,
 		   const bson_t *opts, bson_t *ret) MFS_NODISCARD;
 
-/* --- fields (mongo_codec.c) --- */
+/* --- fields (mongo_fields.c) --- */
 
 /* Reading one document of untrusted content: the first thing that is wrong stays, and the rest reads as absent. */
 struct mongo_doc {
@@ -144,6 +158,11 @@ char *mongo_doc_string(struct mongo_doc *d, const char *field, size_t max);   /*
 void mongo_doc_chars(struct mongo_doc *d, const char *field, char *buf, size_t size);
 void mongo_doc_blob(struct mongo_doc *d, const char *field, size_t max, struct node_blob *ret);
 void mongo_doc_name(struct mongo_doc *d, const char *field, struct mfs_name *ret); /* -EUCLEAN unless it is a legal name */
+/* Into an array or document field: false when it is absent (or bad: of another type). */
+bool mongo_doc_iter(struct mongo_doc *d, const char *field, bson_type_t type, bson_iter_t *ret);
+void mongo_doc_fault(struct mongo_doc *d, const char *field, int err);
+/* The bytes of a string or Binary; false: it is neither. */
+bool mongo_iter_bytes(const bson_iter_t *it, const void **ret, size_t *ret_len);
 /* 0, or the error, with a log line that names collection, _id and field. */
 int mongo_doc_end(struct mongo_doc *d) MFS_NODISCARD;
 
@@ -155,6 +174,15 @@ void mongo_put_name(bson_t *b, const char *field, const struct mfs_name *n);
 
 /* --- records <-> documents (mongo_codec.c). parse: *ret is initialised by it, empty on failure (-EUCLEAN logged) --- */
 
+/* Groups of fields, for mongo_edit.c and others. */
+void mongo_put_mode(const struct mfs_attr *a, bson_t *doc);
+void mongo_put_times(const struct mfs_attr *a, bson_t *doc);
+void mongo_put_ref(const struct object_ref *ref, bson_t *doc);
+void mongo_put_xattrs(const struct node *n, bson_t *doc);
+void mongo_put_flags(uint32_t flags, bson_t *doc);
+void mongo_put_sessions(bson_t *doc, const char *field, const struct node_blob *b); /* empty: nothing */
+void mongo_get_ref(struct mongo_doc *d, struct object_ref *ret);
+uint32_t mongo_flags_of(const struct node *n); /* those of its xattrs */
 /* A whole record; all but `ops`, which the caller appends. In trash: ATTR_IN_TRASH is set in the node. */
 void mongo_node_put(const struct node *n, bson_t *doc);
 /* A whole document, or one by mongo_list_projection (then the node is partial). */
@@ -195,15 +223,65 @@ void mongo_job_id(const struct job_record *j, bson_t *doc);
 /* "locks", "leases" or "shared": the collection of a cell; NULL: no such prefix. */
 const char *mongo_cell_collection(const char *name);
 
+/* --- reads (mongo_read.c, mongo_side.c): as the functions of meta/engine.h; lists are appended to --- */
+
+int mongo_find_nodes(struct mongo_conn *c, bool trash, bool partial, const bson_t *filter, const bson_t *opts,
+		     struct node_list *ret) MFS_NODISCARD;
+/* Documents that match (NULL: all of them). */
+int mongo_count(struct mongo_conn *c, const char *collection, const bson_t *filter, uint64_t *ret) MFS_NODISCARD;
+int mongo_get(struct mongo_conn *c, mfs_ino_t ino, struct node *ret) MFS_NODISCARD;
+int mongo_lookup(struct mongo_conn *c, mfs_ino_t parent, const struct mfs_name *name, struct entry *ret) MFS_NODISCARD;
+int mongo_list(struct mongo_conn *c, mfs_ino_t parent, uint64_t after, size_t limit, struct node_list *ret) MFS_NODISCARD;
+int mongo_aliases(struct mongo_conn *c, mfs_ino_t target, struct alias *ret, size_t max) MFS_NODISCARD;
+int mongo_aliases_all(struct mongo_conn *c, uint64_t after_id, struct alias *ret, size_t max) MFS_NODISCARD;
+int mongo_query(struct mongo_conn *c, const struct query *q, struct node_list *ret) MFS_NODISCARD;
+int mongo_todo_count(struct mongo_conn *c, uint64_t *ret_records, uint64_t *ret_inline_bytes) MFS_NODISCARD;
+/* path NULL: by ino. */
+int mongo_versions_by(struct mongo_conn *c, const char *path, mfs_ino_t ino, struct version_list *ret) MFS_NODISCARD;
+int mongo_versions_expired(struct mongo_conn *c, int64_t now, size_t limit, struct version_list *ret) MFS_NODISCARD;
+int mongo_versions_all(struct mongo_conn *c, mfs_ino_t after_ino, uint64_t after_data, size_t limit,
+		       struct version_list *ret) MFS_NODISCARD;
+int mongo_trash_by_path(struct mongo_conn *c, const char *path, struct node_list *ret) MFS_NODISCARD;
+int mongo_trash_before(struct mongo_conn *c, int64_t before, size_t limit, struct node_list *ret) MFS_NODISCARD;
+int mongo_dropped(struct mongo_conn *c, int64_t before, uint64_t after_id, size_t limit, struct dropped_list *ret) MFS_NODISCARD;
+int mongo_jobs(struct mongo_conn *c, int64_t due_before, size_t limit, struct job_list *ret) MFS_NODISCARD;
+int mongo_jobs_from(struct mongo_conn *c, const struct job_record *from, size_t limit, struct job_list *ret) MFS_NODISCARD;
+int mongo_sessions(struct mongo_conn *c, struct session_list *ret) MFS_NODISCARD;
+int mongo_slices_get(struct mongo_conn *c, mfs_ino_t ino, uint64_t id, struct node_blob *ret) MFS_NODISCARD;
+int mongo_slices_all(struct mongo_conn *c, mfs_ino_t after_ino, uint64_t after_id, size_t limit,
+		     struct slices_doc_list *ret) MFS_NODISCARD;
+int mongo_cell_get(struct mongo_conn *c, const char *name, struct cell_record *ret) MFS_NODISCARD;
+int mongo_cells(struct mongo_conn *c, const char *prefix, const char *after, size_t limit, struct cell_list *ret) MFS_NODISCARD;
+
 /* --- the volume (mongo_schema.c) --- */
 
 /* count numbers from the inode space. */
 int mongo_reserve(struct mongo_conn *c, unsigned int count, uint64_t *ret_first) MFS_NODISCARD;
-int mongo_schema_create(struct mongo_conn *c) MFS_NODISCARD;
+int mongo_next_number(struct mongo_conn *c, uint64_t *ret) MFS_NODISCARD;
+int mongo_epoch_get(struct mongo_conn *c, bool begin, uint64_t *ret, unsigned char secret[32]) MFS_NODISCARD;
+int mongo_volume_get(struct mongo_conn *c, struct volume_record *ret) MFS_NODISCARD; /* -ENOENT */
+int mongo_volume_put(struct mongo_conn *c, const struct op_ctx *op, const struct volume_record *v) MFS_NODISCARD;
+int mongo_schema_create(struct mongo_conn *c) MFS_NODISCARD; /* what is not there yet */
+int mongo_schema_verify(struct mongo_conn *c, void (*report)(void *arg, const char *text), void *arg) MFS_NODISCARD;
+/* -ENOENT, -EPROTONOSUPPORT, -EPROTO with the reason. */
 int mongo_schema_check(struct mongo_conn *c, char **ret_reason) MFS_NODISCARD;
 
 /* --- sums for statfs (mongo_usage.c): what an applied change adds to files in number and in bytes --- */
+int mongo_usage_init(struct mongo_engine *m) MFS_NODISCARD;
+void mongo_usage_free(struct mongo_engine *m); /* tells what was not told yet */
 void mongo_usage_add(struct mongo_engine *m, int64_t files, int64_t bytes);
+int mongo_usage_sum(struct mongo_conn *c, uint64_t *ret_files, uint64_t *ret_bytes) MFS_NODISCARD;
+
+/* --- opening (mongo_uri.c) --- */
+
+/*
+ * The options' URI, checked, with our time-outs: of a replica set (a set's name that is not in it is asked for), or a clear
+ * refusal. *ret_where: the hosts, for log lines. -EINVAL, -EIO, -EPROTONOSUPPORT with *ret_reason.
+ */
+int mongo_uri_open(const struct mongo_options *opt, int64_t deadline_ns, mongoc_uri_t **ret, char **ret_where,
+		   char **ret_reason) MFS_NODISCARD;
+/* libmongoc's once-only set-up, its log into ours. */
+void mongo_library_init(void);
 
 /* --- changes (mongo_apply*.c, mongo_touch.c, mongo_ops.c) and news (mongo_watch.c) --- */
 
