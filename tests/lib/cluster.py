@@ -206,7 +206,7 @@ class Volume(mfs.Volume):
         self.direct = direct
         self.more = more
         self.prefix = ""
-        self.database = "massfs_" + self.name.replace("/", "_").replace(".", "_")
+        self.database = "massfs_" + self.name.translate(str.maketrans("/.-", "___"))
 
     def format(self, *args):
         if self.suite.plain:

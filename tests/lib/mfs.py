@@ -231,6 +231,7 @@ class Suite:
         self.mounts = []
         self.bucket = None  # --store s3: made with the first volume
         self.servers = None  # --store cluster: the same
+        self.exec_prefix = []  # before the argv of a daemon: nsenter
         base = os.environ.get("MASSFS_TEST_TMP", "/var/tmp")
         self.work = tempfile.mkdtemp(prefix=f"massfs-{name}-", dir=base)
         os.chmod(self.work, 0o755)
@@ -535,7 +536,7 @@ class Mount:
             all_opts = ",".join(o for o in ("foreground", opts, self.suite.args.opts) if o)
             with open(self.log, "ab") as log:
                 self.process = subprocess.Popen(
-                    [*self.suite.command("mount.massfs"), source, path, "-o", all_opts],
+                    [*self.suite.exec_prefix, *self.suite.command("mount.massfs"), source, path, "-o", all_opts],
                     stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
                     env=self.suite.env if env is None else env)
             self._wait(timeout)
