@@ -16,11 +16,14 @@
 
 #define N_MAX	 64
 #define PROBE_NS MFS_NSEC_PER_SEC
+#define PROBES	 2 /* without an answer: down */
 
 struct node {
 	struct s3_url url; /* immutable */
+	_Atomic unsigned int falls;
 	/* Guarded by lock. */
-	bool down;
+	bool down, doubted;
+	unsigned int unanswered; /* questions in a row, while doubted */
 	unsigned int under_way;
 	int64_t took_ns; /* smoothed */
 	int64_t since;	 /* wall time of the last change */
@@ -111,12 +114,13 @@ unsigned int s3_endpoints_take(struct s3_endpoints *e, int not)
 
 	MFS_GUARD(&e->lock);
 	e->next = (e->next + 1) % e->n;
-	/* From a turning start, so that equal ones are used alike. First the healthy but `not`, then any healthy, then any. */
-	for (int pass = 0; pass < 4 && !found; pass++) {
+	/* From a turning start, so that equal ones are used alike. First those without a doubt but `not`, then with `not`, then
+	 * the doubted, then any. */
+	for (int pass = 0; pass < 6 && !found; pass++) {
 		for (unsigned int k = 0; k < e->n; k++) {
 			unsigned int i = (e->next + k) % e->n;
 
-			if ((pass < 2 && e->node[i].down) || (pass % 2 == 0 && (int)i == not))
+			if ((pass < 4 && e->node[i].down) || (pass < 2 && e->node[i].doubted) || (pass % 2 == 0 && (int)i == not))
 				continue;
 			if (!found || e->node[i].under_way < e->node[best].under_way)
 				best = i;
@@ -130,6 +134,8 @@ unsigned int s3_endpoints_take(struct s3_endpoints *e, int not)
 
 static void mark_up_locked(struct node *n)
 {
+	n->doubted = false;
+	n->unanswered = 0;
 	if (!n->down)
 		return;
 	n->down = false;
@@ -137,27 +143,44 @@ static void mark_up_locked(struct node *n)
 	mfs_log(MFS_LOG_STORE, MFS_LOG_INFO, NULL, "s3 node %s answers again", n->url.authority);
 }
 
-/* One round over the nodes that are down; the number of them. */
+static void mark_down_locked(struct s3_endpoints *e, struct node *n)
+{
+	n->doubted = false;
+	n->unanswered = 0;
+	if (n->down)
+		return;
+	n->down = true;
+	n->since = mfs_now_ns();
+	if (e->n > 1) /* else there is nowhere to go */
+		atomic_fetch_add(&n->falls, 1);
+	mfs_log(MFS_LOG_STORE, MFS_LOG_WARN, NULL, "s3 node %s does not answer (%s); %s until it does", n->url.authority, n->why,
+		e->n > 1 ? "others are used" : "requests wait");
+}
+
+/* One round over the nodes that are down or doubted; the number of them. */
 static unsigned int probe_round(struct s3_endpoints *e)
 {
-	unsigned int n_down = 0;
+	unsigned int n_ill = 0;
 
 	for (unsigned int i = 0; i < e->n; i++) {
-		bool down, up;
+		struct node *n = &e->node[i];
+		bool ill, up;
 
 		{
 			MFS_GUARD(&e->lock);
-			down = e->node[i].down && !e->stop;
+			ill = (n->down || n->doubted) && !e->stop;
 		}
-		if (!down)
+		if (!ill)
 			continue;
-		up = e->probe(e->arg, &e->node[i].url);
+		up = e->probe(e->arg, &n->url);
 		MFS_GUARD(&e->lock);
 		if (up)
-			mark_up_locked(&e->node[i]);
-		n_down += e->node[i].down;
+			mark_up_locked(n);
+		else if (n->doubted && ++n->unanswered >= PROBES)
+			mark_down_locked(e, n);
+		n_ill += n->down || n->doubted;
 	}
-	return n_down;
+	return n_ill;
 }
 
 /* Sleeps while all are healthy. */
@@ -166,13 +189,13 @@ static void *watch(void *arg)
 	struct s3_endpoints *e = arg;
 
 	for (;;) {
-		unsigned int n_down = probe_round(e);
+		unsigned int n_ill = probe_round(e);
 		struct timespec ts = mfs_ns_to_timespec(mfs_mono_ns() + PROBE_NS);
 
 		MFS_GUARD(&e->lock);
-		for (unsigned int i = 0; !n_down && i < e->n; i++)
-			n_down += e->node[i].down;
-		if (!e->stop && n_down)
+		for (unsigned int i = 0; !n_ill && i < e->n; i++)
+			n_ill += e->node[i].down || e->node[i].doubted;
+		if (!e->stop && n_ill)
 			pthread_cond_timedwait(&e->wake, &e->lock.m, &ts);
 		else if (!e->stop)
 			pthread_cond_wait(&e->wake, &e->lock.m);
@@ -205,17 +228,32 @@ void s3_endpoints_done(struct s3_endpoints *e, unsigned int i, enum s3_outcome o
 		n->took_ns = n->took_ns ? (n->took_ns * 7 + took_ns) / 8 : took_ns;
 		mark_up_locked(n);
 	}
-	if (outcome != S3_SILENT)
+	if (outcome != S3_SILENT && outcome != S3_BROKEN)
 		return;
 	n->failures++;
 	snprintf(n->why, sizeof(n->why), "%s", why);
-	if (!n->down) {
-		n->down = true;
-		n->since = mfs_now_ns();
-		mfs_log(MFS_LOG_STORE, MFS_LOG_WARN, NULL, "s3 node %s does not answer (%s); %s until it does", n->url.authority,
-			why, e->n > 1 ? "others are used" : "requests wait");
-	}
+	if (outcome == S3_BROKEN)
+		mark_down_locked(e, n);
+	else if (!n->down)
+		n->doubted = true;
 	need_thread_locked(e);
+}
+
+void s3_endpoints_doubt(struct s3_endpoints *e, unsigned int i, const char *why)
+{
+	struct node *n = &e->node[i];
+
+	MFS_GUARD(&e->lock);
+	if (n->down || n->doubted)
+		return;
+	n->doubted = true;
+	snprintf(n->why, sizeof(n->why), "%s", why);
+	need_thread_locked(e);
+}
+
+const _Atomic unsigned int *s3_endpoints_falls(const struct s3_endpoints *e, unsigned int i)
+{
+	return &e->node[i].falls;
 }
 
 int s3_endpoints_each(struct s3_endpoints *e, s3_endpoint_fn *fn, void *arg)

@@ -79,8 +79,14 @@ void s3_reply_release(struct s3_reply *r)
 
 /* --- the pool --- */
 
-static int take_handle(struct s3_http *h, struct op_ctx *op, int64_t deadline_ns, CURL **ret)
+static int take_handle(struct s3_http *h, struct op_ctx *op, const struct s3_exchange *x, CURL **ret)
 {
+	int64_t deadline_ns = x->deadline_ns;
+
+	if (x->apart) {
+		*ret = curl_easy_init();
+		return *ret ? 0 : -ENOMEM;
+	}
 	MFS_GUARD(&h->lock);
 	while (!h->n_idle && h->n_made == h->max) {
 		int64_t until = MFS_MIN(deadline_ns, mfs_mono_ns() + MFS_NSEC_PER_SEC / 5);
@@ -103,8 +109,12 @@ static int take_handle(struct s3_http *h, struct op_ctx *op, int64_t deadline_ns
 	return 0;
 }
 
-static void give_handle(struct s3_http *h, CURL *c)
+static void give_handle(struct s3_http *h, const struct s3_exchange *x, CURL *c)
 {
+	if (x->apart) {
+		curl_easy_cleanup(c);
+		return;
+	}
 	MFS_GUARD(&h->lock);
 	h->idle[h->n_idle++] = c;
 	pthread_cond_signal(&h->freed);
@@ -118,7 +128,9 @@ struct exchange {
 	struct op_ctx *op;
 	CURL *c;
 	unsigned int n_sent;
-	bool overflow, resent;
+	bool overflow, resent, gave_up;
+	curl_off_t moved;   /* bytes, both ways */
+	int64_t moved_at;   /* when that was last more than before */
 	char error[CURL_ERROR_SIZE];
 };
 
@@ -242,15 +254,28 @@ static size_t on_header(char *data, size_t size, size_t n, void *arg)
 	return n;
 }
 
-static int on_progress(void *arg, curl_off_t a, curl_off_t b, curl_off_t c, curl_off_t d)
+/* libcurl calls it about once a second also while nothing comes. */
+static int on_progress(void *arg, curl_off_t dl_total, curl_off_t dl, curl_off_t ul_total, curl_off_t ul)
 {
 	struct exchange *e = arg;
+	const struct s3_exchange *x = e->x;
+	int64_t now = mfs_mono_ns();
 
-	(void)a;
-	(void)b;
-	(void)c;
-	(void)d;
-	return e->op && atomic_load(&e->op->cancelled);
+	(void)dl_total;
+	(void)ul_total;
+	if (e->op && atomic_load(&e->op->cancelled))
+		return 1;
+	if (x->falls && atomic_load(x->falls) != x->fallen) {
+		e->gave_up = true;
+		return 1;
+	}
+	if (dl + ul != e->moved || !e->moved_at) {
+		e->moved = dl + ul;
+		e->moved_at = now;
+	} else if (x->doubt && now - e->moved_at > x->doubt_ns) {
+		x->doubt(x->doubt_arg);
+	}
+	return 0;
 }
 
 /* Called before each sending. libcurl repeats a request on its own when a kept connection dies before an answer. */
@@ -363,6 +388,8 @@ static int transport_error(const struct exchange *e, CURLcode code)
 {
 	if (e->op && atomic_load(&e->op->cancelled))
 		return -ECANCELED;
+	if (e->gave_up)
+		return -ETIMEDOUT;
 	switch (code) {
 	case CURLE_OPERATION_TIMEDOUT:
 		return -ETIMEDOUT;
@@ -393,7 +420,7 @@ void s3_http_exchange(struct s3_http *h, struct op_ctx *op, const struct s3_exch
 		fail(reply, -ENOMEM, false, "no memory");
 		return;
 	}
-	r = take_handle(h, op, x->deadline_ns, &e.c);
+	r = take_handle(h, op, x, &e.c);
 	if (r < 0) {
 		curl_slist_free_all(headers);
 		fail(reply, r, false, "no connection came free");
@@ -406,13 +433,15 @@ void s3_http_exchange(struct s3_http *h, struct op_ctx *op, const struct s3_exch
 
 		fail(reply, transport_error(&e, code), sent,
 		     e.overflow ? "the answer is longer than it may be"
+		     : e.gave_up ? "the node went down meanwhile"
 		     : e.resent ? "the connection was closed before an answer came"
 		     : *e.error ? e.error
 				: curl_easy_strerror(code));
+		reply->gave_up = e.gave_up;
 	} else if (reply->body.err) {
 		fail(reply, reply->body.err, true, "no memory");
 	}
 	curl_easy_reset(e.c); /* it points into our frame */
-	give_handle(h, e.c);
+	give_handle(h, x, e.c);
 	curl_slist_free_all(headers);
 }

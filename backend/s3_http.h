@@ -37,11 +37,20 @@ struct s3_exchange {
 	bool once; /* not to be sent a second time by libcurl itself on a kept connection that turned out dead */
 	int64_t deadline_ns; /* monotonic, of this exchange with the waiting for a handle */
 	int64_t stall_ns;    /* this long without a byte is the end of it */
+	/* It ends with -ETIMEDOUT, gave_up, when *falls is not fallen any more (NULL: not asked). */
+	const _Atomic unsigned int *falls;
+	unsigned int fallen;
+	/* Called each second or so in which nothing has moved for doubt_ns. NULL: not. */
+	void (*doubt)(void *arg);
+	void *doubt_arg;
+	int64_t doubt_ns;
+	bool apart; /* a connection of its own, whatever the pool's bound: for a question when all are waiting */
 };
 
 struct s3_reply {
 	int err;      /* 0: an answer came, see status; else -errno: -ETIMEDOUT, -ECANCELED, -EIO, -ENOMEM, -EBADMSG */
 	bool sent;    /* with err: the server may have got the request */
+	bool gave_up; /* the node went down meanwhile */
 	int status;
 	struct mfs_buf body; /* of an error, or where dest is NULL; bounded */
 	size_t got;	     /* bytes in dest */

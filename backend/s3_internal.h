@@ -33,6 +33,7 @@ struct s3_store {
 	int64_t loaded_ns;	  /* monotonic, when credentials were read */
 	_Atomic int64_t clock_ns; /* to be added to our wall time: what the server's clock says */
 	_Atomic uint64_t seed;	  /* of the jitter */
+	_Atomic int64_t slow_until_ns; /* monotonic: until then requests are given more time (s3_allowance()) */
 	_Atomic bool is_minio; /* it said so */
 	_Atomic bool no_list_meta; /* metadata in lists is MinIO's; other servers need a HEAD for each version */
 };

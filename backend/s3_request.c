@@ -156,23 +156,43 @@ static int build(struct s3_store *s, const struct s3_request *q, const struct s3
 }
 
 /*
- * The first attempt is short, so that a node that hangs is soon left. Where another one was silent, too, it is not the
- * node: a MinIO that has lost a peer answers only when it gives that up (30 s if not told otherwise), and would never
- * get to it if we always began anew.
+ * The first attempt is short, so that what one node has lost is soon asked of another. Where another one was silent, too, it
+ * is not the node: a MinIO that has lost a peer answers only when it gives that up (30 s if not told otherwise), and would
+ * never get to it if we always began anew. For a while every request is given that time then.
  */
 int64_t s3_allowance(const struct s3_store *s, const struct s3_request *q, bool again)
 {
 	uint64_t bytes = MFS_MAX(q->body_len, q->dest_len) + q->moves / 16;
-	int64_t allow = (again ? 4 : 1) * s->request_ns + (int64_t)(bytes / MFS_MIB) * MFS_NSEC_PER_SEC;
+	bool patient = again || mfs_mono_ns() < atomic_load(&s->slow_until_ns);
+	int64_t allow = (patient ? 4 : 1) * s->request_ns + (int64_t)(bytes / MFS_MIB) * MFS_NSEC_PER_SEC;
 
 	return q->heavy ? allow + s->request_ns : allow;
+}
+
+struct doubt {
+	struct s3_endpoints *nodes;
+	unsigned int node;
+};
+
+static void doubt(void *arg)
+{
+	const struct doubt *d = arg;
+
+	s3_endpoints_doubt(d->nodes, d->node, "no answer for some seconds");
 }
 
 void s3_attempt(struct s3_store *s, struct op_ctx *op, const struct s3_request *q, unsigned int node, int64_t deadline_ns,
 		int64_t stall_ns, struct s3_reply *reply)
 {
+	const _Atomic unsigned int *falls = s3_endpoints_falls(s->nodes, node);
+	struct doubt d = { s->nodes, node };
 	struct built b = { 0 };
 	struct s3_exchange x = {
+		.falls = falls,
+		.fallen = atomic_load(falls),
+		.doubt = doubt,
+		.doubt_arg = &d,
+		.doubt_ns = s->request_ns / 3,
 		.method = q->method,
 		.body = q->body,
 		.body_len = q->body_len,

@@ -19,6 +19,7 @@
 #define PAUSE_MIN  (MFS_NSEC_PER_SEC / 20)
 #define PAUSE_MAX  (5 * MFS_NSEC_PER_SEC)
 #define RELOAD_MIN (5 * MFS_NSEC_PER_SEC)
+#define SLOW_NS	   (30 * MFS_NSEC_PER_SEC)
 
 void s3_tries_begin(struct s3_store *s, struct op_ctx *op, struct s3_tries *t)
 {
@@ -126,23 +127,38 @@ static bool is_quiet(int err)
 	return err == -ENOENT || err == -EEXIST || err == -ERANGE || err == -ENODATA || err == -EOPNOTSUPP;
 }
 
+/* What the attempt tells of its node. */
+static enum s3_outcome outcome_of(struct s3_store *s, const struct s3_reply *reply, int64_t took)
+{
+	switch (-reply->err) {
+	case 0:
+		return S3_ANSWERED;
+	case ECANCELED:
+	case ENOMEM:
+	case EBADMSG:
+		return S3_NEITHER;
+	case ETIMEDOUT: /* a short deadline of ours is not the node's fault */
+		return reply->gave_up || took < MFS_MIN(s->request_ns, MFS_NSEC_PER_SEC) ? S3_NEITHER : S3_SILENT;
+	default:
+		return S3_BROKEN;
+	}
+}
+
 /* One attempt somewhere. */
 static void try_once(struct s3_store *s, struct op_ctx *op, struct s3_tries *t, const struct s3_request *q,
 		     struct s3_reply *reply)
 {
 	unsigned int node = s3_endpoints_take(s->nodes, t->last);
 	int64_t began = mfs_mono_ns(), allow = s3_allowance(s, q, t->timed_out > 0);
-	enum s3_outcome outcome = S3_ANSWERED;
+	enum s3_outcome outcome;
 
 	s3_attempt(s, op, q, node, MFS_MIN(t->deadline_ns, began + allow),
-		   q->heavy || t->timed_out ? allow : s->request_ns, reply);
-	t->timed_out += reply->err == -ETIMEDOUT;
-	if (reply->err == -ECANCELED || reply->err == -ENOMEM || reply->err == -EBADMSG)
-		outcome = S3_NEITHER;
-	else if (reply->err == -ETIMEDOUT) /* a short deadline of ours is not the node's fault */
-		outcome = mfs_mono_ns() - began < MFS_MIN(s->request_ns, MFS_NSEC_PER_SEC) ? S3_NEITHER : S3_SILENT;
-	else if (reply->err)
-		outcome = S3_SILENT;
+		   q->heavy || allow > s->request_ns ? allow : s->request_ns, reply);
+	outcome = outcome_of(s, reply, mfs_mono_ns() - began);
+	/* Not one node's fault: two were silent, or one that lives took that long. */
+	if ((outcome == S3_SILENT && t->timed_out++ > 0) || (outcome == S3_ANSWERED && mfs_mono_ns() - began > s->request_ns &&
+							     !q->heavy && q->body_len + q->dest_len < MFS_MIB))
+		atomic_store(&s->slow_until_ns, mfs_mono_ns() + SLOW_NS);
 	s3_endpoints_done(s->nodes, node, outcome, mfs_mono_ns() - began, reply->reason);
 	t->last = (int)node;
 	if (!reply->err && !strcmp(reply->server, "MinIO"))

@@ -317,7 +317,7 @@ static bool probe(void *arg, const struct s3_url *url)
 	struct s3_store *s = arg;
 	MFS_AUTOFREE char *text = mfs_str_printf("%s://%s/", url->https ? "https" : "http", url->authority);
 	struct s3_exchange x = { .method = "HEAD", .url = text, .deadline_ns = mfs_mono_ns() + PROBE_NS,
-				 .stall_ns = PROBE_NS };
+				 .stall_ns = PROBE_NS, .apart = true };
 	S3_AUTO_REPLY struct s3_reply reply = S3_REPLY_INIT;
 
 	if (!text)

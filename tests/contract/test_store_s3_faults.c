@@ -365,7 +365,7 @@ static void test_nodes__hung_one_is_left_and_taken_back(void **state)
 	for (unsigned int i = 0; i < 10; i++)
 		store_test_put(s, KEY, "x", 1);
 	assert_true(mfs_mono_ns() - began < 2 * SEC + 3 * SEC); /* one time-out, no more */
-	assert_int_equal(n_down(s), 1);
+	expect_soon_down(s, 1);
 	assert_int_equal(store_count_versions(w->direct), 10);
 	s3_proxy_rule(w->proxy, S3_FAULT_NONE, NULL, NULL, 0);
 	expect_soon_down(s, 0);
@@ -373,6 +373,48 @@ static void test_nodes__hung_one_is_left_and_taken_back(void **state)
 	for (unsigned int i = 0; i < 10; i++)
 		store_test_put(s, KEY, "x", 1);
 	assert_true(s3_proxy_requests(w->proxy) >= 3); /* it has its share again */
+	object_store_free(s);
+}
+
+/* Big time-outs: what is under way at a node that hangs is not left to them. */
+static void test_nodes__requests_leave_a_node_that_hangs(void **state)
+{
+	struct world *w = *state;
+	MFS_AUTOFREE char *both = NULL;
+	struct s3_options opt;
+	struct object_store *s;
+	int64_t began;
+
+	assert_true(asprintf(&both, "%s,%s", s3_proxy_endpoint(w->proxy), server.endpoints) > 0);
+	opt = options(w, both);
+	opt.request_ns = opt.timeout_ns = 60 * SEC;
+	assert_int_equal(s3_store_open(&opt, &s, NULL), 0);
+	s3_proxy_rule(w->proxy, S3_FAULT_HANG, NULL, NULL, -1);
+	began = mfs_mono_ns();
+	for (unsigned int i = 0; i < 4; i++)
+		store_test_put(s, KEY, "x", 1);
+	assert_true(mfs_mono_ns() - began < 40 * SEC); /* a third of 60 s of silence, then two questions */
+	assert_int_equal(n_down(s), 1);
+	assert_int_equal(store_count_versions(w->direct), 4);
+	object_store_free(s);
+}
+
+/* A node that answers, but not this: it keeps its place, and no request to it is given up for that. */
+static void test_nodes__a_slow_answer_is_no_fall(void **state)
+{
+	struct world *w = *state;
+	MFS_AUTOFREE char *both = NULL;
+	struct object_info info = store_test_put(w->direct, KEY, "x", 1);
+	struct object_store *s;
+
+	assert_true(asprintf(&both, "%s,%s", s3_proxy_endpoint(w->proxy), server.endpoints) > 0);
+	s = open_at(w, both);
+	s3_proxy_rule(w->proxy, S3_FAULT_HANG, "GET", "versions", -1);
+	for (unsigned int i = 0; i < 4; i++)
+		assert_int_equal(store_count_versions(s), 1);
+	usleep(3000000); /* two questions and more */
+	assert_int_equal(n_down(s), 0);
+	store_expect_top(s, KEY, info.version);
 	object_store_free(s);
 }
 
@@ -471,6 +513,8 @@ int main(void)
 		T(test_outage__each_call_ends_by_its_deadline),
 		T(test_cancel__ends_a_call_that_waits),
 		T(test_nodes__hung_one_is_left_and_taken_back),
+		T(test_nodes__requests_leave_a_node_that_hangs),
+		T(test_nodes__a_slow_answer_is_no_fall),
 		T(test_nodes__dead_one_costs_nothing),
 		T(test_open__refuses_what_would_lose_files),
 		T(test_sweep__takes_old_uploads_and_lonely_markers),
