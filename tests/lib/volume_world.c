@@ -57,6 +57,7 @@ static void open_mem(struct world *w, struct object_store *store)
 	struct namespace_options no = { .retention_ns = WORLD_RETENTION, .hooks = hooks_of(w) };
 	struct volume_record rec = { .schema = MFS_SCHEMA };
 	struct volume *v = calloc(1, sizeof(*v));
+	uint64_t number;
 
 	assert_non_null(v);
 	w->v = v;
@@ -72,7 +73,8 @@ static void open_mem(struct world *w, struct object_store *store)
 	if (engine_volume_get(v->engine, &w->op, &rec) == -ENOENT)
 		assert_int_equal(engine_volume_put(v->engine, &w->op, &rec), 0);
 	assert_int_equal(namespace_new(v->engine, &no, &v->ns), 0);
-	assert_int_equal(engine_reserve(v->engine, &w->op, 1, &v->session), 0);
+	assert_int_equal(engine_reserve(v->engine, &w->op, 1, &number), 0);
+	v->session = number;
 	v->engine->session = v->session;
 	session(w, 0);
 }
