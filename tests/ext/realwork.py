@@ -235,9 +235,10 @@ class Work:
 
     def compare_listing(self, files):
         """In a bucket a listing can hide what is there: each file must be in it, and nothing else."""
-        if self.suite.args.store != "s3":
+        bucket = self.suite.servers.bucket if self.suite.servers else self.suite.bucket
+        if not bucket:
             return
-        listed = set(self.suite.bucket.keys(self.volume.prefix))
+        listed = set(bucket.keys(self.volume.prefix))
         prefix = self.volume.prefix
         names = {prefix + n.decode() for some, _ in files for n in some if is_key(n)}
         hidden = [some[0] for some, _ in files if any(is_key(n) for n in some) and

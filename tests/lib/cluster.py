@@ -232,6 +232,9 @@ class Volume(mfs.Volume):
         os.makedirs(path, exist_ok=True) if not os.path.lexists(path) and not mfs.dead(path) else None
         return Mount(self, path, opts, source or self.source, **kwargs)
 
+    def object(self, path):
+        raise mfs.Skip("objects are in a bucket, and no files")
+
     def object_digest(self, path):
         data = self.servers.bucket.get(self.prefix + os.fsdecode(path).lstrip("/"))
         return None if data is None else hashlib.sha256(data).hexdigest()

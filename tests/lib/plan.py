@@ -18,6 +18,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 BUILDS = ("release", "asan", "tsan")
 FSX = ("64m", "big", "all", "mmap", "no-mmap", "rare-close", "fallocate", "punch", "copy")  # ext/fsx.py; the longest first
 FSX_SEEDS = 4  # in one part of the long share
+CLUSTER_SEEDS = 5  # on MinIO, MongoDB and Redis, a part each
 
 
 class Test:
@@ -110,6 +111,20 @@ def short_share():
         suite("tsan", "cases/posix_files"),
         suite("tsan", "cases/posix_names"),
         suite("tsan", "ext/realwork", "--parts", "stress", seeded=True, note="-stress"),
+        *cluster_share(),
+    ]
+
+
+def cluster_share():
+    """On MinIO, MongoDB and Redis: at most 12 minutes of the short share, in sum, two at a time."""
+    return [
+        suite("release", "cases/roundtrips", serial=True),
+        suite("release", "cases/mounts", seeded=True, timeout=1200),
+        suite("release", "cases/faults", seeded=True, timeout=1200),
+        suite("release", "cases/secrets"),
+        suite("asan", "cases/mounts", "--seconds", "30", seeded=True, timeout=1800),
+        suite("release", "ext/fsx", "--cluster", "--operations", "500", seeded=True, timeout=1200, note="-cluster"),
+        suite("release", "cases/posix_meta", "--cluster", note="-cluster"),
     ]
 
 
@@ -146,6 +161,25 @@ def long_parts():
         "scattered": lambda: [suite("release", "ext/scattered", "--share", "long", seeded=True, serial=True, timeout=2400)],
         "s3": lambda: [*programs("asan", ("s3",), 1000, "long"), *programs("tsan", ("s3",), 1000, "long"),
                        suite("release", "cases/s3", serial=True), suite("asan", "cases/s3", serial=True)],
+        "mounts": lambda: [suite("release", "cases/mounts", "--share", "long", "--seconds", "900", seeded=True, timeout=2400),
+                           suite("tsan", "cases/mounts", "--seconds", "120", seeded=True, timeout=1800),
+                           suite("release", "cases/roundtrips", serial=True), suite("asan", "cases/secrets")],
+        "mounts-game": lambda: [suite("release", "cases/mounts", "--only", "random", "--seconds", "1800", seeded=True, timeout=2400)],
+        "faults": lambda: [suite("release", "cases/faults", "--share", "long", seeded=True, timeout=2400)],
+        "faults-asan": lambda: [suite("asan", "cases/faults", seeded=True, timeout=2400)],
+        "cluster-posix": lambda: [suite("release", "ext/pjdfstest", "--cluster", timeout=2400, note="-cluster"),
+                                  *[suite("release", f"cases/{n}", "--cluster", timeout=2400, note="-cluster")
+                                    for n in ("posix_files", "posix_names", "posix_meta", "posix_holes", "verbs", "twin")],
+                                  *[suite("asan", f"cases/{n}", "--cluster", timeout=2400, note="-cluster")
+                                    for n in ("posix_files", "posix_holes", "verbs")]],
+        **{f"cluster-fsx-{k + 1}": lambda k=k: [
+            suite("release", "ext/fsx", "--cluster", "--seeds", "1", "--operations", "10000", "--only", c, seeded=True, timeout=2400,
+                  note=f"-cluster-{c}-{k + 1}") for c in FSX] for k in range(CLUSTER_SEEDS)},
+        "cluster-realwork": lambda: [suite("release", "ext/realwork", "--cluster", "--parts", p, seeded=True, timeout=2400,
+                                           note=f"-cluster-{p}") for p in ("trees,sparse", "build", "stress", "fio")],
+        "cluster-databases": lambda: [suite("release", "ext/databases", "--cluster", "--share", "long", "--parts", p, seeded=True,
+                                            timeout=2400, note=f"-cluster-{p}")
+                                      for p in ("postgres", "sqlite-wal", "sqlite-journal", "git")],
         "memory": lambda: [suite("release", "cases/memory", "--share", "long", serial=True, timeout=2400)],
         "stress": lambda: [*[suite("tsan", "cases/stress", "--seconds", "300", seeded=True, note=f"-{n}")
                              for n in range(2)],
