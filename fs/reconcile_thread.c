@@ -12,6 +12,7 @@
 
 #include "common/clock.h"
 #include "common/log.h"
+#include "fs/leases.h"
 #include "fs/reconcile_internal.h"
 
 #define IDLE_MAX_NS (60 * MFS_NSEC_PER_SEC) /* of the thread for jobs, which is woken */
@@ -38,9 +39,12 @@ struct reconciler {
 /* When the earliest job is due (wall time), at most a minute from now. */
 static int64_t next_job(struct reconciler *r)
 {
-	int64_t now = mfs_now_ns(), at = now + IDLE_MAX_NS;
+	/* Of what other mounts queue nobody wakes us. */
+	int64_t now = mfs_now_ns(), at = now + (r->v->sessions ? LOOK_NS : IDLE_MAX_NS);
 	struct job_list l = { 0 };
 
+	if (!lease_hold(r->v, LEASE_RECONCILE))
+		return now + IDLE_MAX_NS;
 	if (engine_jobs(r->v->engine, &r->op, INT64_MAX, 1, &l) == 0 && l.n && l.v[0].due < at)
 		at = MFS_MAX(l.v[0].due, now);
 	job_list_release(&l);
@@ -68,6 +72,8 @@ static int run_side(struct side *s)
 	struct reconcile_ctx rc = { .v = r->v, .op = &r->op };
 	uint64_t done = 0;
 
+	if (!lease_hold(r->v, LEASE_RECONCILE)) /* another mount does it; taking the lease over wakes us */
+		return 0;
 	if (!s->records)
 		return reconcile_run_jobs(r->v, &r->op, INT64_MAX - 1, NULL, NULL, NULL);
 	return reconcile_records(&rc, INT64_MAX - 1, NULL, NULL, &done);

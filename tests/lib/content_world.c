@@ -4,9 +4,11 @@
 static void open_mount(struct world *w, const struct world_options *o)
 {
 	struct namespace_options no = { .retention_ns = 3600 * MFS_NSEC_PER_SEC };
+	uint64_t number;
 
 	assert_int_equal(mem_engine_new(w->shared, &w->vol.engine), 0);
-	assert_int_equal(engine_reserve(w->vol.engine, &w->op, 1, &w->vol.session), 0);
+	assert_int_equal(engine_reserve(w->vol.engine, &w->op, 1, &number), 0);
+	w->vol.session = number;
 	assert_int_equal(namespace_new(w->vol.engine, &no, &w->vol.ns), 0);
 	w->vol.cfg = &w->cfg;
 	w->cfg.inline_size = o->inline_size;
