@@ -19,7 +19,7 @@ check() {
 	only '^meta/sqlite_'  '<sqlite3'    'SQLite: meta/sqlite_* only'
 	only '^common/conf'   '<ini\.h'     'libinih: common/conf* only'
 	only '^backend/s3_'   '<(curl/|expat)' 'libcurl, expat: backend/s3_* only'
-	only '^(backend/s3_|meta/redis_)' '<openssl/' 'OpenSSL: backend/s3_*, meta/redis_* only'
+	only '^(backend/s3_|meta/(redis|mongo)_)' '<openssl/' 'OpenSSL: backend/s3_*, meta/redis_*, meta/mongo_* only'
 	only '^meta/redis_'   '<hiredis/'   'hiredis: meta/redis_* only'
 	return "$bad"
 }
