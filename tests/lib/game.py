@@ -127,6 +127,8 @@ class Player:
 
     def folder_move(self):
         found = self.folders()
+        if len(found) < 2:
+            raise FileNotFoundError(errno.ENOENT, "all of them are moving")
         name, to = self.rng.sample(sorted(found), 2)
         target = found[to] if self.rng.random() < 0.8 else f"{self.root}/folders"
         os.rename(found[name], f"{target}/{name}")

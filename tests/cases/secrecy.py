@@ -174,4 +174,4 @@ def case_keys_of_the_environment_go_no_further(suite, place):
 
 
 if __name__ == "__main__":
-    mfs.run_free_cases("secrets", __doc__, globals())
+    mfs.run_free_cases("secrecy", __doc__, globals())
