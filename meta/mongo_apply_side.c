@@ -267,11 +267,6 @@ static int write_session(struct side_run *s, const struct write *w)
 	if (!bson_has_field(&doc, "heartbeat"))
 		BSON_APPEND_INT64(&sub, "heartbeat", w->session->heartbeat);
 	bson_append_document_end(&u, &sub);
-	if (w->session->closed == 0) {
-		BSON_APPEND_DOCUMENT_BEGIN(&u, "$unset", &sub);
-		BSON_APPEND_INT32(&sub, "closed", 1);
-		bson_append_document_end(&u, &sub);
-	}
 	return add_put(s, MONGO_SESSIONS, &q, &u);
 }
 
