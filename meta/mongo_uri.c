@@ -76,6 +76,7 @@ static int parse(const char *text, mongoc_uri_t **ret, char **ret_reason)
 static void set_options(mongoc_uri_t *uri, unsigned int pool_size, int64_t deadline_ns)
 {
 	int32_t ms = (int32_t)MFS_MIN(deadline_ns / 1000000, INT64_C(600000));
+	mongoc_read_prefs_t *primary = mongoc_read_prefs_new(MONGOC_READ_PRIMARY);
 
 	/* What may be sent again is known here, not there. */
 	mongoc_uri_set_option_as_bool(uri, MONGOC_URI_RETRYREADS, false);
@@ -84,7 +85,8 @@ static void set_options(mongoc_uri_t *uri, unsigned int pool_size, int64_t deadl
 	mongoc_uri_set_option_as_int32(uri, MONGOC_URI_SOCKETTIMEOUTMS, ms);
 	mongoc_uri_set_option_as_int32(uri, MONGOC_URI_CONNECTTIMEOUTMS, CONNECT_MS);
 	mongoc_uri_set_option_as_int32(uri, MONGOC_URI_MAXPOOLSIZE, (int32_t)pool_size);
-	mongoc_uri_set_read_prefs_t(uri, NULL);
+	mongoc_uri_set_read_prefs_t(uri, primary);
+	mongoc_read_prefs_destroy(primary);
 }
 
 /* --- the first answer --- */
