@@ -371,7 +371,7 @@ static int localdir_copy(struct object_store *s, struct op_ctx *op, const struct
 		return r;
 	if (!strcmp(key, src->key))
 		return show_again(ld, op, fd, &st, from, key, meta, ret);
-	if (st.st_nlink >= LINKS_MAX)
+	if (meta->apart || st.st_nlink >= LINKS_MAX)
 		return copy_bytes(ld, op, fd, &st, key, meta, ret);
 	return copy_link(ld, op, fd, &st, from, key, meta, ret);
 }

@@ -38,6 +38,7 @@ struct object_meta {
 	uint64_t ino, session, op;
 	uint32_t mode, uid, gid; /* permission bits only; setuid, setgid, sticky are kept out of the store */
 	int64_t mtime;
+	bool apart; /* of a copy: its source stays on show under a key of its own, so they must not be one file (localdir) */
 };
 
 struct object_info {

@@ -1,6 +1,7 @@
 /*
- * Copying a range from one open file to another: into a file that is written from new, what lies in the source's object
- * is copied on the store's side, as a part of the upload; all else is read and written. Nothing is held over both files.
+ * Copying a range from one open file to another. What can be shared is (content_share.c). Into a file that is written from
+ * new, what lies in the source's object is copied on the store's side, as a part of the upload; all else is read and
+ * written. Nothing is held over both files.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -209,13 +210,23 @@ ssize_t content_copy_range(struct content *dst, struct op_ctx *op, uint64_t dst_
 	ssize_t n = 1;
 
 	/* A count fits the reply (32 bits), and a sum does not overflow. */
-	x.len = len = MFS_MIN(len, UINT64_C(1) << 30);
+	x.len = len = MFS_MIN(len, UINT64_C(0xfffff000));
 	if (src_off > (uint64_t)MFS_FILE_SIZE_MAX)
 		return 0;
 	if (dst_off > (uint64_t)MFS_FILE_SIZE_MAX - len)
 		return -EFBIG;
 	if (overlaps(&x))
 		return -EINVAL;
+	if (src_off == dst_off) {
+		uint64_t size;
+		int r = size_of(src, op, &size); /* what the index moved is read again */
+
+		n = r < 0 ? r : content_share(dst, op, dst_off, src, len);
+		if (n != 0)
+			return n;
+		n = 1;
+	}
+	x.len = len = MFS_MIN(len, UINT64_C(1) << 30);
 	x.buf = malloc(CHUNK);
 	if (!x.buf)
 		return -ENOMEM;

@@ -76,6 +76,7 @@ struct content {
 	bool compacting;	/* a job that composes is queued or runs */
 
 	struct state *state;
+	uint64_t own_from;   /* the counter `data` since which only our own commits have moved it */
 	bool stale;	     /* read the record again before the next use */
 	unsigned int reloads, seen; /* calls of content_reload(); and how many before the busy thread last read the record */
 	uint64_t clip;	     /* truncated to this since the last commit; CONTENT_ALL: not */
@@ -228,6 +229,9 @@ enum layout_pressure content_pressure(const struct content_env *env, const struc
 int content_compact(struct content *c, struct op_ctx *op) MFS_NODISCARD;
 /* In the background, if the layout asks for it. Not busy. */
 void content_compact_later(struct content *c);
+
+/* content_share.c: [off, off+len) of src becomes the same of dst by naming src's object: how much of it; 0: not this way. */
+ssize_t content_share(struct content *dst, struct op_ctx *op, uint64_t off, struct content *src, uint64_t len) MFS_NODISCARD;
 
 /* content_inline.c: how much content waits in the index. */
 bool inline_has_room(struct content_env *env, struct op_ctx *op, uint64_t size);

@@ -13,6 +13,7 @@
 #include "fs/fsck_internal.h"
 #include "fs/gc_internal.h"
 #include "fs/pieces.h"
+#include "meta/shared.h"
 
 struct look {
 	struct fsck *f;
@@ -101,6 +102,19 @@ static int tell_lost(struct look *l, const struct piece *p, const char *what, co
 	return 0;
 }
 
+/* Is the file on the list of those that share the object? 1, 0 or -errno. */
+static int is_shared(struct fsck *f, const char *version, mfs_ino_t ino)
+{
+	struct cell_record cell;
+	int r = shared_get(f->v->engine, f->op, version, &cell);
+
+	if (r < 0)
+		return r == -ENOTSUP ? 0 : r;
+	r = node_blob_has_u64(&cell.blob, ino);
+	cell_record_release(&cell);
+	return r;
+}
+
 /* A piece_fn. */
 static int check_piece(void *arg, const struct piece *p)
 {
@@ -122,7 +136,12 @@ static int check_piece(void *arg, const struct piece *p)
 		snprintf(detail, sizeof(detail), "has %" PRIu64 " bytes of %" PRIu64, info.size, p->len);
 		return tell_lost(l, p, "damaged object", detail);
 	}
-	if (info.own && info.ino != l->c->ino)
+	if (info.own && info.ino != l->c->ino) {
+		r = is_shared(f, p->ref->version, l->c->ino);
+		if (r < 0)
+			return r;
+	}
+	if (info.own && info.ino != l->c->ino && r == 0)
 		fsck_problem(f, "object of another file", l->c->ino, l->where, false,
 			     "version %s was made for inode %" PRIu64 "; copy the file and remove this one", p->ref->version,
 			     info.ino);

@@ -161,16 +161,21 @@ static int expire_trash(struct volume *v, struct op_ctx *op, const struct gc_opt
 
 /* --- dropped --- */
 
-static int forget_dropped(struct volume *v, struct op_ctx *op, const struct dropped_record *d)
+/* shared: the object's list, which goes with it; NULL: the object stays. */
+static int forget_dropped(struct volume *v, struct op_ctx *op, const struct dropped_record *d, struct cell_record *shared)
 {
 	struct change c = { 0 };
+	int r;
 
 	change_write(&c, WRITE_DROPPED_DELETE, 0)->dropped = d;
-	return engine_apply(v->engine, op, &c);
+	if (shared)
+		gc_unshare(&c, shared);
+	r = engine_apply(v->engine, op, &c);
+	return r == -EAGAIN ? 0 : r; /* another collector was there: the next round sees */
 }
 
 static int collect_object(struct volume *v, struct op_ctx *op, const struct gc_options *opt,
-			  const struct dropped_record *d, struct gc_result *ret)
+			  const struct dropped_record *d, struct cell_record *shared, struct gc_result *ret)
 {
 	struct object_info info;
 	int r = object_head(v->store, op, d->ref.bucket, d->ref.key, d->ref.version, &info);
@@ -195,7 +200,7 @@ static int collect_object(struct volume *v, struct op_ctx *op, const struct gc_o
 	mfs_crash_point("gc.deleted");
 	ret->deleted++;
 	ret->deleted_bytes += info.size;
-	return forget_dropped(v, op, d);
+	return forget_dropped(v, op, d, shared);
 }
 
 /* A slices document goes in one change with its entry. */
@@ -222,17 +227,22 @@ static int collect_doc(struct volume *v, struct op_ctx *op, const struct gc_opti
 static int collect_dropped(struct volume *v, struct op_ctx *op, const struct gc_options *opt, struct gc_names *names,
 			   const struct dropped_record *d, struct gc_result *ret)
 {
-	bool is_doc = object_ref_is_empty(&d->ref), named;
-	int r = gc_names_read(v, op, d->ino, names);
+	bool is_doc = object_ref_is_empty(&d->ref);
+	MFS_CLEANUP(cell_record_release) struct cell_record shared = { 0 };
+	int named, r = gc_names_read(v, op, d->ino, names);
 
 	if (r < 0)
 		return r;
 	named = is_doc ? gc_names_doc(names, d->doc_id) : gc_names_version(names, d->ref.version);
 	if (names->all) /* fsck first */
 		return 0;
+	if (!named && !is_doc)
+		named = gc_shared(v, op, d->ref.version, &shared);
+	if (named < 0)
+		return named;
 	if (named) /* by a state that shares it: whoever lets go of it lists it again */
-		return opt->delete_it ? forget_dropped(v, op, d) : 0;
-	return is_doc ? collect_doc(v, op, opt, d, ret) : collect_object(v, op, opt, d, ret);
+		return opt->delete_it ? forget_dropped(v, op, d, NULL) : 0;
+	return is_doc ? collect_doc(v, op, opt, d, ret) : collect_object(v, op, opt, d, &shared, ret);
 }
 
 static int by_inode(const void *a, const void *b)

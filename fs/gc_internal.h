@@ -44,6 +44,15 @@ bool gc_names_version(const struct gc_names *names, const char *version);
 bool gc_names_doc(const struct gc_names *names, uint64_t id);
 void gc_names_release(struct gc_names *names);
 
+/*
+ * Of a version that the inode it was made for (or dropped by) does not name: does another file that shares it? 1; 0: nobody
+ * names it and nobody ever will (meta/shared.h); -errno. *ret: its list, which goes with the object (gc_unshare()); the
+ * caller's, empty if it is not shared.
+ */
+int gc_shared(struct volume *v, struct op_ctx *op, const char *version, struct cell_record *ret) MFS_NODISCARD;
+/* The write that deletes the list; nothing when there is none. The change borrows *cell, whose value goes. */
+void gc_unshare(struct change *c, struct cell_record *cell);
+
 void gc_found(const struct gc_options *opt, const char *what, const struct object_info *info);
 
 #endif

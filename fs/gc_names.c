@@ -15,6 +15,9 @@
 #include "common/log.h"
 #include "fs/gc_internal.h"
 #include "meta/layout.h"
+#include "meta/shared.h"
+
+#define SHARED_TRIES 8 /* while others share it */
 
 uint64_t gc_version_hash(const char *version)
 {
@@ -141,4 +144,61 @@ bool gc_names_version(const struct gc_names *names, const char *version)
 bool gc_names_doc(const struct gc_names *names, uint64_t id)
 {
 	return names->all || gc_set_has(&names->docs, id);
+}
+
+/* --- shared objects --- */
+
+/* Does one on the list name it? */
+static int ask_all(struct volume *v, struct op_ctx *op, const char *version, const struct cell_record *cell)
+{
+	struct gc_names names = { 0 };
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < shared_files(cell); i++) {
+		r = gc_names_read(v, op, shared_file(cell, i), &names);
+		if (r == 0)
+			r = gc_names_version(&names, version);
+	}
+	gc_names_release(&names);
+	return r;
+}
+
+int gc_shared(struct volume *v, struct op_ctx *op, const char *version, struct cell_record *ret)
+{
+	for (int tries = 0; tries < SHARED_TRIES; tries++) {
+		struct cell_record again;
+		uint64_t token;
+		int r = shared_get(v->engine, op, version, ret);
+
+		if (r < 0)
+			return r == -ENOTSUP ? 0 : r;
+		if (!ret->name)
+			return 0;
+		r = ask_all(v, op, version, ret);
+		if (r == 0)
+			r = shared_get(v->engine, op, version, &again);
+		token = r == 0 ? again.token : 0;
+		if (r == 0)
+			cell_record_release(&again);
+		if (r == 0 && token == ret->token)
+			return 0;
+		cell_record_release(ret);
+		if (r != 0)
+			return r;
+	}
+	return 1; /* shared all the time: somebody has it */
+}
+
+void gc_unshare(struct change *c, struct cell_record *cell)
+{
+	struct write *w;
+
+	if (!cell->name)
+		return;
+	free(cell->blob.data);
+	cell->blob = (struct node_blob){ 0 };
+	w = change_write(c, WRITE_CELL_PUT, 0);
+	w->cell = cell;
+	w->expect.flags = EXPECT_VER;
+	w->expect.ver = cell->token;
 }

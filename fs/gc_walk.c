@@ -24,6 +24,7 @@ struct piece {
 	struct object_info info;
 	char *key; /* NULL: the store does not know it */
 	bool is_suspect; /* nothing names it */
+	struct cell_record shared; /* its list, if others had it: goes with it */
 };
 
 struct walk {
@@ -82,8 +83,9 @@ static int read_dropped(struct walk *w)
 	return r;
 }
 
-static int delete_unnamed(struct walk *w, char *key, const struct object_info *info)
+static int delete_unnamed(struct walk *w, char *key, const struct object_info *info, struct cell_record *shared)
 {
+	struct change c = { 0 };
 	char none[32];
 	struct object_ref ref = { .key = key ? key : none };
 	int r;
@@ -101,7 +103,8 @@ static int delete_unnamed(struct walk *w, char *key, const struct object_info *i
 	mfs_crash_point("gc.unnamed_deleted");
 	w->res->deleted++;
 	w->res->deleted_bytes += info->size;
-	return 0;
+	gc_unshare(&c, shared);
+	return c.n_writes ? engine_apply(w->v->engine, w->op, &c) : 0;
 }
 
 static int add_logged(void *arg, const char *key, const struct object_info *info)
@@ -124,12 +127,15 @@ static int suspect(struct walk *w, struct piece *p)
 	r = gc_names_read(w->v, w->op, p->info.ino, &w->names);
 	if (r < 0)
 		return r;
-	p->is_suspect = !gc_names_version(&w->names, p->info.version);
-	w->res->referenced += !p->is_suspect;
-	return 0;
+	r = gc_names_version(&w->names, p->info.version);
+	if (r == 0)
+		r = gc_shared(w->v, w->op, p->info.version, &p->shared);
+	p->is_suspect = r == 0;
+	w->res->referenced += r > 0;
+	return MFS_MIN(r, 0);
 }
 
-static int judge(struct walk *w, const struct piece *p)
+static int judge(struct walk *w, struct piece *p)
 {
 	if (!p->is_suspect)
 		return 0;
@@ -144,13 +150,15 @@ static int judge(struct walk *w, const struct piece *p)
 	w->res->unnamed++;
 	w->res->unnamed_bytes += p->info.size;
 	gc_found(w->opt, "unnamed", &p->info);
-	return w->opt->delete_it ? delete_unnamed(w, p->key, &p->info) : 0;
+	return w->opt->delete_it ? delete_unnamed(w, p->key, &p->info, &p->shared) : 0;
 }
 
 static void clear_batch(struct walk *w)
 {
-	for (size_t i = 0; i < w->n_batch; i++)
+	for (size_t i = 0; i < w->n_batch; i++) {
 		free(w->batch[i].key);
+		cell_record_release(&w->batch[i].shared);
+	}
 	w->n_batch = 0;
 }
 

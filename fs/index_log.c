@@ -165,6 +165,20 @@ static int put_session(struct index_log *l, struct engine *s, struct record_writ
 	return r;
 }
 
+static int put_cell(struct index_log *l, struct engine *s, struct record_writer *w, const struct record_key *k)
+{
+	struct cell_record c;
+	int r = engine_cell_get(s, &l->op, k->key, &c);
+
+	if (r == -ENOENT)
+		return put_gone(w, k);
+	if (r < 0)
+		return r;
+	r = record_put_cell(&w->line, &c);
+	cell_record_release(&c);
+	return r;
+}
+
 /* The record as it is in the snapshot, or that it is not. */
 static int put_key(struct index_log *l, struct engine *s, struct record_writer *w, const struct record_key *k)
 {
@@ -181,6 +195,8 @@ static int put_key(struct index_log *l, struct engine *s, struct record_writer *
 		return put_dropped(l, s, w, k);
 	case RECORD_JOB:
 		return put_job(l, s, w, k);
+	case RECORD_CELL:
+		return put_cell(l, s, w, k);
 	default:
 		return put_session(l, s, w, k);
 	}

@@ -121,6 +121,8 @@ static uint64_t hash_of_record(const struct record *r)
 		return key_hash(r->kind, (uint64_t)r->job.kind, r->job.ino, r->job.key);
 	case RECORD_SESSION:
 		return key_hash(r->kind, r->session.id, 0, NULL);
+	case RECORD_CELL:
+		return key_hash(r->kind, 0, 0, r->cell.name);
 	default:
 		return key_hash(r->gone.kind, r->gone.id, r->gone.more, r->gone.key);
 	}

@@ -213,10 +213,17 @@ static int switch_record(struct reconcile_ctx *rc, const struct node *n, const s
 	return r;
 }
 
+enum move {
+	MOVE_COMPOSE, /* a new object of what the layout says */
+	MOVE_COPY,    /* the same object at another key, which is left */
+	MOVE_APART,   /* the same, but others have that object and stay at its key */
+};
+
 /* The file's bytes become an object at `key`, and the record names it. -EAGAIN: the record moved meanwhile. */
-static int move_to(struct reconcile_ctx *rc, const struct node *n, bool exact, const char *key)
+static int move_to(struct reconcile_ctx *rc, const struct node *n, enum move how, const char *key)
 {
 	struct object_meta meta = volume_object_meta(rc->v, &n->attr);
+	bool exact = how != MOVE_COMPOSE;
 	struct node_blob holes = { 0 };
 	struct object_info info = { 0 };
 	struct commit c = { .ref = { .key = (char *)(uintptr_t)key },
@@ -224,6 +231,7 @@ static int move_to(struct reconcile_ctx *rc, const struct node *n, bool exact, c
 			    .etag = exact && n->etag[0] ? n->etag : NULL };
 	int r;
 
+	meta.apart = how == MOVE_APART;
 	if (exact)
 		r = reconcile_copy(rc, n, NULL, key, &meta, &info);
 	else
@@ -304,8 +312,8 @@ static bool keeps_final_key(struct reconcile_ctx *rc, const struct node *n, int6
 	return n->attr.ctime <= now && until > now;
 }
 
-/* Not one whole native object yet. 1: nothing is to be done here and now; 0: look again. */
-static int settle_content(struct reconcile_ctx *rc, const struct node *n, const char *key)
+/* Not one whole native object of its own yet. 1: nothing is to be done here and now; 0: look again. */
+static int settle_content(struct reconcile_ctx *rc, const struct node *n, enum move how, const char *key)
 {
 	bool sparse;
 	int r = reconcile_stays_sparse(rc, n, &sparse);
@@ -314,9 +322,16 @@ static int settle_content(struct reconcile_ctx *rc, const struct node *n, const 
 		return r == -ENOENT ? retry(missing(rc, n)) : r;
 	if (sparse)
 		return reconcile_set_todo(rc, n, 0);
-	/* A job is about places; bytes are moved when the record's own time has come. */
-	if (!rc->compose)
-		return n->todo ? 1 : reconcile_set_todo(rc, n, mfs_now_ns());
+	/* A job is about places; bytes are moved when the record's own time has come. What it leaves is hidden before that. */
+	if (!rc->compose && n->todo)
+		return 1;
+	if (!rc->compose) {
+		r = reconcile_set_todo(rc, n, mfs_now_ns());
+		if (r != 1 || how != MOVE_APART)
+			return r;
+		r = queue_key(rc, &n->ref);
+		return r < 0 ? r : 1;
+	}
 	rc->again_at = reconcile_not_before(rc, n);
 	if (rc->again_at)
 		return -EAGAIN;
@@ -328,9 +343,18 @@ static int settle_content(struct reconcile_ctx *rc, const struct node *n, const 
 	if (r == 1)
 		r = make_way(rc, key);
 	if (r == 1)
-		r = retry(move_to(rc, n, false, key));
+		r = retry(move_to(rc, n, how, key));
 	reconcile_stats_unclaim(&rc->v->reconcile, n->attr.ino);
 	return r;
+}
+
+/* Was the object made for another file, which has it at its own key (meta/shared.h)? On a store whose copies are names of one
+ * file also: does another have this one's? Both would show one time and owner, and one label. */
+static bool is_shared(struct reconcile_ctx *rc, const struct node *n, const struct object_info *info)
+{
+	bool one_file = object_store_caps(rc->v->store) & OBJECT_CAP_CHEAP_COPY;
+
+	return (info->own && info->ino != n->attr.ino) || (one_file && (n->attr.flags & ATTR_SHARED));
 }
 
 /* One round of settle(): 1 done, 0 look again, -errno. */
@@ -360,10 +384,12 @@ static int settle_once(struct reconcile_ctx *rc, const struct node *n)
 		whole = info.size == n->attr.size;
 	}
 	if (!whole)
-		return settle_content(rc, n, key);
+		return settle_content(rc, n, MOVE_COMPOSE, key);
+	if (!at_a_name && is_shared(rc, n, &info))
+		return settle_content(rc, n, MOVE_APART, key);
 	if (!at_a_name) {
 		r = make_way(rc, key);
-		return r == 1 ? retry(move_to(rc, n, true, key)) : r;
+		return r == 1 ? retry(move_to(rc, n, MOVE_COPY, key)) : r;
 	}
 	r = put_on_top(rc, n);
 	if (r != 1)

@@ -10,7 +10,9 @@
 
 #include "common/clock.h"
 #include "common/hash.h"
+#include "common/str.h"
 #include "common/sync.h"
+#include "meta/shared.h"
 
 /* Open addressing; a key with kind 0 and id 0 is a free place (RECORD_HEADER is never noted). */
 struct key_set {
@@ -186,6 +188,8 @@ static void note_write(struct key_set *s, const struct write *w)
 			add_key(s, RECORD_SLICES, w->slices[i].ino, w->slices[i].id);
 		break;
 	case WRITE_CELL_PUT: /* locks, leases: of this moment only */
+		if (mfs_str_starts(w->cell->name, SHARED_PREFIX))
+			set_add(s, &(struct record_key){ .kind = RECORD_CELL, .key = w->cell->name });
 		break;
 	}
 }

@@ -138,6 +138,10 @@ struct commit {
 	const struct node_blob *slices;
 	const struct slices_doc_record *docs; /* new documents that slices names, written in the same change */
 	uint32_t n_docs;
+	/* The object is that of another file, which goes on to have it (meta/shared.h); 0: it is not. Compared with that record:
+	 * -EXDEV, if it is another object or `lay` by now. -ENOTSUP, -EMLINK: it cannot be shared. */
+	mfs_ino_t share_of;
+	uint64_t share_lay;
 	int64_t todo; /* wall time at which the reconciler shall look at it; 0: no need (the commit clears an old one) */
 };
 /*
@@ -153,6 +157,9 @@ int namespace_truncate(struct namespace *ns, struct op_ctx *op, mfs_ino_t ino, u
 /* `count` numbers for slices documents; from a stock, so 1 round trip per 1,000. */
 int namespace_reserve(struct namespace *ns, struct op_ctx *op, unsigned int count, uint64_t *ret_first) MFS_NODISCARD;
 
+/* A file that is open here was removed by another mount: this one is an opener too, its content is kept. *ret: its attributes,
+ * also when it is not in trash (nothing is changed then). 1-2 round trips. -ESTALE: it is gone. */
+int namespace_opened(struct namespace *ns, struct op_ctx *op, mfs_ino_t ino, struct mfs_attr *ret) MFS_NODISCARD;
 /* The mount has closed an unlinked file: it is no opener any more (nothing for a file that is not in trash). */
 int namespace_closed(struct namespace *ns, struct op_ctx *op, mfs_ino_t ino) MFS_NODISCARD;
 

@@ -8,6 +8,7 @@
 #include "meta/drops.h"
 #include "meta/layout.h"
 #include "meta/namespace_internal.h"
+#include "meta/shared.h"
 
 #define TEMPORARY_DELAY_NS (30 * MFS_NSEC_PER_SEC) /* an rsync renames sooner */
 
@@ -183,6 +184,10 @@ static struct write *write_commit(struct ns_op *x, struct node *n, const struct 
 	w->node = set;
 	w->ret_attr = ret;
 	w->mask = killed | EDIT_REF | EDIT_TODO | EDIT_BUMP_LAY;
+	if (!object_ref_equal(&c->ref, &n->ref)) {
+		set->attr.flags = (set->attr.flags & ~(uint32_t)ATTR_SHARED) | (c->share_of ? ATTR_SHARED : 0);
+		w->mask |= EDIT_SHARED;
+	}
 	if (killed)
 		ns_expect_ver(w, n->attr.ver);
 	expect_content(x, w, c->lay);
@@ -243,11 +248,58 @@ static void write_docs(struct ns_op *x, const struct commit *c)
 	w->n = c->n_docs;
 }
 
+/* What sharing an object writes beside the commit. */
+struct sharing {
+	struct node source;
+	struct cell_record cell;
+};
+
+static void sharing_release(struct sharing *s)
+{
+	node_release(&s->source);
+	cell_record_release(&s->cell);
+}
+#define AUTO_SHARING MFS_CLEANUP(sharing_release)
+
+/* The file that has the object names it at this moment, and from now on so does this one: both are on its list. */
+static int write_sharing(struct ns_op *x, const struct commit *c, struct sharing *room)
+{
+	uint64_t token;
+	struct write *w;
+	int r;
+
+	if (!c->share_of)
+		return 0;
+	r = engine_get(x->ns->e, x->op, c->share_of, &room->source);
+	if (r == 0 && (room->source.attr.lay != c->share_lay || !object_ref_equal(&room->source.ref, &c->ref)))
+		r = -EXDEV;
+	if (r == 0)
+		r = shared_get(x->ns->e, x->op, c->ref.version, &room->cell);
+	if (r < 0)
+		return r == -ESTALE ? -EXDEV : r;
+	token = room->cell.token;
+	r = shared_add(&room->cell, c->ref.version, c->share_of, c->ino);
+	if (r < 0)
+		return r;
+	room->source.attr.flags |= ATTR_SHARED;
+	w = change_write(&x->c, WRITE_EDIT, c->share_of);
+	w->node = &room->source;
+	w->mask = EDIT_SHARED;
+	w->expect.flags = EXPECT_LAY;
+	w->expect.lay = c->share_lay;
+	w = change_write(&x->c, WRITE_CELL_PUT, 0);
+	w->cell = &room->cell;
+	w->expect.flags = EXPECT_VER;
+	w->expect.ver = token;
+	return 0;
+}
+
 static int commit_node(struct namespace *ns, struct op_ctx *op, const struct commit *c, struct node *n,
 		       struct place *p, struct mfs_attr *ret)
 {
 	const struct content_names after = { .ref = &c->ref, .slices = c->slices };
 	AUTO_REPLACED struct replaced replaced = { 0 };
+	AUTO_SHARING struct sharing sharing = { 0 };
 	struct node set;
 	NS_AUTOOP struct ns_op x;
 	struct mfs_attr done;
@@ -255,6 +307,8 @@ static int commit_node(struct namespace *ns, struct op_ctx *op, const struct com
 
 	ns_op_init(&x, ns, op);
 	r = find_place(ns, op, n, p);
+	if (r == 0)
+		r = write_sharing(&x, c, &sharing);
 	if (r == 0 && !p->in_trash)
 		r = queue_commit_jobs(&x, n, c, p);
 	else if (r == 0 && c->ref.key && !object_ref_equal(&c->ref, &n->ref))
@@ -480,6 +534,44 @@ int namespace_truncate(struct namespace *ns, struct op_ctx *op, mfs_ino_t ino, u
 	}
 	mfs_buf_release(&p.path);
 	return r;
+}
+
+/* An open file that somebody else removed. */
+
+static int opened_once(struct namespace *ns, struct op_ctx *op, mfs_ino_t ino, struct mfs_attr *ret)
+{
+	struct node n = NODE_INIT;
+	NS_AUTOOP struct ns_op x;
+	struct write *w;
+	int r;
+
+	ns_op_init(&x, ns, op);
+	r = engine_get(ns->e, op, ino, &n);
+	if (r < 0)
+		return r;
+	*ret = n.attr;
+	if ((n.attr.flags & ATTR_IN_TRASH) && !node_blob_has_u64(&n.openers, ns->e->session)) {
+		r = node_blob_add_u64(&n.openers, ns->e->session);
+		w = change_write(&x.c, WRITE_EDIT, ino);
+		w->node = &n;
+		w->mask = EDIT_OPENERS;
+		w->ret_attr = ret;
+		w->expect.flags = EXPECT_IN_TRASH;
+		ns_expect_ver(w, n.attr.ver);
+		r = r < 0 ? r : ns_op_apply(&x);
+	}
+	node_release(&n);
+	return r;
+}
+
+int namespace_opened(struct namespace *ns, struct op_ctx *op, mfs_ino_t ino, struct mfs_attr *ret)
+{
+	for (unsigned int i = 0;; i++) {
+		int r = opened_once(ns, op, ino, ret);
+
+		if (!ns_again(op, "opened", ino, i, &r))
+			return r;
+	}
 }
 
 /* The last close of an unlinked file. */

@@ -43,7 +43,7 @@ enum attr_flags {
 	ATTR_HAS_ACL = 1u << 2,		/* system.posix_acl_access */
 	ATTR_HAS_DEFAULT_ACL = 1u << 3, /* system.posix_acl_default */
 	ATTR_IN_TRASH = 1u << 4,	/* unlinked: the record is in `trash` */
-	ATTR_SHARED = 1u << 5,		/* its object is named by other records too */
+	ATTR_SHARED = 1u << 5,		/* its object was shared with other files, which may have it still (meta/shared.h) */
 	ATTR_HAS_LABEL = 1u << 6,	/* security.selinux: ls -l asks for it on each file */
 };
 

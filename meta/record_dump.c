@@ -5,6 +5,8 @@
 
 #include <errno.h>
 
+#include "meta/shared.h"
+
 #define PAGE	      64 /* a record can have 1 MiB of xattrs */
 #define PROGRESS_EACH 4096
 
@@ -173,6 +175,28 @@ static int dump_sessions(struct walk *k)
 	return r;
 }
 
+static int dump_cells(struct walk *k)
+{
+	MFS_AUTOFREE char *after = NULL;
+	size_t n;
+	int r;
+
+	do {
+		struct cell_list l = { 0 };
+
+		r = engine_cells(k->e, k->op, SHARED_PREFIX, after, PAGE, &l);
+		n = l.n;
+		for (size_t i = 0; r == 0 && i < l.n; i++)
+			r = wrote(k, RECORD_CELL, record_put_cell(&k->w->line, &l.v[i]));
+		if (n) {
+			free(after);
+			after = MFS_TAKE(l.v[n - 1].name);
+		}
+		cell_list_release(&l);
+	} while (r == 0 && n == PAGE);
+	return r == -ENOTSUP ? 0 : r;
+}
+
 int record_dump_all(struct engine *e, struct op_ctx *op, struct record_writer *w,
 		    record_progress_fn *progress, void *arg, struct record_counts *ret)
 {
@@ -199,5 +223,7 @@ int record_dump_all(struct engine *e, struct op_ctx *op, struct record_writer *w
 		r = dump_dropped(&k);
 	if (r == 0)
 		r = dump_jobs(&k);
-	return r < 0 ? r : dump_sessions(&k);
+	if (r == 0)
+		r = dump_sessions(&k);
+	return r < 0 ? r : dump_cells(&k);
 }

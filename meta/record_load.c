@@ -52,6 +52,10 @@ static struct write *insert_of(struct change *c, const struct record *r)
 		w = change_write(c, WRITE_SESSION_PUT, 0);
 		w->session = &r->session;
 		return w;
+	case RECORD_CELL:
+		w = change_write(c, WRITE_CELL_PUT, 0);
+		w->cell = &r->cell;
+		return w;
 	default:
 		return NULL;
 	}
@@ -139,7 +143,7 @@ int record_loader_add(struct record_loader *l, struct record *r)
 	uint64_t number = highest_number(r);
 	int err;
 
-	if (kind != RECORD_VOLUME && kind != RECORD_ALIAS && (kind < RECORD_NODE || kind > RECORD_SESSION)) {
+	if (kind != RECORD_VOLUME && kind != RECORD_ALIAS && (kind < RECORD_NODE || kind > RECORD_CELL)) {
 		record_release(r);
 		return -EINVAL;
 	}

@@ -392,6 +392,15 @@ static void parse_session(struct parser *p, json_t *o, struct session_record *s)
 	s->closed = get_i64(p, o, "closed");
 }
 
+static void parse_cell(struct parser *p, json_t *o, struct cell_record *c)
+{
+	c->name = get_text(p, o, "name", RECORD_LINE_MAX);
+	get_blob(p, o, "value", &c->blob);
+	c->token = 1; /* nobody knows a token from before */
+	if (p->err == 0 && (!c->name || !c->blob.size))
+		fail(p, -EINVAL, "a cell needs a name and a value");
+}
+
 static void parse_header(struct parser *p, json_t *o, struct record_header *h)
 {
 	h->stream = (enum record_stream_kind)get_word(p, o, "stream", record_stream_names,
@@ -421,6 +430,10 @@ static void parse_gone(struct parser *p, json_t *o, struct record_key *k)
 		k->id = (uint64_t)get_word(p, o, "job", record_job_names, MFS_ARRAY_LEN(record_job_names));
 		k->key = get_text(p, o, "key", RECORD_LINE_MAX);
 		k->more = get_u64(p, o, "file", INT64_MAX);
+	} else if (k->kind == RECORD_CELL) {
+		k->key = get_text(p, o, "name", RECORD_LINE_MAX);
+		if (p->err == 0 && !k->key)
+			fail(p, -EINVAL, "a cell needs a name");
 	} else if (k->kind == RECORD_SLICES) {
 		k->id = need_id(p, o, "file");
 		k->more = need_id(p, o, "_id");
@@ -477,6 +490,8 @@ static void parse_kind(struct parser *p, json_t *o, struct record *ret)
 		return parse_job(p, o, &ret->job);
 	case RECORD_SESSION:
 		return parse_session(p, o, &ret->session);
+	case RECORD_CELL:
+		return parse_cell(p, o, &ret->cell);
 	case RECORD_GONE:
 		return parse_gone(p, o, &ret->gone);
 	case RECORD_STATE:
@@ -540,6 +555,9 @@ void record_release(struct record *r)
 		break;
 	case RECORD_SESSION:
 		session_record_release(&r->session);
+		break;
+	case RECORD_CELL:
+		cell_record_release(&r->cell);
 		break;
 	case RECORD_GONE:
 		record_key_release(&r->gone);

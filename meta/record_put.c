@@ -16,6 +16,7 @@ const char *const record_names[RECORD_N_KINDS] = {
 	[RECORD_HEADER] = "massfs",   [RECORD_VOLUME] = "volume",   [RECORD_NODE] = "file",
 	[RECORD_ALIAS] = "alias",     [RECORD_VERSION] = "version", [RECORD_SLICES] = "slices",
 	[RECORD_DROPPED] = "dropped", [RECORD_JOB] = "job",	    [RECORD_SESSION] = "session",
+	[RECORD_CELL] = "cell",
 	[RECORD_GONE] = "gone",	      [RECORD_STATE] = "state",	    [RECORD_END] = "end",
 };
 const char *const record_stream_names[3] = { "dump", "index-snapshot", "index-changes" };
@@ -378,6 +379,14 @@ int record_put_session(struct mfs_buf *b, const struct session_record *s)
 	return end(b);
 }
 
+int record_put_cell(struct mfs_buf *b, const struct cell_record *c)
+{
+	begin(b, record_names[RECORD_CELL]);
+	put_text(b, "name", c->name);
+	put_blob(b, "value", &c->blob);
+	return end(b);
+}
+
 static int put_header(struct mfs_buf *b, const struct record_header *h)
 {
 	begin(b, record_names[RECORD_HEADER]);
@@ -421,6 +430,9 @@ static int put_gone(struct mfs_buf *b, const struct record_key *k)
 	case RECORD_SLICES:
 		put_u64(b, "_id", k->more);
 		put_u64(b, "file", k->id);
+		break;
+	case RECORD_CELL:
+		put_text(b, "name", k->key);
 		break;
 	default:
 		put_u64(b, "_id", k->id);
@@ -470,6 +482,8 @@ int record_put(struct mfs_buf *b, const struct record *r)
 		return record_put_job(b, &r->job);
 	case RECORD_SESSION:
 		return record_put_session(b, &r->session);
+	case RECORD_CELL:
+		return record_put_cell(b, &r->cell);
 	case RECORD_GONE:
 		return put_gone(b, &r->gone);
 	case RECORD_STATE:

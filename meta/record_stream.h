@@ -39,6 +39,7 @@ enum record_kind {
 	RECORD_DROPPED,
 	RECORD_JOB, /* without its token */
 	RECORD_SESSION,
+	RECORD_CELL, /* of "shared/" only: the others are of a moment. Without its token */
 	RECORD_GONE, /* the index log: there is no such record any more */
 	RECORD_STATE, /* the index log: what the object before it brings one up to */
 	RECORD_END,
@@ -68,7 +69,7 @@ struct record_key {
 	enum record_kind kind;
 	uint64_t id; /* inode, id; of a job: its kind */
 	uint64_t more; /* version: data; slices: the document's id; job: ino */
-	char *key; /* of a job; owned, or NULL */
+	char *key; /* of a job, or the cell's name; owned, or NULL */
 };
 void record_key_release(struct record_key *k);
 
@@ -99,6 +100,7 @@ struct record {
 		struct dropped_record dropped;
 		struct job_record job;
 		struct session_record session;
+		struct cell_record cell;
 		struct record_key gone;
 		struct record_state state;
 		struct record_end end;
@@ -116,6 +118,8 @@ int record_put_slices(struct mfs_buf *b, const struct slices_doc_record *d) MFS_
 int record_put_dropped(struct mfs_buf *b, const struct dropped_record *d) MFS_NODISCARD;
 int record_put_job(struct mfs_buf *b, const struct job_record *j) MFS_NODISCARD;
 int record_put_session(struct mfs_buf *b, const struct session_record *s) MFS_NODISCARD;
+
+int record_put_cell(struct mfs_buf *b, const struct cell_record *c) MFS_NODISCARD;
 
 /* One line, without its newline. -EINVAL with what is wrong in *ret_reason (owned), -ENOMEM. */
 int record_parse(const char *line, size_t len, struct record *ret, char **ret_reason) MFS_NODISCARD;

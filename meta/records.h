@@ -91,7 +91,7 @@ MFS_DECLARE_RECORD(cell);
 MFS_DECLARE_RECORD(slices_doc);
 
 /* The volume's own record; read at open, written at format. */
-#define MFS_SCHEMA 2
+#define MFS_SCHEMA 3
 struct volume_record {
 	uint32_t schema;
 	char uuid[37];

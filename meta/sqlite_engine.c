@@ -513,6 +513,21 @@ static int sqlite_slices_all(struct engine *e, struct op_ctx *op, mfs_ino_t afte
 	return r < 0 ? r : side_slices_all(c, after_ino, after_id, limit, ret);
 }
 
+static int sqlite_cell_get(struct engine *e, struct op_ctx *op, const char *name, struct cell_record *ret)
+{
+	WITH_READER(engine_of(e), op, c, r);
+
+	return r < 0 ? r : side_cell_get(c, name, ret);
+}
+
+static int sqlite_cells(struct engine *e, struct op_ctx *op, const char *prefix, const char *after, size_t limit,
+			struct cell_list *ret)
+{
+	WITH_READER(engine_of(e), op, c, r);
+
+	return r < 0 ? r : side_cells(c, prefix, after, limit, ret);
+}
+
 static int sqlite_volume_get(struct engine *e, struct op_ctx *op, struct volume_record *ret)
 {
 	WITH_READER(engine_of(e), op, c, r);
@@ -668,6 +683,8 @@ static const struct engine_ops sqlite_ops = {
 	.next_number = sqlite_next_number,
 	.aliases_all = sqlite_aliases_all,
 	.jobs_from = sqlite_jobs_from,
+	.cell_get = sqlite_cell_get,
+	.cells = sqlite_cells,
 	.volume_get = sqlite_volume_get,
 	.volume_put = sqlite_volume_put,
 	.check = sqlite_check,

@@ -173,6 +173,57 @@ static int delete_keyed(struct sqlite_conn *c, enum sql_id id, uint64_t a, uint6
 	return conn_run(c, st);
 }
 
+static int cell_from_row(sqlite3_stmt *st, struct cell_record *ret)
+{
+	int r;
+
+	*ret = (struct cell_record){ .token = column_u64(st, 1) };
+	r = row_get_string(st, 0, &ret->name);
+	if (r == 0)
+		r = row_get_blob(st, 2, &ret->blob);
+	if (r < 0)
+		cell_record_release(ret);
+	return r;
+}
+
+/* Its token; 0: there is none. */
+static int token_of_cell(struct sqlite_conn *c, const char *name, uint64_t *ret)
+{
+	CONN_STMT(st);
+	int r = conn_stmt(c, SQL_CELL_GET, &st);
+
+	if (r < 0)
+		return r;
+	row_bind_string(st, 1, name);
+	r = conn_step(c, st);
+	*ret = r > 0 ? column_u64(st, 1) : 0;
+	return MFS_MIN(r, 0);
+}
+
+static int write_cell(struct sqlite_conn *c, const struct write *w)
+{
+	const struct cell_record *cell = w->cell;
+	CONN_STMT(st);
+	uint64_t token;
+	int r = 0;
+
+	if (w->expect.flags & EXPECT_VER) {
+		r = token_of_cell(c, cell->name, &token);
+		if (r == 0 && token != w->expect.ver)
+			r = -EAGAIN;
+	}
+	if (r == 0)
+		r = conn_stmt(c, cell->blob.size ? SQL_CELL_PUT : SQL_CELL_DELETE, &st);
+	if (r < 0)
+		return r;
+	row_bind_string(st, 1, cell->name);
+	if (cell->blob.size) {
+		bind_u64(st, 2, cell->token);
+		row_bind_blob(st, 3, &cell->blob);
+	}
+	return conn_run(c, st);
+}
+
 int sqlite_write_side(struct sqlite_conn *c, const struct write *w)
 {
 	switch (w->kind) {
@@ -196,12 +247,62 @@ int sqlite_write_side(struct sqlite_conn *c, const struct write *w)
 		return put_all_slices(c, w->slices, write_records(w));
 	case WRITE_SLICES_DELETE:
 		return delete_keyed(c, SQL_SLICES_DELETE, w->slices->ino, w->slices->id);
+	case WRITE_CELL_PUT:
+		return write_cell(c, w);
 	default:
 		return -EINVAL;
 	}
 }
 
 /* Reads. */
+
+int side_cell_get(struct sqlite_conn *c, const char *name, struct cell_record *ret)
+{
+	CONN_STMT(st);
+	struct cell_record found;
+	int r = conn_stmt(c, SQL_CELL_GET, &st);
+
+	if (r < 0)
+		return r;
+	row_bind_string(st, 1, name);
+	r = conn_step(c, st);
+	if (r <= 0)
+		return r < 0 ? r : -ENOENT;
+	r = cell_from_row(st, &found);
+	if (r == 0)
+		*ret = found;
+	return r;
+}
+
+int side_cells(struct sqlite_conn *c, const char *prefix, const char *after, size_t limit, struct cell_list *ret)
+{
+	CONN_STMT(st);
+	int r = conn_stmt(c, SQL_CELLS, &st);
+
+	if (r < 0)
+		return r;
+	row_bind_string(st, 1, prefix);
+	row_bind_string(st, 2, after ? after : "");
+	bind_u64(st, 3, limit);
+	while ((r = conn_step(c, st)) > 0) {
+		struct cell_record found, *out;
+
+		r = cell_from_row(st, &found);
+		if (r < 0)
+			return r;
+		if (strncmp(found.name, prefix, strlen(prefix)) != 0) { /* behind them, in this order */
+			cell_record_release(&found);
+			return 0;
+		}
+		out = cell_list_add(ret);
+		if (!out) {
+			cell_record_release(&found);
+			return -ENOMEM;
+		}
+		*out = found;
+	}
+	return r;
+}
 
 static int fetch_versions(struct sqlite_conn *c, sqlite3_stmt *st, struct version_list *ret)
 {

@@ -27,6 +27,8 @@ int side_next_number(struct sqlite_conn *c, uint64_t *ret) MFS_NODISCARD;
 struct alias;
 int side_aliases_all(struct sqlite_conn *c, uint64_t after_id, struct alias *ret, size_t max) MFS_NODISCARD;
 int side_jobs_from(struct sqlite_conn *c, const struct job_record *from, size_t limit, struct job_list *ret) MFS_NODISCARD;
+int side_cell_get(struct sqlite_conn *c, const char *name, struct cell_record *ret) MFS_NODISCARD;
+int side_cells(struct sqlite_conn *c, const char *prefix, const char *after, size_t limit, struct cell_list *ret) MFS_NODISCARD;
 int side_volume_get(struct sqlite_conn *c, struct volume_record *ret) MFS_NODISCARD; /* -ENOENT: not formatted */
 int side_volume_put(struct sqlite_conn *c, const struct volume_record *v) MFS_NODISCARD; /* in a transaction */
 

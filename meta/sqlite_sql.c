@@ -66,6 +66,13 @@
 	"CREATE TABLE slices(ino INTEGER NOT NULL, id INTEGER NOT NULL, session INTEGER NOT NULL, blob BLOB," \
 	" PRIMARY KEY(ino,id));"
 
+/* In place of tables that no version had a use for. */
+#define CELLS_DDL "CREATE TABLE cells(name TEXT PRIMARY KEY, token INTEGER NOT NULL, value BLOB NOT NULL) WITHOUT ROWID;"
+
+const char sqlite_ddl_2_to_3[] = "DROP TABLE shared; DROP TABLE locks;" CELLS_DDL
+				 "UPDATE volume SET schema=3 WHERE formatted;"
+				 "PRAGMA user_version=3";
+
 const char sqlite_ddl_1_to_2[] =
 	"ALTER TABLE files RENAME COLUMN inline TO inline_len;"
 	"ALTER TABLE files RENAME COLUMN slices TO slices_len;"
@@ -116,13 +123,10 @@ const char sqlite_ddl[] =
 	" started INTEGER NOT NULL, heartbeat INTEGER NOT NULL, closed INTEGER NOT NULL);"
 	"CREATE TABLE volume(one INTEGER PRIMARY KEY CHECK(one=1), schema INTEGER NOT NULL, uuid TEXT NOT NULL,"
 	" created INTEGER NOT NULL, formatted INTEGER NOT NULL, next_ino INTEGER NOT NULL);"
-	"INSERT INTO volume VALUES(1,0,'',0,0,1000);"
+	"INSERT INTO volume VALUES(1,0,'',0,0,1000);" CELLS_DDL
 	/* Made now, used by later versions of the program. (ops: see sqlite_ring.h) */
 	"CREATE TABLE ops(session INTEGER NOT NULL, slot INTEGER NOT NULL, number INTEGER NOT NULL,"
 	" PRIMARY KEY(session,slot)) WITHOUT ROWID;"
-	"CREATE TABLE shared(store INTEGER NOT NULL, bucket TEXT, key TEXT NOT NULL, version TEXT NOT NULL,"
-	" count INTEGER NOT NULL, PRIMARY KEY(key,version,bucket,store));"
-	"CREATE TABLE locks(ino INTEGER PRIMARY KEY, locks BLOB NOT NULL);"
 	"CREATE TABLE rules(id INTEGER PRIMARY KEY, rule TEXT NOT NULL);"
 	"CREATE TABLE failures(id INTEGER PRIMARY KEY, at INTEGER NOT NULL, ino INTEGER NOT NULL, text TEXT NOT NULL);";
 
@@ -232,6 +236,10 @@ const char *const sqlite_sql[SQL_N] = {
 	[SQL_ALIASES_ALL] = "SELECT id,parent,name,target FROM aliases WHERE id>?1 ORDER BY id LIMIT ?2",
 	[SQL_JOBS_FROM] = "SELECT kind,key,ino,due,token,tries FROM jobs WHERE (kind,key,ino)>=(?1,?2,?3)"
 			  " ORDER BY kind,key,ino LIMIT ?4",
+	[SQL_CELL_GET] = "SELECT name,token,value FROM cells WHERE name=?1",
+	[SQL_CELLS] = "SELECT name,token,value FROM cells WHERE name>=?1 AND name>?2 ORDER BY name LIMIT ?3",
+	[SQL_CELL_PUT] = "INSERT OR REPLACE INTO cells(name,token,value) VALUES(?1,?2,?3)",
+	[SQL_CELL_DELETE] = "DELETE FROM cells WHERE name=?1",
 	[SQL_VOLUME_GET] = "SELECT schema,uuid,created FROM volume WHERE formatted",
 	[SQL_VOLUME_PUT] = "UPDATE volume SET schema=?1,uuid=?2,created=?3,formatted=1",
 };

@@ -138,6 +138,10 @@ enum sql_id {
 	SQL_NEXT_NUMBER,
 	SQL_ALIASES_ALL,
 	SQL_JOBS_FROM,
+	SQL_CELL_GET,
+	SQL_CELLS,
+	SQL_CELL_PUT,
+	SQL_CELL_DELETE,
 	SQL_VOLUME_GET,
 	SQL_VOLUME_PUT,
 	SQL_N
@@ -146,7 +150,7 @@ enum sql_id {
 extern const char *const sqlite_sql[SQL_N];
 /* What makes an empty database an index of schema MFS_SCHEMA. */
 extern const char sqlite_ddl[];
-/* What makes one of schema 1 of a database of schema 2. */
-extern const char sqlite_ddl_1_to_2[];
+/* What makes a database of each schema one of the next. */
+extern const char sqlite_ddl_1_to_2[], sqlite_ddl_2_to_3[];
 
 #endif

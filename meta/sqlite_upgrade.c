@@ -12,7 +12,7 @@
 #include "meta/sqlite_vfs.h"
 
 /* The steps from each schema to the next; what is too much for one statement would stand here as a function. */
-static const char *const steps[MFS_SCHEMA] = { [1] = sqlite_ddl_1_to_2 };
+static const char *const steps[MFS_SCHEMA] = { [1] = sqlite_ddl_1_to_2, [2] = sqlite_ddl_2_to_3 };
 
 static int run_steps(struct sqlite_conn *c, int64_t version)
 {

@@ -249,6 +249,8 @@ static void what_is_new_works(void **state)
 	const struct dropped_record gone = { .ino = 1000, .doc_id = 4 };
 	struct change c = { 0 };
 	struct node set = { .slices = b }, n = NODE_INIT;
+	char name[] = "shared/x";
+	struct cell_record cell;
 	uint64_t records, bytes;
 	struct engine *e = NULL;
 	struct write *write;
@@ -267,6 +269,12 @@ static void what_is_new_works(void **state)
 	node_release(&n);
 	OK(engine_todo_count(e, NULL, &records, &bytes));
 	assert_int_equal(records, 1);
+	c = (struct change){ 0 };
+	change_write(&c, WRITE_CELL_PUT, 0)->cell = &(const struct cell_record){ .name = name, .token = 3, .blob = b };
+	OK(engine_apply(e, NULL, &c));
+	OK(engine_cell_get(e, NULL, name, &cell));
+	assert_int_equal(cell.token, 3);
+	cell_record_release(&cell);
 	engine_free(e);
 }
 

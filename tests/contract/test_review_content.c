@@ -2,7 +2,7 @@
  * What a review found, each as the scenario that went wrong: content against the reconciler, restores, collection, a full
  * budget, an index or a store that fails in between.
  */
-#include "tests/lib/volume_world.h"
+#include "tests/lib/world_mount.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -16,136 +16,27 @@
 #include "fs/verbs_internal.h"
 #include "meta/layout.h"
 
-#define KIB UINT64_C(1024)
-#define MIB (1024 * KIB)
-
-/* The memory of a mount over the world's volume. */
-struct mount {
-	struct world *w;
-	struct budget *budget;
-	struct workers *uploaders;
-	struct content_env env;
-};
-
-static void mount_open(struct mount *m, struct world *w)
-{
-	memset(m, 0, sizeof(*m));
-	m->w = w;
-	assert_int_equal(budget_new(16 * MIB, &m->budget), 0);
-	assert_int_equal(workers_new("up", 2, 8, &m->uploaders), 0);
-	content_env_init(&m->env, w->v, m->budget, m->uploaders);
-}
-
-static void mount_close(struct mount *m)
-{
-	workers_free(m->uploaders);
-	content_env_release(&m->env);
-	assert_int_equal(budget_used(m->budget), 0);
-	budget_free(m->budget);
-}
-
-static struct content *open_writer(struct mount *m, mfs_ino_t ino)
-{
-	struct content *c = NULL;
-
-	assert_int_equal(content_open(&m->env, &m->w->op, ino, &c), 0);
-	content_writer_opened(c);
-	return c;
-}
-
-static void close_writer(struct mount *m, struct content *c)
-{
-	assert_int_equal(content_flush(c, &m->w->op, NULL, NULL), 0);
-	content_closed(c);
-	content_writer_closed(c);
-	content_free(c);
-}
-
-static mfs_ino_t make(struct world *w, const char *name)
-{
-	struct make m = { .parent = MFS_ROOT_INO, .name = name, .name_len = strlen(name), .mode = S_IFREG | 0644 };
-	struct node n = NODE_INIT;
-	mfs_ino_t ino;
-
-	assert_int_equal(namespace_make(w->v->ns, &w->op, &m, &n), 0);
-	ino = n.attr.ino;
-	node_release(&n);
-	return ino;
-}
-
-static unsigned char *pattern(size_t size, unsigned int seed)
-{
-	unsigned char *p = malloc(size);
-
-	assert_non_null(p);
-	for (size_t i = 0; i < size; i++)
-		p[i] = (unsigned char)((i * 31 + i / 4096 * 7 + seed * 101) % 255 + 1);
-	return p;
-}
-
-static void write_file(struct mount *m, mfs_ino_t ino, const unsigned char *bytes, size_t size)
-{
-	struct content *c = open_writer(m, ino);
-
-	assert_int_equal(content_write(c, &m->w->op, 0, bytes, size, false), 0);
-	close_writer(m, c);
-}
-
-static void assert_reads(struct mount *m, mfs_ino_t ino, const unsigned char *want, size_t size)
-{
-	unsigned char *got = malloc(size + 1);
-	struct content *c = NULL;
-
-	assert_int_equal(content_open(&m->env, &m->w->op, ino, &c), 0);
-	assert_int_equal(content_read(c, &m->w->op, 0, got, size + 1), size);
-	assert_memory_equal(got, want, size);
-	content_free(c);
-	free(got);
-}
-
-/* What the key shows is the file, byte for byte. */
-static void assert_native(struct world *w, const char *key, const unsigned char *want, size_t size)
-{
-	struct object_ref ref = { .key = strdup(key) };
-	unsigned char *got = malloc(size);
-	struct object_info info;
-	size_t done = 0;
-
-	assert_int_equal(object_head(w->v->store, &w->op, NULL, key, NULL, &info), 0);
-	assert_int_equal(info.size, size);
-	memcpy(ref.version, info.version, sizeof(ref.version));
-	while (done < size) {
-		ssize_t n = object_get(w->v->store, &w->op, &ref, done, got + done, size - done);
-
-		assert_true(n > 0);
-		done += (size_t)n;
-	}
-	assert_memory_equal(got, want, size);
-	free(got);
-	free(ref.key);
-}
-
 /* A file that was settled with its holes gets another one: its object has data there, so it is not settled. */
 static void test_punch_after_settle_with_holes__is_settled_again(void **state)
 {
 	struct world *w = *state;
-	unsigned char *bytes = pattern(MIB, 1);
+	unsigned char *bytes = mount_pattern(MIB, 1);
 	struct content *c;
 	struct mount m;
-	mfs_ino_t ino = make(w, "f");
+	mfs_ino_t ino = mount_make(w, "f");
 
 	mount_open(&m, w);
-	write_file(&m, ino, bytes, MIB);
+	mount_write(&m, ino, bytes, MIB);
 	for (int i = 0; i < 3; i++) {
 		uint64_t at = (uint64_t)i * 100 * KIB;
 
-		c = open_writer(&m, ino);
+		c = mount_writer(&m, ino);
 		assert_int_equal(content_punch(c, &w->op, at, 64 * KIB), 0);
 		memset(bytes + at, 0, 64 * KIB);
-		close_writer(&m, c);
+		mount_close_writer(&m, c);
 		assert_int_equal(world_force(w), 0);
-		assert_reads(&m, ino, bytes, MIB);
-		assert_native(w, "f", bytes, MIB);
+		mount_assert_reads(&m, ino, bytes, MIB);
+		world_assert_native(w, "f", bytes, MIB);
 	}
 	free(bytes);
 	mount_close(&m);
@@ -155,20 +46,20 @@ static void test_punch_after_settle_with_holes__is_settled_again(void **state)
 static void test_very_many_holes__are_committed_in_between(void **state)
 {
 	struct world *w = *state;
-	unsigned char *bytes = pattern(6 * MIB, 2);
+	unsigned char *bytes = mount_pattern(6 * MIB, 2);
 	struct content *c;
 	struct mount m;
-	mfs_ino_t ino = make(w, "f");
+	mfs_ino_t ino = mount_make(w, "f");
 
 	mount_open(&m, w);
-	write_file(&m, ino, bytes, 6 * MIB);
-	c = open_writer(&m, ino);
+	mount_write(&m, ino, bytes, 6 * MIB);
+	c = mount_writer(&m, ino);
 	for (uint64_t at = 0; at < 6 * MIB; at += 64) {
 		assert_int_equal(content_punch(c, &w->op, at, 8), 0);
 		memset(bytes + at, 0, 8);
 	}
-	close_writer(&m, c);
-	assert_reads(&m, ino, bytes, 6 * MIB);
+	mount_close_writer(&m, c);
+	mount_assert_reads(&m, ino, bytes, 6 * MIB);
 	free(bytes);
 	mount_close(&m);
 }
@@ -179,16 +70,16 @@ static void test_very_many_long_holes__are_filled_rather_than_refused(void **sta
 	struct world *w = *state;
 	size_t size = 12 * MIB;
 	struct layout l;
-	unsigned char *bytes = pattern(size, 6);
+	unsigned char *bytes = mount_pattern(size, 6);
 	struct content *c;
 	struct mount m;
 	struct node n;
-	mfs_ino_t ino = make(w, "f");
+	mfs_ino_t ino = mount_make(w, "f");
 
 	mount_open(&m, w);
 	m.env.slices_max = 40;
-	write_file(&m, ino, bytes, size);
-	c = open_writer(&m, ino);
+	mount_write(&m, ino, bytes, size);
+	c = mount_writer(&m, ino);
 	for (uint64_t at = 0; at + 65 * KIB < size; at += 96 * KIB) {
 		assert_int_equal(content_punch(c, &w->op, at, 65 * KIB), 0);
 		memset(bytes + at, 0, 65 * KIB);
@@ -200,8 +91,8 @@ static void test_very_many_long_holes__are_filled_rather_than_refused(void **sta
 		layout_release(&l);
 		node_release(&n);
 	}
-	close_writer(&m, c);
-	assert_reads(&m, ino, bytes, size);
+	mount_close_writer(&m, c);
+	mount_assert_reads(&m, ino, bytes, size);
 	free(bytes);
 	mount_close(&m);
 }
@@ -211,16 +102,16 @@ static void test_punch_of_what_is_a_hole__names_nothing(void **state)
 {
 	struct world *w = *state;
 	struct mfs_attr attr;
-	unsigned char *bytes = pattern(MIB, 7), *want = calloc(1, 4 * MIB);
+	unsigned char *bytes = mount_pattern(MIB, 7), *want = calloc(1, 4 * MIB);
 	struct content *c;
 	struct mount m;
 	struct node n;
-	mfs_ino_t ino = make(w, "f");
+	mfs_ino_t ino = mount_make(w, "f");
 
 	mount_open(&m, w);
-	write_file(&m, ino, bytes, MIB);
+	mount_write(&m, ino, bytes, MIB);
 	memcpy(want, bytes, MIB);
-	c = open_writer(&m, ino);
+	c = mount_writer(&m, ino);
 	assert_int_equal(content_truncate(c, &w->op, 4 * MIB, &attr), 0);
 	for (uint64_t at = MIB; at < 4 * MIB; at += 8 * KIB)
 		assert_int_equal(content_punch(c, &w->op, at, 4 * KIB), 0);
@@ -234,10 +125,10 @@ static void test_punch_of_what_is_a_hole__names_nothing(void **state)
 	assert_int_equal(content_flush(c, &w->op, NULL, NULL), 0);
 	assert_int_equal(content_punch(c, &w->op, MIB / 2, 2 * MIB - MIB / 2 + 10 * KIB), 0);
 	memset(want + MIB / 2, 0, 2 * MIB - MIB / 2 + 10 * KIB);
-	close_writer(&m, c);
-	assert_reads(&m, ino, want, 4 * MIB);
+	mount_close_writer(&m, c);
+	mount_assert_reads(&m, ino, want, 4 * MIB);
 	assert_int_equal(world_force(w), 0);
-	assert_native(w, "f", want, 4 * MIB);
+	world_assert_native(w, "f", want, 4 * MIB);
 	free(bytes);
 	free(want);
 	mount_close(&m);
@@ -308,11 +199,11 @@ static void test_reload_while_the_record_is_read__is_not_lost(void **state)
 {
 	struct world *w = *state;
 	struct mount m;
-	struct behind b = { .m = &m, .ino = make(w, "f") };
+	struct behind b = { .m = &m, .ino = mount_make(w, "f") };
 	char buf[8];
 
 	mount_open(&m, w);
-	write_file(&m, b.ino, (const unsigned char *)"old", 3);
+	mount_write(&m, b.ino, (const unsigned char *)"old", 3);
 	assert_int_equal(content_open(&m.env, &w->op, b.ino, &b.c), 0);
 	content_reload(b.c); /* any reason to read the record */
 	watch(w);
@@ -333,19 +224,19 @@ static void test_truncate_while_the_index_fails__loses_nothing_silently(void **s
 	struct mfs_attr attr;
 	struct content *c;
 	struct mount m;
-	mfs_ino_t ino = make(w, "f");
+	mfs_ino_t ino = mount_make(w, "f");
 	int r;
 
 	mount_open(&m, w);
-	write_file(&m, ino, (const unsigned char *)"old", 3);
-	c = open_writer(&m, ino);
+	mount_write(&m, ino, (const unsigned char *)"old", 3);
+	c = mount_writer(&m, ino);
 	assert_int_equal(content_write(c, &w->op, 0, "NEW!", 4, false), 0);
 	watch(w);
 	watched.fail = 1;
 	r = content_truncate(c, &w->op, 0, &attr);
 	unwatch(w);
-	close_writer(&m, c);
-	assert_reads(&m, ino, (const unsigned char *)"NEW!", r < 0 ? 4 : 0);
+	mount_close_writer(&m, c);
+	mount_assert_reads(&m, ino, (const unsigned char *)"NEW!", r < 0 ? 4 : 0);
 	mount_close(&m);
 }
 
@@ -366,16 +257,16 @@ static void test_write_without_memory__ends_when_it_is_cancelled(void **state)
 	struct content *c;
 	struct mount m;
 	pthread_t t;
-	mfs_ino_t ino = make(w, "f");
+	mfs_ino_t ino = mount_make(w, "f");
 
 	mount_open(&m, w);
-	c = open_writer(&m, ino);
+	c = mount_writer(&m, ino);
 	assert_true(budget_try(m.budget, 16 * MIB));
 	assert_int_equal(pthread_create(&t, NULL, cancel_soon, &op.cancelled), 0);
 	assert_int_equal(content_write(c, &op, 0, "x", 1, false), -ECANCELED);
 	pthread_join(t, NULL);
 	budget_put(m.budget, 16 * MIB);
-	close_writer(&m, c);
+	mount_close_writer(&m, c);
 	mount_close(&m);
 }
 
@@ -383,22 +274,22 @@ static void test_write_without_memory__ends_when_it_is_cancelled(void **state)
 static void test_inline_file_grows_without_memory__is_committed(void **state)
 {
 	struct world *w = *state;
-	unsigned char *bytes = pattern(400 * KIB, 3);
+	unsigned char *bytes = mount_pattern(400 * KIB, 3);
 	struct content *c;
 	struct mount m;
-	mfs_ino_t ino = make(w, "f");
+	mfs_ino_t ino = mount_make(w, "f");
 
 	mount_open(&m, w);
 	w->cfg.inline_size = 16 * KIB;
-	write_file(&m, ino, bytes, 10 * KIB);
-	c = open_writer(&m, ino);
+	mount_write(&m, ino, bytes, 10 * KIB);
+	c = mount_writer(&m, ino);
 	assert_int_equal(content_write(c, &w->op, 10 * KIB, bytes + 10 * KIB, 190 * KIB, false), 0);
 	while (budget_try(m.budget, KIB)) /* all that is left */
 		;
 	assert_int_equal(content_write(c, &w->op, 200 * KIB, bytes + 200 * KIB, 200 * KIB, false), 0);
 	budget_put(m.budget, budget_max(m.budget) - 256 * KIB);
-	close_writer(&m, c);
-	assert_reads(&m, ino, bytes, 400 * KIB);
+	mount_close_writer(&m, c);
+	mount_assert_reads(&m, ino, bytes, 400 * KIB);
 	free(bytes);
 	mount_close(&m);
 }
@@ -407,13 +298,13 @@ static void test_inline_file_grows_without_memory__is_committed(void **state)
 static void test_read_of_an_unlinked_stream__ends(void **state)
 {
 	struct world *w = *state;
-	unsigned char *bytes = pattern(11 * MIB, 8), *got = malloc(11 * MIB);
+	unsigned char *bytes = mount_pattern(11 * MIB, 8), *got = malloc(11 * MIB);
 	struct content *c;
 	struct mount m;
-	mfs_ino_t ino = make(w, "f");
+	mfs_ino_t ino = mount_make(w, "f");
 
 	mount_open(&m, w);
-	c = open_writer(&m, ino);
+	c = mount_writer(&m, ino);
 	assert_int_equal(content_write(c, &w->op, 0, bytes, 11 * MIB, false), 0);
 	content_unlinked(c);
 	assert_int_equal(content_read(c, &w->op, 0, got, 11 * MIB), 11 * MIB);
@@ -443,28 +334,28 @@ static int broken_part_copy(struct object_upload *u, struct op_ctx *op, unsigned
 static void test_copy_that_breaks_off__leaves_zeros_behind_the_end(void **state)
 {
 	struct world *w = *state;
-	unsigned char *bytes = pattern(8 * MIB, 4), *want = calloc(1, 8 * MIB);
+	unsigned char *bytes = mount_pattern(8 * MIB, 4), *want = calloc(1, 8 * MIB);
 	struct content *src = NULL, *dst;
 	struct mfs_attr attr;
 	struct mount m;
-	mfs_ino_t from = make(w, "from"), to = make(w, "to");
+	mfs_ino_t from = mount_make(w, "from"), to = mount_make(w, "to");
 
 	mount_open(&m, w);
-	write_file(&m, from, bytes, 8 * MIB);
+	mount_write(&m, from, bytes, 8 * MIB);
 	assert_int_equal(content_open(&m.env, &w->op, from, &src), 0);
-	dst = open_writer(&m, to);
+	dst = mount_writer(&m, to);
 	broken.inner = w->v->store->ops;
 	broken.ops = *broken.inner;
 	broken.ops.part_copy = broken_part_copy;
 	w->v->store->ops = &broken.ops;
-	assert_int_equal(content_copy_range(dst, &w->op, 0, src, 0, 8 * MIB), -EIO);
+	assert_int_equal(content_copy_range(dst, &w->op, 0, src, 4 * KIB, 8 * MIB - 4 * KIB), -EIO);
 	w->v->store->ops = broken.inner;
 	assert_int_equal(content_write(dst, &w->op, 7 * MIB, bytes, MIB, false), 0);
 	assert_int_equal(content_truncate(dst, &w->op, 8 * MIB, &attr), 0);
 	memcpy(want + 7 * MIB, bytes, MIB);
-	close_writer(&m, dst);
+	mount_close_writer(&m, dst);
 	content_free(src);
-	assert_reads(&m, to, want, 8 * MIB);
+	mount_assert_reads(&m, to, want, 8 * MIB);
 	free(bytes);
 	free(want);
 	mount_close(&m);
@@ -510,13 +401,13 @@ static void test_mtime_that_is_set_during_a_commit__stays(void **state)
 	struct world *w = *state;
 	struct mount m;
 	struct node n;
-	mfs_ino_t ino = make(w, "f");
+	mfs_ino_t ino = mount_make(w, "f");
 
 	mount_open(&m, w);
 	memset(&timed, 0, sizeof(timed));
 	timed.w = w;
 	timed.ino = ino;
-	timed.c = open_writer(&m, ino);
+	timed.c = mount_writer(&m, ino);
 	timed.inner = w->v->store->ops;
 	timed.ops = *timed.inner;
 	timed.ops.put = timed_put;
@@ -526,7 +417,7 @@ static void test_mtime_that_is_set_during_a_commit__stays(void **state)
 	assert_true(timed.begun);
 	pthread_join(timed.thread, NULL);
 	w->v->store->ops = timed.inner;
-	close_writer(&m, timed.c);
+	mount_close_writer(&m, timed.c);
 	n = world_node(w, ino);
 	assert_int_equal(n.attr.mtime, 1000000007);
 	node_release(&n);
@@ -547,20 +438,20 @@ static void collect(struct world *w, int64_t now)
 static void test_restore_of_a_version_that_is_gone__changes_nothing(void **state)
 {
 	struct world *w = *state;
-	unsigned char *bytes = pattern(8 * MIB, 5);
+	unsigned char *bytes = mount_pattern(8 * MIB, 5);
 	struct verb_call call = { .vol = w->v, .op = &w->op };
 	struct past_list l = { 0 };
 	struct content *c;
 	struct mount m;
-	mfs_ino_t ino = make(w, "f");
+	mfs_ino_t ino = mount_make(w, "f");
 
 	mount_open(&m, w);
-	write_file(&m, ino, bytes, 8 * MIB);
+	mount_write(&m, ino, bytes, 8 * MIB);
 	for (unsigned int i = 1; i <= 2; i++) {
-		c = open_writer(&m, ino);
+		c = mount_writer(&m, ino);
 		assert_int_equal(content_write(c, &w->op, 5 * MIB, bytes + i, 4 * KIB, false), 0);
 		memmove(bytes + 5 * MIB, bytes + i, 4 * KIB);
-		close_writer(&m, c);
+		mount_close_writer(&m, c);
 	}
 	assert_int_equal(namespace_past(w->v->ns, &w->op, "f", &l), 0);
 	assert_true(l.n >= 2);
@@ -569,7 +460,7 @@ static void test_restore_of_a_version_that_is_gone__changes_nothing(void **state
 	for (int i = 0; i < 3; i++)
 		collect(w, mfs_now_ns() + 2 * WORLD_RETENTION);
 	assert_int_equal(restore_content(&call, &l.v[0], ino), -ENODATA);
-	assert_reads(&m, ino, bytes, 8 * MIB);
+	mount_assert_reads(&m, ino, bytes, 8 * MIB);
 	past_list_release(&l);
 	free(bytes);
 	mount_close(&m);

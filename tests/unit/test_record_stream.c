@@ -165,6 +165,13 @@ static void test_side_records(void **state)
 	assert_string_equal(back.session.mountpoint, mountpoint);
 	record_release(&back);
 
+	r = (struct record){ .kind = RECORD_CELL, .cell = { .name = key, .blob = { .data = host, .size = sizeof(host) } } };
+	round_trip(&r, &back);
+	assert_string_equal(back.cell.name, key);
+	assert_int_equal(back.cell.blob.size, sizeof(host));
+	assert_memory_equal(back.cell.blob.data, host, sizeof(host));
+	record_release(&back);
+
 	r = (struct record){ .kind = RECORD_ALIAS, .alias = { .id = 4, .parent = 1, .target = 3 } };
 	assert_int_equal(mfs_name_set(&r.alias.name, "x", 1), 0);
 	round_trip(&r, &back);
@@ -213,6 +220,11 @@ static void test_gone(void **state)
 	}
 	r.gone = (struct record_key){ .kind = RECORD_JOB, .id = JOB_KEY, .key = key };
 	round_trip(&r, &back);
+	assert_string_equal(back.gone.key, key);
+	record_release(&back);
+	r.gone = (struct record_key){ .kind = RECORD_CELL, .key = key };
+	round_trip(&r, &back);
+	assert_int_equal(back.gone.kind, RECORD_CELL);
 	assert_string_equal(back.gone.key, key);
 	record_release(&back);
 }
