@@ -14,6 +14,8 @@
 #include "common/str.h"
 
 #define DEFAULT_RETENTION_DAYS 7
+#define DEFAULT_LEASE_S	       10
+#define DATABASE_MAX	       63 /* bytes of a name, as MongoDB has it */
 #define DEFAULT_MEMORY_MAX     (512 * MFS_MIB)
 
 int mfs_fail(char **ret_reason, int r, const char *fmt, ...)
@@ -44,6 +46,7 @@ void mfs_config_init(struct mfs_config *c)
 		.atime = MFS_RELATIME,
 		.max_threads = 16,
 		.commit_ns = 5 * MFS_NSEC_PER_SEC,
+		.lease_ns = DEFAULT_LEASE_S * MFS_NSEC_PER_SEC,
 		.conf_dir = MFS_CONF_DIR,
 	};
 }
@@ -54,10 +57,13 @@ void mfs_config_release(struct mfs_config *c)
 			   &c->mountpoint, &c->index,	&c->objects,   &c->fsname, &c->subtype,
 			   &c->debug,	   &c->logfile, &c->cache_dir, &c->endpoint, &c->bucket,
 			   &c->region,	   &c->prefix,	&c->addressing, &c->ca_file, &c->storage_class,
-			   &c->passwd_file, &c->profile, &c->access_key, &c->secret_key };
+			   &c->passwd_file, &c->profile, &c->access_key, &c->secret_key,
+			   &c->mongodb,	   &c->redis,	&c->database };
+	char *secret[] = { c->secret_key, c->mongodb, c->redis };
 
-	if (c->secret_key)
-		explicit_bzero(c->secret_key, strlen(c->secret_key));
+	for (size_t i = 0; i < MFS_ARRAY_LEN(secret); i++)
+		if (secret[i])
+			explicit_bzero(secret[i], strlen(secret[i]));
 	for (size_t i = 0; i < MFS_ARRAY_LEN(owned); i++) {
 		free(*owned[i]);
 		*owned[i] = NULL;
@@ -135,21 +141,78 @@ static char *volume_name(const char *conf_path)
 	return strndup(base, len > 5 && mfs_str_ends(base, ".conf") ? len - 5 : len);
 }
 
+bool mfs_config_is_cluster(const struct mfs_config *c)
+{
+	return c->index && !strcmp(c->index, "mongodb");
+}
+
+const char *mfs_config_label(const struct mfs_config *c)
+{
+	return c->dir ? c->dir : c->conf_path ? c->conf_path : c->source ? c->source : "(no source)";
+}
+
+/* "scheme://user:password@host", or a password as a parameter. A URI with only a user is taken for one too. */
+static bool has_password(const char *uri)
+{
+	return uri && (strchr(uri, '@') || strstr(uri, "password="));
+}
+
+/* Of the volume's name, with what a database's name cannot have replaced. */
+static int default_database(struct mfs_config *c)
+{
+	if (c->database)
+		return 0;
+	c->database = mfs_str_printf("massfs_%s", c->name);
+	if (!c->database)
+		return -ENOMEM;
+	for (char *p = c->database; *p; p++)
+		if (strchr("/\\. \"$*<>:|?", *p) || (unsigned char)*p < ' ' || (unsigned char)*p > '~')
+			*p = '_';
+	if (strlen(c->database) > DATABASE_MAX)
+		c->database[DATABASE_MAX] = '\0';
+	return 0;
+}
+
+static int check_cluster(struct mfs_config *c, char **ret_reason)
+{
+	if (!c->mongodb)
+		return mfs_fail(ret_reason, -EINVAL, "%s: index = mongodb needs 'mongodb = mongodb://HOST:PORT/?replicaSet=NAME'",
+				c->conf_path);
+	if (!c->objects || strcmp(c->objects, "s3") != 0)
+		return mfs_fail(ret_reason, -EINVAL,
+				"%s: index = mongodb needs objects = s3: what several mounts share is in a bucket", c->conf_path);
+	if (c->dir)
+		return mfs_fail(ret_reason, -EINVAL, "%s: key 'source': with index = mongodb the volume has no folder",
+				c->conf_path);
+	if (c->database && (strlen(c->database) > DATABASE_MAX || strpbrk(c->database, "/\\. \"$*<>:|?")))
+		return mfs_fail(ret_reason, -EINVAL,
+				"%s: key 'database': at most %d bytes, none of / \\ . \" $ * < > : | ? or a space", c->conf_path,
+				DATABASE_MAX);
+	return default_database(c) < 0 ? mfs_fail(ret_reason, -ENOMEM, "no memory") : 0;
+}
+
 static int read_conf(struct mfs_config *c, char **ret_reason)
 {
 	int r;
 
 	r = mfs_config_read_file(c, c->conf_path, ret_reason);
-	if (r == 0 && c->secret_key)
+	if (r == 0 && (c->secret_key || has_password(c->mongodb) || has_password(c->redis)))
 		r = mfs_conf_check_private(c->conf_path, ret_reason);
 	if (r < 0)
 		return r;
+	c->name = volume_name(c->conf_path);
+	if (!c->name)
+		return mfs_fail(ret_reason, -ENOMEM, "no memory");
+	if (mfs_config_is_cluster(c))
+		return check_cluster(c, ret_reason);
+	if (c->mongodb || c->redis || c->database)
+		return mfs_fail(ret_reason, -EINVAL, "%s: key '%s' is for index = mongodb", c->conf_path,
+				c->mongodb ? "mongodb" : c->redis ? "redis" : "database");
 	if (!c->dir)
 		return mfs_fail(ret_reason, -EINVAL,
 				"%s: key 'source' in [volume] is missing: the folder of the volume",
 				c->conf_path);
-	c->name = volume_name(c->conf_path);
-	return c->name ? 0 : mfs_fail(ret_reason, -ENOMEM, "no memory");
+	return 0;
 }
 
 /* An absolute path, with symlinks resolved as far as it exists. */

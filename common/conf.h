@@ -29,13 +29,18 @@ struct mfs_config {
 	char *name;	  /* of the volume, from the .conf's own name */
 	char *subdir;	  /* to be the root of the mount, normalized, no leading slash; NULL or "": all */
 	char *mountpoint; /* absolute; filled by the mount helper */
-	char *index;	  /* which engine: "sqlite" */
+	char *index;	  /* which engine: "sqlite", "mongodb" */
 	char *objects;	  /* which store: "localdir", "s3" */
 
 	/* objects = s3 (backend/object_store.h says what each means). From the .conf only: nothing of it is in an argv. */
 	char *endpoint, *bucket, *region, *prefix, *addressing, *ca_file, *storage_class;
 	char *passwd_file, *profile, *access_key, *secret_key;
 	unsigned int connections; /* 0: the store decides */
+
+	/* index = mongodb (meta/engine.h). From the .conf only: the two URIs may hold a password and are never shown. */
+	char *mongodb, *redis; /* redis NULL: none */
+	char *database;	       /* never NULL then: massfs_NAME */
+	int64_t lease_ns;      /* so long without a heartbeat, and a mount counts as dead */
 
 	/* The volume. */
 	uint64_t part_size;   /* bytes of an upload's part */
@@ -110,6 +115,11 @@ int mfs_config_parse_text(struct mfs_config *c, const char *text, size_t len, co
  * anyone but the owner can write it, or it belongs to neither root nor us.
  */
 int mfs_conf_check_private(const char *path, char **ret_reason) MFS_NODISCARD;
+
+/* Is the index one that several mounts share? Such a volume has no folder (dir NULL). */
+bool mfs_config_is_cluster(const struct mfs_config *c);
+/* How to call the volume in messages: its folder, or the source of one that has none. */
+const char *mfs_config_label(const struct mfs_config *c);
 
 /* min(25 % of RAM, 512 MiB). */
 uint64_t mfs_default_memory(void);

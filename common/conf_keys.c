@@ -41,7 +41,7 @@
 static const struct conf_key keys[] = {
 	/* What is mounted. */
 	{ .name = "source", .kind = KIND_PATH, .where = IN_VOLUME, AT(dir) },
-	{ .name = "index", .kind = KIND_WORD, .where = IN_VOLUME, AT(index), .words = "sqlite" },
+	{ .name = "index", .kind = KIND_WORD, .where = IN_VOLUME, AT(index), .words = "sqlite mongodb" },
 	{ .name = "objects", .kind = KIND_WORD, .where = IN_VOLUME, AT(objects), .words = "localdir s3" },
 	{ .name = "endpoint", .kind = KIND_STRING, .where = IN_VOLUME, AT(endpoint) },
 	{ .name = "bucket", .kind = KIND_STRING, .where = IN_VOLUME, AT(bucket) },
@@ -55,6 +55,10 @@ static const struct conf_key keys[] = {
 	{ .name = "access_key", .kind = KIND_STRING, .where = IN_VOLUME, AT(access_key) },
 	{ .name = "secret_key", .kind = KIND_STRING, .where = IN_VOLUME, AT(secret_key) },
 	{ .name = "connections", .kind = KIND_UINT, .where = IN_VOLUME, AT(connections), RANGE(1, 1024) },
+	{ .name = "mongodb", .kind = KIND_STRING, .where = IN_VOLUME, AT(mongodb) },
+	{ .name = "database", .kind = KIND_STRING, .where = IN_VOLUME, AT(database) },
+	{ .name = "redis", .kind = KIND_STRING, .where = IN_VOLUME, AT(redis) },
+	{ .name = "lease", .kind = KIND_DURATION, .where = IN_VOLUME, AT(lease_ns), RANGE(2, 3600) },
 	{ .name = "config", .kind = KIND_PATH, .where = IN_OPTIONS, AT(conf_path) },
 	{ .name = "cfg", .kind = KIND_PATH, .where = IN_OPTIONS, AT(conf_path) },
 	{ .name = "subdir", .kind = KIND_SUBDIR, .where = MOUNT, AT(subdir) },

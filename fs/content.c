@@ -46,6 +46,8 @@ void content_leave_locked(struct content *c)
 
 void content_adopt_locked(struct content *c, struct state *s)
 {
+	if (!c->state || c->state->data != s->data)
+		c->own_from = s->data;
 	state_put(c->state);
 	c->state = s;
 	c->size = s->size;
@@ -524,8 +526,11 @@ static int truncate_clean(struct content *c, struct op_ctx *op, uint64_t size, s
 	s = resized(c->state, &now);
 	MFS_GUARD(&c->lock);
 	if (s) {
+		uint64_t own_from = c->own_from;
+
 		tail_drop(c);
 		content_adopt_locked(c, s);
+		c->own_from = own_from;
 		c->tail.own_from = c->tail.pos = s->layout.log_end;
 		dirty_clip(&c->map, c->env->budget, size); /* written while what was dirty was committed */
 		ranges_clip(&c->holes, size);
@@ -740,6 +745,15 @@ void content_give_up(struct content *c, struct op_ctx *op, int err)
 	content_leave_locked(c);
 }
 
+void content_lock_lost(struct content *c)
+{
+	MFS_GUARD(&c->lock);
+
+	if (!c->failed && c->n_writers > 0)
+		c->failed = -EIO;
+	pthread_cond_broadcast(&c->changed);
+}
+
 void content_overlay(struct content *c, struct mfs_attr *attr)
 {
 	MFS_GUARD(&c->lock);
@@ -780,6 +794,24 @@ void content_unlinked(struct content *c)
 	MFS_GUARD(&c->lock);
 
 	c->unlinked = true;
+}
+
+void content_news(struct content *c, uint64_t data, uint64_t lay)
+{
+	MFS_GUARD(&c->lock);
+
+	if (data <= c->state->data && lay <= c->state->lay)
+		return;
+	c->stale = true;
+	c->reloads++;
+	c->gen++;
+}
+
+uint64_t content_pages(struct content *c, uint64_t pages)
+{
+	MFS_GUARD(&c->lock);
+
+	return pages >= c->own_from && pages < c->state->data ? c->state->data : pages;
 }
 
 void content_reload(struct content *c)

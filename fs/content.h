@@ -88,6 +88,9 @@ void content_closed(struct content *c);
  * on. Other writers of the file hear of it too, until the last one is gone. */
 void content_give_up(struct content *c, struct op_ctx *op, int err);
 
+/* A lock under which it was written is somebody else's now: its writers get EIO until the last of them has closed it. */
+void content_lock_lost(struct content *c);
+
 /* Put what is not in the index yet (size, mtime, ctime, alloc) over attr. */
 void content_overlay(struct content *c, struct mfs_attr *attr);
 /* utimens is about to set the record's mtime: commits of what was written before leave it alone. Waits for one that is
@@ -96,6 +99,12 @@ void content_mtime_is_set(struct content *c);
 bool content_is_dirty(struct content *c);
 /* Its last name went while it is open: flushes have nothing to make durable from now on (until content_reload). */
 void content_unlinked(struct content *c);
+
+/* Another mount changed the record: these are its counters now. What we have is read again if it is older. */
+void content_news(struct content *c, uint64_t data, uint64_t lay);
+/* The kernel has pages of what the content was at `pages` (its counter `data`): the counter that they are good for now, as
+ * our own commits are in them. */
+uint64_t content_pages(struct content *c, uint64_t pages);
 
 /* The index changed the content behind us (restore, settle): forget the clean base; it is read again on next use. */
 void content_reload(struct content *c);

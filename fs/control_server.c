@@ -22,6 +22,7 @@
 #include "fs/control_wire.h"
 #include "fs/fs.h"
 #include "fs/fuse/notify.h"
+#include "fs/names.h"
 #include "fs/verbs.h"
 
 #define CALLS_MAX	16 /* root gets as many again, so that an unmount always gets through */
@@ -217,6 +218,8 @@ void control_changed(void *arg, mfs_ino_t ino, mfs_ino_t parent, const char *nam
 		inode_invalidate(fs->inodes, i);
 		inode_put(fs->inodes, &i);
 	}
+	if (name)
+		names_drop(fs->names, parent, name, strlen(name));
 	notify_inode(fs->notifier, parent, true); /* its cached listing too */
 	if (name)
 		notify_entry(fs->notifier, parent, name, strlen(name));

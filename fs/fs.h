@@ -20,11 +20,17 @@ struct control_server;
 struct atimes;
 struct session;
 struct warmer;
+struct names;
+struct newsroom;
+struct file_locks;
 
 struct massfs {
 	const struct mfs_config *cfg;
 	struct volume *vol;
 	struct inode_table *inodes;
+	struct names *names;		/* fs/names.h; NULL: nobody else changes them */
+	struct newsroom *news;		/* fs/news.h; NULL: there are none */
+	struct file_locks *locks;	/* fs/file_locks.h; NULL: they are the kernel's own */
 	struct budget *budget;
 	struct workers *uploaders;
 	struct content_env content_env;

@@ -6,15 +6,19 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "common/clock.h"
 #include "common/hash.h"
 
 #define FIRST_BUCKETS 1024 /* a power of two, as all sizes of the table */
+#define STAMPS	      4096
 
 struct inode_table {
 	struct mfs_mutex lock; /* guards all below, and in each inode: next, nlookup */
 	struct inode **buckets;
 	size_t n_buckets, n;
 	_Atomic uint64_t epoch; /* rises with each invalidation, and when an inode is forgotten */
+	/* When an inode with this hash was last invalidated, or forgotten: it need not be in the table. And all of them. */
+	_Atomic uint64_t stamps[STAMPS], lost;
 };
 
 int inode_table_new(struct inode_table **ret)
@@ -116,6 +120,7 @@ struct inode *inode_get(struct inode_table *t, mfs_ino_t ino)
 	if (!i)
 		return NULL;
 	i->ino = ino;
+	i->table = t;
 	atomic_init(&i->refs, 1);
 	pthread_mutex_init(&i->lock.m, NULL);
 	if (t->n >= t->n_buckets)
@@ -133,6 +138,21 @@ struct inode *inode_ref(struct inode *i)
 	return i;
 }
 
+static _Atomic uint64_t *stamp_of(struct inode_table *t, mfs_ino_t ino)
+{
+	return &t->stamps[mfs_hash_u64(ino) % STAMPS];
+}
+
+/* Never back: of two at once the higher one stays. */
+static uint64_t stamp(struct inode_table *t, mfs_ino_t ino)
+{
+	uint64_t now = inode_epoch_next(t), was = atomic_load(stamp_of(t, ino));
+
+	while (was < now && !atomic_compare_exchange_weak(stamp_of(t, ino), &was, now))
+		;
+	return now;
+}
+
 /* The last ref goes only under the table's lock, so that inode_find() cannot bring back what is being freed. */
 static void put_locked(struct inode_table *t, struct inode *i) MFS_REQUIRES(t->lock)
 {
@@ -144,7 +164,7 @@ static void put_locked(struct inode_table *t, struct inode *i) MFS_REQUIRES(t->l
 		;
 	*pp = i->next;
 	t->n--;
-	atomic_fetch_add(&t->epoch, 1); /* with it goes what we knew to be newer than answers under way */
+	stamp(t, i->ino); /* with it goes what we knew to be newer than answers under way */
 	free_inode(i);
 }
 
@@ -189,6 +209,11 @@ uint64_t inode_epoch(const struct inode_table *t)
 	return atomic_load(&t->epoch);
 }
 
+uint64_t inode_epoch_next(struct inode_table *t)
+{
+	return atomic_fetch_add(&t->epoch, 1) + 1;
+}
+
 static void show_locked(struct inode *i, struct mfs_attr *ret) MFS_REQUIRES(i->lock)
 {
 	*ret = i->attr;
@@ -198,29 +223,61 @@ static void show_locked(struct inode *i, struct mfs_attr *ret) MFS_REQUIRES(i->l
 		ret->atime = i->atime_dirty;
 }
 
-void inode_take(struct inode *i, uint64_t epoch, struct mfs_attr *attr)
+bool inode_take(struct inode *i, uint64_t epoch, struct mfs_attr *attr)
 {
 	MFS_GUARD(&i->lock);
 	bool newer = attr->ver > i->attr.ver || i->attr.ino == 0;
 
 	if (!i->gone && (newer || (attr->ver == i->attr.ver && !i->attr_valid))) {
 		i->attr = *attr;
-		i->attr_valid = i->attr_epoch <= epoch;
+		i->attr_valid = i->attr_epoch <= epoch && atomic_load(stamp_of(i->table, i->ino)) <= epoch &&
+				atomic_load(&i->table->lost) <= epoch;
 	}
+	if (i->attr_valid)
+		i->given = mfs_mono_ns();
 	show_locked(i, attr);
+	return i->attr_valid || i->gone;
 }
 
 void inode_update(struct inode *i, struct mfs_attr *attr)
 {
-	inode_take(i, UINT64_MAX, attr);
+	(void)inode_take(i, UINT64_MAX, attr);
 }
 
 void inode_invalidate(struct inode_table *t, struct inode *i)
 {
 	MFS_GUARD(&i->lock);
 
-	i->attr_epoch = atomic_fetch_add(&t->epoch, 1) + 1;
+	i->attr_epoch = stamp(t, i->ino);
 	i->attr_valid = false;
+}
+
+static void invalidate_one(struct inode *i, void *arg)
+{
+	uint64_t *epoch = arg;
+	MFS_GUARD(&i->lock);
+
+	i->attr_epoch = MFS_MAX(i->attr_epoch, *epoch);
+	i->attr_valid = false;
+}
+
+void inode_news(struct inode_table *t, mfs_ino_t ino)
+{
+	struct inode *i;
+	uint64_t epoch = stamp(t, ino);
+
+	i = inode_find(t, ino); /* one that comes into the table from here on sees the stamp */
+	if (i)
+		invalidate_one(i, &epoch);
+	inode_put(t, &i);
+}
+
+void inode_lost(struct inode_table *t)
+{
+	uint64_t epoch = inode_epoch_next(t);
+
+	atomic_store(&t->lost, epoch);
+	inode_table_walk(t, invalidate_one, &epoch);
 }
 
 bool inode_attr(struct inode *i, struct mfs_attr *ret)
@@ -231,6 +288,13 @@ bool inode_attr(struct inode *i, struct mfs_attr *ret)
 		return false;
 	show_locked(i, ret);
 	return true;
+}
+
+bool inode_is_gone(struct inode *i)
+{
+	MFS_GUARD(&i->lock);
+
+	return i->gone;
 }
 
 void inode_set_gone(struct inode *i, const struct mfs_attr *attr)

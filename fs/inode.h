@@ -16,7 +16,8 @@
 struct inode_table;
 
 struct inode {
-	mfs_ino_t ino;	  /* constant */
+	mfs_ino_t ino;	  /* constant, as is table */
+	struct inode_table *table;
 	atomic_uint refs;
 	uint64_t nlookup; /* inode_table.lock */
 	struct inode *next; /* hash chain; inode_table.lock */
@@ -25,6 +26,9 @@ struct inode {
 	struct mfs_attr attr;  /* the newest we saw (by ver); see inode_take */
 	uint64_t attr_epoch;   /* the table's epoch at the last inode_invalidate */
 	bool attr_valid;
+	int64_t given;	       /* monotonic: when a valid one was last taken over, and may have been told to the kernel */
+	uint64_t pages;	       /* the counter `data` of what the kernel has pages of; 0: not known (fs/news.c) */
+	uint64_t lock_pages;   /* the same, surely, and of own commits since: as of the last lock (fs/fuse/ops_lock.c) */
 	bool gone;	      /* has no record any more (rmdir, removed fifo): attr is what fstat gives */
 	unsigned int n_open;  /* handles, directories too */
 	unsigned int n_open_write;
@@ -56,12 +60,19 @@ void inode_forget(struct inode_table *t, mfs_ino_t ino, uint64_t n);
  * attributes that are known to be the latest.
  */
 uint64_t inode_epoch(const struct inode_table *t);
-void inode_take(struct inode *i, uint64_t epoch, struct mfs_attr *attr);
+uint64_t inode_epoch_next(struct inode_table *t); /* a new one, higher than all before */
+/* True: it is valid, the kernel may keep it. */
+bool inode_take(struct inode *i, uint64_t epoch, struct mfs_attr *attr);
 void inode_update(struct inode *i, struct mfs_attr *attr);
 /* The index changed behind it (a child came or went, a verb): what we have is not valid any more. */
 void inode_invalidate(struct inode_table *t, struct inode *i);
+/* The same of one that need not be in the table: an answer under way is not valid either. */
+void inode_news(struct inode_table *t, mfs_ino_t ino);
+/* All of them. */
+void inode_lost(struct inode_table *t);
 /* What stat shows, from here. False: not known, read the index. */
 bool inode_attr(struct inode *i, struct mfs_attr *ret);
+bool inode_is_gone(struct inode *i);
 /* It lost its record for good; attr is what fstat shows from now on. */
 void inode_set_gone(struct inode *i, const struct mfs_attr *attr);
 

@@ -25,11 +25,16 @@
 #include "fs/committer.h"
 #include "fs/block_cache.h"
 #include "fs/control.h"
+#include "fs/file_locks.h"
 #include "fs/fs.h"
 #include "fs/fuse/notify.h"
 #include "fs/fuse/session.h"
 #include "fs/gc.h"
+#include "fs/names.h"
+#include "fs/news.h"
 #include "fs/reconcile.h"
+#include "fs/session_loss.h"
+#include "fs/sessions.h"
 #include "fs/warmup.h"
 
 #define EX_SYSTEM 2 /* mount(8)'s exit codes */
@@ -39,6 +44,8 @@
 #define UPLOAD_QUEUE	 64
 #define READ_AHEAD_KB	 4096
 #define UNMOUNT_GRACE_MS 3000
+#define NAMES_SHARE	 16  /* of memory= */
+#define NAME_BYTES	 128 /* about what one takes */
 
 struct mount {
 	struct massfs fs;
@@ -292,6 +299,31 @@ static int find_attributes(struct massfs *fs)
 	return r < 0 ? r : find_any(fs, (struct query){ .acl = true }, &fs->acls);
 }
 
+/* Names the kernel was given: kept for as long as it believes them at least. */
+static int start_names(struct massfs *fs)
+{
+	const struct mfs_config *cfg = fs->cfg;
+	double ttl = MFS_MAX(cfg->has_entry_timeout ? cfg->entry_timeout : 0, cfg->has_negative_timeout ? cfg->negative_timeout : 0);
+	size_t max = MFS_MIN(MFS_MAX(cfg->memory / NAMES_SHARE / NAME_BYTES, 4096), 1u << 20);
+
+	if (!(fs->vol->engine->ops->caps & ENGINE_NEWS))
+		return 0;
+	return names_new(fs->inodes, (size_t)max, (int64_t)(MFS_MAX(ttl, 0.5) * 1e9), &fs->names);
+}
+
+/* Locks that other mounts see. */
+static int start_locks(struct massfs *fs)
+{
+	if (!(fs->vol->engine->ops->caps & ENGINE_NEWS) || fs->cfg->ro)
+		return 0;
+	return file_locks_start(fs->vol, &fs->locks);
+}
+
+static void lock_news(void *arg, const struct news *n)
+{
+	file_locks_news(arg, n);
+}
+
 static int start_volume(struct mount *m, const struct mfs_config *cfg, char **reason)
 {
 	struct massfs *fs = &m->fs;
@@ -308,6 +340,8 @@ static int start_volume(struct mount *m, const struct mfs_config *cfg, char **re
 	if (r == 0)
 		r = volume_open(cfg, VOLUME_MOUNT, &hooks, &fs->vol, reason);
 	if (r == 0)
+		r = start_names(fs);
+	if (r == 0)
 		r = start_cache(cfg, fs->vol, reason);
 	if (r == 0)
 		r = find_attributes(fs);
@@ -317,6 +351,8 @@ static int start_volume(struct mount *m, const struct mfs_config *cfg, char **re
 		r = workers_new("upload", UPLOADERS, UPLOAD_QUEUE, &fs->uploaders);
 	if (r == 0)
 		content_env_init(&fs->content_env, fs->vol, fs->budget, fs->uploaders);
+	if (r == 0)
+		r = start_locks(fs);
 	return r;
 }
 
@@ -328,6 +364,10 @@ static int start_background(struct mount *m)
 	if (r == 0)
 		r = notifier_start(fs, &fs->notifier);
 	if (r == 0)
+		r = news_start(fs, &fs->news);
+	if (r == 0 && fs->locks && fs->news)
+		r = news_listen(fs->news, lock_news, fs->locks);
+	if (r == 0)
 		r = warmer_start(fs->vol, &fs->warmer);
 	if (r == 0 && !fs->cfg->ro)
 		r = reconciler_start(fs->vol, &fs->reconciler);
@@ -335,6 +375,8 @@ static int start_background(struct mount *m)
 		r = collector_start(fs->vol, &fs->collector);
 	if (r == 0 && !fs->cfg->ro)
 		r = committer_start(&fs->content_env, &fs->committer);
+	if (r == 0)
+		session_loss_hook(fs);
 	return r;
 }
 
@@ -385,21 +427,29 @@ static void stop(struct mount *m)
 	warmer_stop(fs->warmer);
 	fs->warmer = NULL;
 	session_unmount(fs->session);
+	file_locks_cancel_all(fs->locks);
+	if (fs->vol && fs->vol->sessions)
+		sessions_hook(fs->vol->sessions, NULL);
 	committer_stop(fs->committer);
 	drain(fs);
 	collector_stop(fs->collector);
 	reconciler_stop(fs->reconciler);
 	fs->reconciler = NULL; /* only now: its own thread queues jobs and wakes it */
-	notifier_stop(fs->notifier); /* an import tells it */
+	news_stop(fs->news);
+	fs->news = NULL;
+	notifier_stop(fs->notifier); /* an import tells it, and news do */
 	fs->notifier = NULL;
 	if (fs->session)
 		session_drop_handles(fs->session);
+	file_locks_stop(fs->locks);
+	fs->locks = NULL;
 	atimes_stop(fs->atimes);
 	session_free(fs->session);
 	if (fs->uploaders) {
 		workers_free(fs->uploaders);
 		content_env_release(&fs->content_env);
 	}
+	names_free(fs->names);
 	inode_table_free(fs->inodes);
 	budget_free(fs->budget);
 	if (fs->vol) {

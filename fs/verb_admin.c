@@ -195,7 +195,7 @@ int verb_fsck(struct verb_call *call, const struct verb_args *args)
 				.first = true };
 	struct fsck_options opt = {
 		.repair = args->flags & FLAG_REPAIR,
-		.online = call->fs != NULL,
+		.online = call->fs != NULL || call->vol->cluster,
 		.problem = fsck_problem,
 		.progress = fsck_progress,
 		.arg = &x,
@@ -203,8 +203,16 @@ int verb_fsck(struct verb_call *call, const struct verb_args *args)
 	struct fsck_result res = { 0 };
 	int r;
 
-	if (opt.repair && opt.online)
+	if (opt.repair && call->fs)
 		return verb_fail(call, "--repair needs the volume unmounted");
+	if (opt.repair) {
+		MFS_AUTOFREE char *reason = NULL;
+
+		r = volume_be_alone(call->vol, call->op, &reason);
+		if (r < 0)
+			return verb_fail(call, "%s", reason ? reason : verb_strerror(r));
+		opt.online = false;
+	}
 	if (x.json)
 		fputs("{\"problems\": [", call->out);
 	r = fsck_run(call->vol, call->op, &opt, &res);

@@ -20,6 +20,8 @@
 #include "common/op_ctx.h"
 
 #include "fs/index_log.h"
+#include "fs/sessions.h"
+#include "fs/volume_cluster.h"
 #include "fs/volume_store.h"
 #include "meta/log_engine.h"
 
@@ -34,11 +36,12 @@ static char *join(const char *a, const char *b)
 
 static int need_dir(const struct mfs_config *cfg, char **ret_reason)
 {
+	if (mfs_config_is_cluster(cfg))
+		return mfs_fail(ret_reason, -ENOTSUP, "%s: its index is in MongoDB: this works on embedded volumes only",
+				mfs_config_label(cfg));
 	if (!cfg->dir)
 		return mfs_fail(ret_reason, -EINVAL, "%s: names no directory of an embedded volume",
 				cfg->source ? cfg->source : "(no source)");
-	if (cfg->index && strcmp(cfg->index, "sqlite") != 0)
-		return mfs_fail(ret_reason, -EINVAL, "%s: index=%s: this version has sqlite", cfg->source, cfg->index);
 	return 0;
 }
 
@@ -107,6 +110,8 @@ long volume_holder(const struct mfs_config *cfg)
 	long pid = 0;
 	int fd;
 
+	if (mfs_config_is_cluster(cfg)) /* any number may have it */
+		return 0;
 	if (!path)
 		return cfg->dir ? -ENOMEM : -EINVAL;
 	fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -182,12 +187,19 @@ static int session_write(struct volume *v, struct op_ctx *op, bool closed)
 	return engine_apply(v->engine, op, &c);
 }
 
-static int session_begin(struct volume *v, struct op_ctx *op, const struct index_log_before *before)
+static int session_begin(struct volume *v, struct op_ctx *op, const struct index_log_before *before, char **ret_reason)
 {
-	int r = engine_reserve(v->engine, op, 1, &v->session);
+	uint64_t number;
+	int r;
 
+	if (v->cluster) { /* others live: who is dead is found by their heartbeats */
+		r = sessions_begin(v, op, true, &v->sessions);
+		return r < 0 ? r : cluster_check_alone(v->engine, op, v->cfg->lease_ns, ret_reason);
+	}
+	r = engine_reserve(v->engine, op, 1, &number);
 	if (r < 0)
 		return r;
+	v->session = number;
 	r = session_write(v, op, false);
 	if (r < 0)
 		return r;
@@ -231,48 +243,70 @@ static int session_before(struct volume *v, struct op_ctx *op, struct index_log_
 }
 
 /* A session, and the log of what it changes. */
-static int begin_writing(struct volume *v, struct op_ctx *op)
+static int begin_writing(struct volume *v, struct op_ctx *op, char **ret_reason)
 {
 	struct index_log_before before = { 0 };
 	struct engine *logged;
-	int r = session_before(v, op, &before);
+	int r = v->cluster ? 0 : session_before(v, op, &before);
 
-	if (r == 0 && v->cfg->index_log_ns) {
+	if (r == 0 && v->cfg->index_log_ns && !v->cluster) {
 		r = log_engine_new(v->engine, &logged);
 		if (r == 0)
 			v->engine = logged;
 	}
-	return r < 0 ? r : session_begin(v, op, &before);
+	if (v->cluster && v->mode == VOLUME_MOUNT)
+		mfs_log(MFS_LOG_FS, MFS_LOG_INFO, op,
+			"%s: no log of the index is kept among the objects: this version does so for embedded volumes only; back "
+			"MongoDB up by its own means",
+			v->dir);
+	return r < 0 ? r : session_begin(v, op, &before, ret_reason);
+}
+
+static int open_local_index(struct volume *v, bool ro, char **ret_reason)
+{
+	struct sqlite_options so = { .readonly = ro, .nosync = v->cfg->nosync, .cache_bytes = v->cfg->memory / 16 };
+	MFS_AUTOFREE char *index = join(v->dir, OUR_DIR "/index.db");
+	int r = index ? sqlite_engine_open(index, &so, &v->engine) : -ENOMEM;
+
+	return r < 0 ? mfs_fail(ret_reason, r, "%s: cannot open the index: %s", index ? index : "", why_not(r)) : 0;
+}
+
+static int open_shared_index(struct volume *v, bool ro, char **ret_reason)
+{
+	struct cluster_options co = { .readonly = ro, .plain = v->mode != VOLUME_MOUNT };
+
+	return cluster_engine_open(v->cfg, &co, &v->engine, ret_reason);
 }
 
 static int open_stacks(struct volume *v, struct op_ctx *op, char **ret_reason)
 {
 	const struct mfs_config *cfg = v->cfg;
 	bool ro = v->mode == VOLUME_READONLY || (v->mode == VOLUME_MOUNT && cfg->ro);
-	struct sqlite_options so = { .readonly = ro, .nosync = cfg->nosync, .cache_bytes = cfg->memory / 16 };
 	struct volume_store_options vo = { .readonly = ro };
 	struct namespace_options no = { .retention_ns = cfg->retention_ns, .hooks = v->hooks };
-	MFS_AUTOFREE char *index = join(v->dir, OUR_DIR "/index.db");
-	int r;
+	int r = v->cluster ? open_shared_index(v, ro, ret_reason) : open_local_index(v, ro, ret_reason);
 
-	if (!index)
-		return -ENOMEM;
-	r = sqlite_engine_open(index, &so, &v->engine);
 	if (r < 0)
-		return mfs_fail(ret_reason, r, "%s: cannot open the index: %s", index, why_not(r));
+		return r;
 	r = engine_volume_get(v->engine, op, &v->record);
+	if (r == -ENOENT && v->cluster)
+		return mfs_fail(ret_reason, r, "%s: there is no volume in database %s; `massfs format %s` makes one", v->dir,
+				cfg->database, cfg->source ? cfg->source : v->dir);
 	if (r < 0)
-		return mfs_fail(ret_reason, r, "%s: cannot read the index: %s", index, why_not(r));
+		return mfs_fail(ret_reason, r, "%s: cannot read the index: %s", v->dir, why_not(r));
 	r = volume_store_open(cfg, &vo, &v->store, ret_reason);
+	if (r == 0 && v->cluster)
+		r = cluster_check_bound(cfg, v->store, op, v->record.uuid, ret_reason);
 	if (r < 0)
 		return r;
 	/* Before the namespace, which keeps the engine. */
-	r = ro ? 0 : begin_writing(v, op);
+	r = ro ? 0 : begin_writing(v, op, ret_reason);
+	no.key_hides = object_store_caps(v->store) & OBJECT_CAP_KEY_HIDES;
 	if (r == 0)
 		r = namespace_new(v->engine, &no, &v->ns);
-	if (r < 0)
-		return mfs_fail(ret_reason, r, "%s: cannot begin a session: %s", v->dir, strerror(-r));
-	return 0;
+	if (r < 0 && !(ret_reason && *ret_reason))
+		mfs_fail(ret_reason, r, "%s: cannot begin a session: %s", v->dir, strerror(-r));
+	return r;
 }
 
 static int find_root(struct volume *v, struct op_ctx *op, char **ret_reason)
@@ -300,14 +334,28 @@ static bool key_is_legal(void *arg, const char *key)
 	return object_key_is_legal(((struct volume *)arg)->store, key);
 }
 
+static int take_folder(struct volume *v, bool ro, char **ret_reason)
+{
+	MFS_AUTOFREE char *ours = join(v->dir, OUR_DIR);
+	struct stat st;
+
+	if (!ours)
+		return -ENOMEM;
+	if (stat(ours, &st) < 0)
+		return mfs_fail(ret_reason, -errno,
+				errno == ENOENT ? "%s: not a massfs volume; `massfs format %s` makes one" :
+						  "%s: cannot look into it (%s)",
+				v->dir, errno == ENOENT ? v->dir : strerror(errno));
+	return lock_take(v->dir, ro, &v->lock_fd, ret_reason);
+}
+
 int volume_open(const struct mfs_config *cfg, enum volume_mode mode, const struct namespace_hooks *hooks,
 		struct volume **ret, char **ret_reason)
 {
 	struct op_ctx op = { 0 };
 	struct volume *v;
-	bool ro = mode == VOLUME_READONLY || (mode == VOLUME_MOUNT && cfg->ro);
-	struct stat st;
-	int r = need_dir(cfg, ret_reason);
+	bool ro = mode == VOLUME_READONLY || (mode == VOLUME_MOUNT && cfg->ro), cluster = mfs_config_is_cluster(cfg);
+	int r = cluster ? 0 : need_dir(cfg, ret_reason);
 
 	if (r < 0)
 		return r;
@@ -319,22 +367,11 @@ int volume_open(const struct mfs_config *cfg, enum volume_mode mode, const struc
 	v->lock_fd = -1;
 	v->next_op = 1;
 	v->hooks = hooks ? *hooks : (struct namespace_hooks){ .arg = v, .key_is_legal = key_is_legal };
-	v->dir = strdup(cfg->dir);
-	if (!v->dir) {
-		r = -ENOMEM;
-	} else {
-		MFS_AUTOFREE char *ours = join(v->dir, OUR_DIR);
-
-		if (!ours)
-			r = -ENOMEM;
-		else if (stat(ours, &st) < 0)
-			r = mfs_fail(ret_reason, -errno,
-				     errno == ENOENT ? "%s: not a massfs volume; `massfs format %s` makes one"
-						     : "%s: cannot look into it (%s)",
-				     v->dir, errno == ENOENT ? v->dir : strerror(errno));
-	}
-	if (r == 0)
-		r = lock_take(v->dir, ro, &v->lock_fd, ret_reason);
+	v->cluster = cluster;
+	v->dir = strdup(mfs_config_label(cfg));
+	r = v->dir ? 0 : -ENOMEM;
+	if (r == 0 && !cluster)
+		r = take_folder(v, ro, ret_reason);
 	if (r == 0)
 		r = open_stacks(v, &op, ret_reason);
 	if (r == 0)
@@ -354,7 +391,11 @@ void volume_close(struct volume *v)
 
 	if (!v)
 		return;
-	if (v->engine && v->engine->session) {
+	if (v->alone)
+		cluster_end_alone(v->engine, &op);
+	if (v->sessions) {
+		sessions_end(v->sessions);
+	} else if (v->engine && v->engine->session) {
 		r = session_write(v, &op, true);
 		if (r == 0)
 			r = engine_sync(v->engine, &op);
@@ -370,6 +411,18 @@ void volume_close(struct volume *v)
 		close(v->lock_fd);
 	free(v->dir);
 	free(v);
+}
+
+int volume_be_alone(struct volume *v, struct op_ctx *op, char **ret_reason)
+{
+	MFS_AUTOFREE char *reason = NULL;
+	int r;
+
+	if (!v->cluster)
+		return 0;
+	r = cluster_be_alone(v->engine, op, v->cfg->lease_ns, &reason);
+	v->alone = r == 0;
+	return r < 0 ? mfs_fail(ret_reason, r, "%s: %s", v->dir, reason ? reason : strerror(-r)) : 0;
 }
 
 /* Empty, or absent, or (force) anything that is no volume yet. */
@@ -411,6 +464,38 @@ static int read_uuid(char out[37])
 	return n == 36 ? 0 : -EIO;
 }
 
+/* Bucket, collections, indexes, and in both whose they are; the volume's record last: until then it is no volume. */
+static int format_cluster(const struct mfs_config *cfg, bool force, char **ret_reason)
+{
+	struct volume_store_options vo = { .create = true, .force = force };
+	struct cluster_options co = { .create = true, .plain = true };
+	struct volume_record rec = { .schema = MFS_SCHEMA, .created = mfs_now_ns() }, old;
+	struct op_ctx op = { .uid = getuid(), .gid = getgid() };
+	struct object_store *store = NULL;
+	struct engine *engine = NULL;
+	int r = cluster_engine_open(cfg, &co, &engine, ret_reason);
+
+	if (r < 0)
+		return r;
+	r = engine_volume_get(engine, &op, &old);
+	if (r == 0)
+		r = mfs_fail(ret_reason, -EEXIST, "%s: database %s has a massfs volume already; nothing was changed",
+			     mfs_config_label(cfg), cfg->database);
+	else if (r == -ENOENT)
+		r = volume_store_open(cfg, &vo, &store, ret_reason);
+	if (r == 0)
+		r = read_uuid(rec.uuid);
+	if (r == 0)
+		r = cluster_bind(store, &op, rec.uuid);
+	if (r == 0)
+		r = engine_volume_put(engine, &op, &rec);
+	if (r < 0 && !(ret_reason && *ret_reason))
+		mfs_fail(ret_reason, r, "%s: cannot make the volume: %s", mfs_config_label(cfg), strerror(-r));
+	engine_free(engine);
+	object_store_free(store);
+	return r;
+}
+
 int volume_format(const struct mfs_config *cfg, bool force, char **ret_reason)
 {
 	struct volume_store_options vo = { .create = true, .force = force };
@@ -420,8 +505,11 @@ int volume_format(const struct mfs_config *cfg, bool force, char **ret_reason)
 	MFS_AUTOFREE char *index = NULL;
 	struct object_store *store = NULL;
 	struct engine *engine = NULL;
-	int lock = -1, r = need_dir(cfg, ret_reason);
+	int lock = -1, r;
 
+	if (mfs_config_is_cluster(cfg))
+		return format_cluster(cfg, force, ret_reason);
+	r = need_dir(cfg, ret_reason);
 	if (r == 0)
 		r = check_target(cfg->dir, force, ret_reason);
 	if (r < 0)

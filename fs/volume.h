@@ -14,6 +14,9 @@
 #include "fs/reconcile_stats.h"
 #include "meta/namespace.h"
 
+struct sessions;
+
+/* A volume on a cluster (mfs_config_is_cluster()) has no lock: any number of mounts and tools have it at once. */
 enum volume_mode {
 	VOLUME_MOUNT,	 /* a session, the lock */
 	VOLUME_TOOL,	 /* the lock (so: not mounted), a session of its own that is closed at the end */
@@ -26,10 +29,12 @@ struct volume {
 	struct engine *engine;
 	struct object_store *store;
 	struct namespace *ns;
-	uint64_t session;
+	_Atomic uint64_t session; /* changes when this mount was taken for dead (fs/sessions.h) */
+	struct sessions *sessions; /* its heartbeat; NULL: the only mount there can be */
 	_Atomic uint64_t next_op; /* numbers uploads: object_meta.op */
-	char *dir;		  /* of an embedded volume */
-	int lock_fd;
+	char *dir;		  /* of an embedded volume; of another: what to call it in messages */
+	int lock_fd;		  /* -1: none */
+	bool cluster, alone;	  /* others may have it open too; but for now none has (volume_be_alone) */
 	struct volume_record record;
 	mfs_ino_t root; /* of the mount: the volume's root, or the inode of cfg's subdir */
 	struct index_log *log;	/* NULL: none is kept (fs/index_log.h) */
@@ -59,6 +64,10 @@ int volume_upgrade(const struct mfs_config *cfg, uint32_t *ret_from, char **ret_
 
 /* What an upload for this file carries. */
 struct object_meta volume_object_meta(struct volume *v, const struct mfs_attr *attr);
+
+/* Nobody else may have it open, from now until it is closed: for tools that mend or replace the index. An embedded volume
+ * is alone anyway. -EBUSY, naming who has it, with *ret_reason. */
+int volume_be_alone(struct volume *v, struct op_ctx *op, char **ret_reason) MFS_NODISCARD;
 
 /* The volume's lock alone, as volume_open() takes it: released by close(). -EBUSY, -ENOENT with *ret_reason. */
 int volume_lock(const struct mfs_config *cfg, bool readonly, int *ret_fd, char **ret_reason) MFS_NODISCARD;

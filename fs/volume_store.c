@@ -117,7 +117,8 @@ static int open_bucket(const struct mfs_config *cfg, const struct volume_store_o
 		.capacity = cfg->capacity,
 		.connections = cfg->connections,
 	};
-	int r = opt->create ? 0 : check_mark(cfg, ret_reason);
+	bool has_folder = cfg->dir; /* else the bucket itself says whose it is (fs/volume_cluster.h) */
+	int r = opt->create || !has_folder ? 0 : check_mark(cfg, ret_reason);
 
 	if (r == 0)
 		r = s3_store_open(&so, ret, ret_reason);
@@ -130,7 +131,7 @@ static int open_bucket(const struct mfs_config *cfg, const struct volume_store_o
 			     cfg->prefix ? " below " : "", cfg->prefix ? cfg->prefix : "");
 	else if (r < 0)
 		mfs_fail(ret_reason, r, "bucket %s: cannot be listed: %s", cfg->bucket, strerror(-r));
-	if (r == 0)
+	if (r == 0 && has_folder)
 		r = write_mark(cfg, ret_reason);
 	if (r < 0) {
 		object_store_free(*ret);

@@ -70,14 +70,14 @@ static int format(const struct format_args *args)
 	if (!r)
 		r = volume_format(&cfg, args->force, &reason);
 	if (r == -EEXIST && args->if_needed) {
-		printf("%s is a massfs volume already; left as it is\n", cfg.dir);
+		printf("%s is a massfs volume already; left as it is\n", mfs_config_label(&cfg));
 		return VERB_OK;
 	}
 	if (r < 0) {
 		tool_error("massfs format", "%s", reason ? reason : strerror(-r));
 		return VERB_FAILED;
 	}
-	printf("%s is a massfs volume now; mount it: massfs mount %s DIR\n", cfg.dir, args->source);
+	printf("%s is a massfs volume now; mount it: massfs mount %s DIR\n", mfs_config_label(&cfg), args->source);
 	return VERB_OK;
 }
 

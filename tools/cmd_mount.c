@@ -220,6 +220,8 @@ static int check_volume(const struct mount_args *args, const struct mfs_config *
 {
 	long holder = volume_holder(cfg);
 
+	if (mfs_config_is_cluster(cfg)) /* its servers are asked when it is mounted */
+		return MOUNT_OK;
 	if (!holder && !tool_is_volume(cfg->dir))
 		holder = -ENOENT;
 	if (holder == -ENOENT)

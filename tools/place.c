@@ -105,7 +105,7 @@ static int find_by_source(const char *operand, struct place *ret)
 	r = mfs_config_load(&cfg, source, NULL, false, NULL, NULL);
 	if (r < 0)
 		return r;
-	return tool_is_volume(cfg.dir) ? set_volume(source, path, ret) : -ENOENT;
+	return mfs_config_is_cluster(&cfg) || tool_is_volume(cfg.dir) ? set_volume(source, path, ret) : -ENOENT;
 }
 
 /* A symlink at the end stays one; with nothing behind the last slash it is a folder that is meant. */

@@ -155,6 +155,8 @@ static void keep_attr_locked(struct inode *i, struct content *c) MFS_REQUIRES(i-
 		i->attr_valid = false;
 	else
 		content_overlay(c, &i->attr);
+	i->pages = content_pages(c, i->pages);
+	i->lock_pages = content_pages(c, i->lock_pages);
 }
 
 void handle_close(struct request *rq, struct handle *h)
@@ -166,6 +168,7 @@ void handle_close(struct request *rq, struct handle *h)
 	opened_remove(rq->fs, &h->opened);
 	if (h->counted)
 		flush_at_release(rq, h, content_of(i));
+	locks_at_release(rq, h);
 	{
 		MFS_GUARD(&i->lock);
 

@@ -1,6 +1,6 @@
 /*
- * The notifier: a bounded queue and one thread. When the queue is full the notification is dropped with a log line:
- * waiting could be for ever.
+ * The notifier: a bounded queue and one thread. Waiting for room could be for ever: when the queue is full, all that the
+ * kernel knows is told instead.
  */
 #include "fs/fuse/notify.h"
 
@@ -9,13 +9,16 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/clock.h"
 #include "common/log.h"
 #include "fs/fuse/session.h"
 
 #define MAX_QUEUED 65536
+#define LATER_NS   (50 * (int64_t)1000000)
 
 struct notice {
 	struct notice *next;
+	int64_t due;   /* monotonic; 0: at once */
 	mfs_ino_t ino; /* the parent of an entry */
 	bool data;
 	size_t len; /* of the name; 0: about the inode */
@@ -27,35 +30,91 @@ struct notifier {
 	struct mfs_mutex lock; /* guards the rest */
 	pthread_cond_t wake;
 	struct notice *first, **last;
+	struct notice *later, **later_last; /* in the order of `due` */
 	size_t n_queued;
+	unsigned int all; /* how often everything is to be told yet */
+	int64_t all_due;
 	bool stopping, dropped;
 	pthread_t thread;
 };
 
-static struct notice *next_notice(struct notifier *n)
+static struct notice *pop(struct notice **first, struct notice ***last)
+{
+	struct notice *it = *first;
+
+	*first = it->next;
+	if (!*first)
+		*last = first;
+	return it;
+}
+
+/* When something of what waits for its time is due; 0: nothing waits. */
+static int64_t next_due_locked(const struct notifier *n) MFS_REQUIRES(n->lock)
+{
+	int64_t due = n->later ? n->later->due : 0;
+
+	if (n->all && (!due || n->all_due < due))
+		due = n->all_due;
+	return due;
+}
+
+/* The next one; NULL with *ret_all: everything; NULL without: the end. */
+static struct notice *next_notice(struct notifier *n, bool *ret_all)
 {
 	MFS_GUARD(&n->lock);
-	struct notice *it;
 
-	while (!n->first && !n->stopping)
-		pthread_cond_wait(&n->wake, &n->lock.m);
-	it = n->stopping ? NULL : n->first;
-	if (it) {
-		n->first = it->next;
-		if (!n->first)
-			n->last = &n->first;
-		n->n_queued--;
+	*ret_all = false;
+	while (!n->stopping) {
+		int64_t due = next_due_locked(n), now = mfs_mono_ns();
+
+		if (n->all && n->all_due <= now) {
+			n->all--;
+			n->all_due = now + LATER_NS;
+			*ret_all = true;
+			return NULL;
+		}
+		if (n->later && n->later->due <= now) {
+			n->n_queued--;
+			return pop(&n->later, &n->later_last);
+		}
+		if (n->first) {
+			n->n_queued--;
+			return pop(&n->first, &n->last);
+		}
+		if (due) {
+			struct timespec until = mfs_ns_to_timespec(due);
+
+			pthread_cond_timedwait(&n->wake, &n->lock.m, &until);
+		} else {
+			pthread_cond_wait(&n->wake, &n->lock.m);
+		}
 	}
-	return it;
+	return NULL;
+}
+
+static void tell_one(struct inode *i, void *arg)
+{
+	struct notifier *n = arg;
+	bool pages;
+
+	{
+		MFS_GUARD(&i->lock);
+
+		pages = i->n_open > 0 || attr_is_dir(&i->attr);
+	}
+	session_notify_inode(n->fs->session, i->ino, pages);
 }
 
 static void *run(void *arg)
 {
 	struct notifier *n = arg;
 	struct notice *it;
+	bool all;
 
-	while ((it = next_notice(n))) {
-		if (it->len)
+	while ((it = next_notice(n, &all)) || all) {
+		if (all)
+			inode_table_walk(n->fs->inodes, tell_one, n);
+		else if (it->len)
 			session_notify_entry(n->fs->session, it->ino, it->name, it->len);
 		else
 			session_notify_inode(n->fs->session, it->ino, it->data);
@@ -67,14 +126,19 @@ static void *run(void *arg)
 int notifier_start(struct massfs *fs, struct notifier **ret)
 {
 	struct notifier *n = calloc(1, sizeof(*n));
+	pthread_condattr_t attr;
 	int r;
 
 	if (!n)
 		return -ENOMEM;
 	n->fs = fs;
 	n->last = &n->first;
+	n->later_last = &n->later;
 	pthread_mutex_init(&n->lock.m, NULL);
-	pthread_cond_init(&n->wake, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&n->wake, &attr);
+	pthread_condattr_destroy(&attr);
 	r = -pthread_create(&n->thread, NULL, run, n);
 	if (r < 0) {
 		pthread_cond_destroy(&n->wake);
@@ -85,6 +149,14 @@ int notifier_start(struct massfs *fs, struct notifier **ret)
 	pthread_setname_np(n->thread, "notify");
 	*ret = n;
 	return 0;
+}
+
+static void free_list(struct notice *it)
+{
+	for (struct notice *next; it; it = next) {
+		next = it->next;
+		free(it);
+	}
 }
 
 void notifier_stop(struct notifier *n)
@@ -98,54 +170,83 @@ void notifier_stop(struct notifier *n)
 		pthread_cond_signal(&n->wake);
 	}
 	pthread_join(n->thread, NULL);
-	for (struct notice *it = n->first, *next; it; it = next) {
-		next = it->next;
-		free(it);
-	}
+	free_list(n->first);
+	free_list(n->later);
 	pthread_cond_destroy(&n->wake);
 	pthread_mutex_destroy(&n->lock.m);
 	free(n);
 }
 
-static void queue(struct notifier *n, mfs_ino_t ino, bool data, const char *name, size_t len)
+static void all_locked(struct notifier *n) MFS_REQUIRES(n->lock)
+{
+	n->all = 2;
+	n->all_due = mfs_mono_ns();
+	pthread_cond_signal(&n->wake);
+}
+
+static void queue(struct notifier *n, mfs_ino_t ino, bool data, const char *name, size_t len, bool later)
 {
 	struct notice *it = n ? malloc(sizeof(*it) + len + 1) : NULL;
-	bool full;
+	bool say = false;
 
-	if (!it)
+	if (!n)
 		return;
-	*it = (struct notice){ .ino = ino, .data = data, .len = len };
-	if (len)
-		memcpy(it->name, name, len);
-	it->name[len] = 0;
+	if (it) {
+		*it = (struct notice){ .ino = ino, .data = data, .len = len };
+		if (len)
+			memcpy(it->name, name, len);
+		it->name[len] = 0;
+		it->due = later ? mfs_mono_ns() + LATER_NS : 0;
+	}
 	{
 		MFS_GUARD(&n->lock);
 
-		full = n->n_queued >= MAX_QUEUED;
-		if (!full) {
-			*n->last = it;
-			n->last = &it->next;
+		if (it && n->n_queued < MAX_QUEUED) {
+			struct notice ***last = later ? &n->later_last : &n->last;
+
+			**last = it;
+			*last = &it->next;
 			n->n_queued++;
 			pthread_cond_signal(&n->wake);
 			return;
 		}
-		full = !n->dropped; /* said once */
+		say = !n->dropped; /* said once */
 		n->dropped = true;
+		all_locked(n);
 	}
 	free(it);
-	if (full)
+	if (say)
 		mfs_log(MFS_LOG_FS, MFS_LOG_WARN, NULL,
-			"%d notifications wait for the kernel, further ones are dropped: it may show old names or "
-			"attributes until its caches are emptied",
+			"%d notifications wait for the kernel: it is told to forget all attributes instead; names it may show for as "
+			"long as entry_timeout",
 			MAX_QUEUED);
 }
 
 void notify_inode(struct notifier *n, mfs_ino_t ino, bool data)
 {
-	queue(n, ino, data, NULL, 0);
+	queue(n, ino, data, NULL, 0, false);
 }
 
 void notify_entry(struct notifier *n, mfs_ino_t parent, const char *name, size_t len)
 {
-	queue(n, parent, false, name, len);
+	queue(n, parent, false, name, len, false);
+}
+
+void notify_inode_later(struct notifier *n, mfs_ino_t ino)
+{
+	queue(n, ino, false, NULL, 0, true);
+}
+
+void notify_entry_later(struct notifier *n, mfs_ino_t parent, const char *name, size_t len)
+{
+	queue(n, parent, false, name, len, true);
+}
+
+void notify_all(struct notifier *n)
+{
+	if (!n)
+		return;
+	MFS_GUARD(&n->lock);
+
+	all_locked(n);
 }

@@ -20,5 +20,10 @@ void notifier_stop(struct notifier *n);
 void notify_inode(struct notifier *n, mfs_ino_t ino, bool data);
 /* The name, also when it was not there (a negative entry). */
 void notify_entry(struct notifier *n, mfs_ino_t parent, const char *name, size_t len);
+/* The same a moment later, for answers that are on their way while it is told; attributes only. */
+void notify_inode_later(struct notifier *n, mfs_ino_t ino);
+void notify_entry_later(struct notifier *n, mfs_ino_t parent, const char *name, size_t len);
+/* Attributes of every inode, and the pages of what is open: twice, a moment apart. Also what happens when the queue is full. */
+void notify_all(struct notifier *n);
 
 #endif

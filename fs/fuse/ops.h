@@ -15,12 +15,15 @@
 #include "common/op_ctx.h"
 #include "fs/atime.h"
 #include "fs/fs.h"
+#include "fs/names.h"
+#include "fs/news.h"
 
 struct request {
 	fuse_req_t req;
 	struct massfs *fs;
 	struct op_ctx op;
-	uint64_t epoch; /* of the inode table when it began, for inode_take() */
+	uint64_t epoch; /* of the inode table when it began, for inode_take() and names_put() */
+	bool fresh;	/* the attributes that are replied are valid: the kernel may keep them */
 	bool interruptible;
 };
 
@@ -39,8 +42,10 @@ void reply_data(struct request *rq, const void *buf, size_t len);
 void reply_written(struct request *rq, size_t len);
 void reply_size(struct request *rq, size_t size); /* of an extended attribute */
 void reply_offset(struct request *rq, off_t off);
-/* An entry: counts the lookup before it is sent and takes it back if it cannot be. */
-void reply_entry(struct request *rq, struct inode *i, const struct mfs_attr *attr);
+/* An entry: counts the lookup before it is sent and takes it back if it cannot be. `known`: of names_put(). */
+void reply_entry(struct request *rq, struct inode *i, const struct mfs_attr *attr, bool known);
+/* Nobody has the name. */
+void reply_no_entry(struct request *rq, bool known);
 
 /* The kernel's number of an inode, and back. */
 static inline fuse_ino_t nodeid_of(const struct massfs *fs, mfs_ino_t ino)
@@ -53,13 +58,21 @@ static inline mfs_ino_t ino_of(const struct massfs *fs, fuse_ino_t nodeid)
 }
 
 void attr_to_stat(const struct massfs *fs, const struct mfs_attr *attr, struct stat *st);
-void attr_to_entry(const struct massfs *fs, const struct mfs_attr *attr, struct fuse_entry_param *e);
-double attr_timeout(const struct massfs *fs, const struct mfs_attr *attr);
+void attr_to_entry(const struct massfs *fs, const struct mfs_attr *attr, bool fresh, bool known, struct fuse_entry_param *e);
 
 /* The inode of a request, a ref for the caller. -ENOMEM. */
 int request_inode(struct request *rq, fuse_ino_t nodeid, struct inode **ret) MFS_NODISCARD;
 /* Its attributes as stat shows them: known ones, or 1 round trip. -ESTALE. */
 int request_attr(struct request *rq, struct inode *i, struct mfs_attr *ret) MFS_NODISCARD;
+/* The index has answered, or was changed: inode_take(), and whether the kernel may keep it. */
+void request_take(struct request *rq, struct inode *i, struct mfs_attr *attr);
+/* The record that a name of this inode is; 0: not known (one of several). */
+static inline uint64_t record_of(const struct mfs_attr *attr)
+{
+	return attr->nlink > 1 && !attr_is_dir(attr) ? 0 : attr->ino;
+}
+/* How big the volume is and what is free of it: as the store has it, or by capacity= (else 1 PiB) where it has no end. */
+int request_statfs(struct request *rq, struct object_statfs *ret) MFS_NODISCARD;
 /* A name came or went in it. */
 void request_dir_changed(struct request *rq, fuse_ino_t dir);
 /* The file lost a name; attr is what it is now. */
@@ -99,6 +112,10 @@ static inline struct handle *handle_of(const struct fuse_file_info *fi)
 	return (struct handle *)(uintptr_t)fi->fh;
 }
 
+/* ops_lock.c: a process closes the file: its fcntl locks go; and with the last one all that came through the handle. */
+void locks_at_flush(struct request *rq, struct handle *h, uint64_t owner);
+void locks_at_release(struct request *rq, struct handle *h);
+
 /* The ops. */
 void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name);
 void op_forget(fuse_req_t req, fuse_ino_t ino, uint64_t nlookup);
@@ -134,6 +151,10 @@ void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t len
 void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence, struct fuse_file_info *fi);
 void op_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t off_in, struct fuse_file_info *fi_in, fuse_ino_t ino_out,
 			off_t off_out, struct fuse_file_info *fi_out, size_t len, int flags);
+
+void op_getlk(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, struct flock *lock);
+void op_setlk(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, struct flock *lock, int sleep);
+void op_flock(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, int op);
 
 void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value, size_t size, int flags);
 void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size);

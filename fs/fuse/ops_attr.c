@@ -10,20 +10,7 @@
 #include "fs/fuse/notify.h"
 #include "fs/fuse/ops.h"
 
-#define NEGATIVE_TIMEOUT 3600.0
 #define STATFS_BLOCK	 4096
-
-static void reply_no_entry(struct request *rq)
-{
-	const struct mfs_config *cfg = rq->fs->cfg;
-	struct fuse_entry_param e = { .entry_timeout = cfg->has_negative_timeout ? cfg->negative_timeout :
-										     NEGATIVE_TIMEOUT };
-
-	if (e.entry_timeout <= 0)
-		reply_err(rq, -ENOENT);
-	else
-		fuse_reply_entry(rq->req, &e); /* never made interruptible: nothing to end */
-}
 
 /* Of "." and "..", which only NFS asks for. */
 static int lookup_self_or_parent(struct request *rq, mfs_ino_t ino, bool want_parent, struct mfs_attr *ret)
@@ -45,32 +32,82 @@ static int lookup_self_or_parent(struct request *rq, mfs_ino_t ino, bool want_pa
 	return r;
 }
 
+static void reply_found(struct request *rq, struct inode *i, const struct mfs_attr *attr, mfs_ino_t parent, const char *name,
+			uint64_t id)
+{
+	reply_entry(rq, i, attr, names_put(rq->fs->names, rq->epoch, parent, name, strlen(name), attr->ino, id));
+}
+
+/* The kernel asks again for what it was told half a second ago: while news come, that is still true. */
+static bool answered_from_names(struct request *rq, mfs_ino_t parent, const char *name)
+{
+	struct massfs *fs = rq->fs;
+	struct mfs_attr attr;
+	mfs_ino_t ino;
+	struct inode *i;
+	bool known;
+
+	if (!fs->names || !massfs_live(fs) || !names_get(fs->names, parent, name, strlen(name), &ino))
+		return false;
+	if (!ino) {
+		reply_no_entry(rq, names_put(fs->names, rq->epoch, parent, name, strlen(name), 0, 0));
+		return true;
+	}
+	i = inode_find(fs->inodes, ino);
+	known = i && inode_attr(i, &attr) && attr.nlink > 0;
+	if (known) {
+		rq->fresh = true;
+		reply_found(rq, i, &attr, parent, name, 0);
+	}
+	inode_put(fs->inodes, &i);
+	return known;
+}
+
+static void lookup_dots(struct request *rq, mfs_ino_t ino, bool want_parent)
+{
+	struct mfs_attr attr;
+	struct inode *i;
+	int r = lookup_self_or_parent(rq, ino, want_parent, &attr);
+
+	if (r < 0)
+		return reply_err(rq, r);
+	i = inode_get(rq->fs->inodes, attr.ino);
+	if (!i)
+		return reply_err(rq, -ENOMEM);
+	request_take(rq, i, &attr);
+	reply_entry(rq, i, &attr, true);
+	inode_put(rq->fs->inodes, &i);
+}
+
 void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
 	struct request rq;
 	struct entry e = { 0 };
 	struct mfs_attr attr;
 	struct inode *i;
+	mfs_ino_t dir;
+	uint64_t id;
 	int r;
 
 	request_begin(&rq, req);
-	if (!strcmp(name, ".") || !strcmp(name, "..")) {
-		r = lookup_self_or_parent(&rq, ino_of(rq.fs, parent), name[1] == '.', &attr);
-	} else {
-		r = namespace_lookup(rq.fs->vol->ns, &rq.op, ino_of(rq.fs, parent), name, strlen(name), &e);
-		if (r == 0)
-			attr = e.node.attr;
-		entry_release(&e);
-	}
+	dir = ino_of(rq.fs, parent);
+	if (!strcmp(name, ".") || !strcmp(name, ".."))
+		return lookup_dots(&rq, dir, name[1] == '.');
+	if (answered_from_names(&rq, dir, name))
+		return;
+	r = namespace_lookup(rq.fs->vol->ns, &rq.op, dir, name, strlen(name), &e);
+	attr = e.node.attr;
+	id = e.id;
+	entry_release(&e);
 	if (r == -ENOENT)
-		return reply_no_entry(&rq);
+		return reply_no_entry(&rq, names_put(rq.fs->names, rq.epoch, dir, name, strlen(name), 0, 0));
 	if (r < 0)
 		return reply_err(&rq, r);
 	i = inode_get(rq.fs->inodes, attr.ino);
 	if (!i)
 		return reply_err(&rq, -ENOMEM);
-	inode_take(i, rq.epoch, &attr);
-	reply_entry(&rq, i, &attr);
+	request_take(&rq, i, &attr);
+	reply_found(&rq, i, &attr, dir, name, id);
 	inode_put(rq.fs->inodes, &i);
 }
 
@@ -202,7 +239,7 @@ static int set_attributes(struct request *rq, struct inode *i, const struct set_
 	r = namespace_setattr(rq->fs->vol->ns, &rq->op, i->ino, sa, ret);
 	if (r < 0)
 		return r;
-	inode_take(i, rq->epoch, ret);
+	request_take(rq, i, ret);
 	if (sa->mask & EDIT_ATIME) {
 		atime_set_end(rq->fs->atimes, i, begun, sa->atime);
 		ret->atime = sa->atime;
@@ -252,23 +289,6 @@ void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int to_set, str
 	reply_attr(&rq, &attr);
 }
 
-/* With capacity= the volume is as big as that says, and what is left of it no more than the disk has. */
-static int limit_to_capacity(struct request *rq, struct object_statfs *s)
-{
-	uint64_t capacity = rq->fs->cfg->capacity, files, bytes;
-	int r;
-
-	if (!capacity)
-		return 0;
-	r = engine_count(rq->fs->vol->engine, &rq->op, &files, &bytes);
-	if (r < 0)
-		return r;
-	s->total = capacity;
-	s->free = MFS_MIN(s->free, capacity > bytes ? capacity - bytes : 0);
-	s->avail = MFS_MIN(s->avail, s->free);
-	return 0;
-}
-
 void op_statfs(fuse_req_t req, fuse_ino_t ino)
 {
 	struct request rq;
@@ -278,9 +298,7 @@ void op_statfs(fuse_req_t req, fuse_ino_t ino)
 
 	(void)ino;
 	request_begin(&rq, req);
-	r = object_statfs(rq.fs->vol->store, &rq.op, &s);
-	if (r == 0)
-		r = limit_to_capacity(&rq, &s);
+	r = request_statfs(&rq, &s);
 	if (r < 0)
 		return reply_err(&rq, r);
 	sv.f_blocks = s.total / STATFS_BLOCK;

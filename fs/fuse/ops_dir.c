@@ -3,7 +3,8 @@
  *
  * Offsets: 1 behind ".", 2 behind "..", then the pos of the name before (from 1000 up); so they hold across reopen.
  * An open directory keeps the rest of the last page. Its entries' attributes are used only while nothing was changed
- * since: what the kernel is told with readdirplus it believes for long.
+ * since: what the kernel is told with readdirplus it believes for long. Where others change things all the time, each
+ * entry is looked at by itself.
  */
 #include <fcntl.h>
 #include <stdlib.h>
@@ -55,6 +56,17 @@ static void close_opened(struct request *rq, struct opened *o)
 	dir_close(rq, mfs_container_of(o, struct dir_handle, opened));
 }
 
+/* May the kernel's listing stay? With several mounts: while news come, and none was of this directory since. */
+static bool listing_is_good(struct request *rq, struct inode *i)
+{
+	bool good;
+	MFS_GUARD(&i->lock);
+
+	good = !i->cache_bad && i->attr_valid;
+	i->cache_bad = false;
+	return !rq->fs->news || (good && massfs_live(rq->fs));
+}
+
 void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct request rq;
@@ -82,7 +94,7 @@ void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	/* The kernel keeps the listing until a name changes (all do through it, or notify_inode() says so). One that moves
 	 * the access time must be seen here, as in open_file(). */
 	fi->cache_readdir = true;
-	fi->keep_cache = (fi->flags & O_NOATIME) || !atime_is_due(rq.fs->atimes, d->inode);
+	fi->keep_cache = listing_is_good(&rq, d->inode) && ((fi->flags & O_NOATIME) || !atime_is_due(rq.fs->atimes, d->inode));
 	if (fuse_reply_open(req, fi) < 0)
 		dir_close(&rq, d);
 }
@@ -120,7 +132,8 @@ static int page_take(struct request *rq, struct dir_handle *d, uint64_t after, b
 		*p = d->page;
 		d->page = (struct page){ 0 };
 	}
-	if (p->next < p->list.n && p->after == after && (!plus || p->epoch == inode_epoch(rq->fs->inodes)))
+	/* With news each entry is judged by itself (put_plus). */
+	if (p->next < p->list.n && p->after == after && (!plus || rq->fs->news || p->epoch == inode_epoch(rq->fs->inodes)))
 		return 0;
 	if (p->last && p->next == p->list.n && p->after == after && p->list.n)
 		return 0;
@@ -185,21 +198,28 @@ static bool put_plain(struct request *rq, struct reply_buf *b, const struct node
 	return true;
 }
 
-static bool put_plus(struct request *rq, struct reply_buf *b, const struct node *n)
+/* An entry that was changed since the page was read is only named: the kernel looks it up itself. */
+static bool put_plus(struct request *rq, struct reply_buf *b, struct dir_handle *d, const struct node *n, uint64_t epoch)
 {
 	struct mfs_attr attr = n->attr;
 	struct inode *i = inode_get(rq->fs->inodes, attr.ino);
 	struct fuse_entry_param e;
 	size_t room = b->size - b->used, need;
+	bool known;
 
 	if (!i)
 		return false;
-	inode_take(i, rq->epoch, &attr);
-	attr_to_entry(rq->fs, &attr, &e);
+	rq->fresh = inode_take(i, epoch, &attr);
+	known = names_put(rq->fs->names, epoch, d->inode->ino, n->name.bytes, n->name.len, attr.ino, record_of(&attr));
+	attr_to_entry(rq->fs, &attr, rq->fresh, known, &e);
+	if (!known)
+		e.ino = 0;
 	need = fuse_add_direntry_plus(rq->req, b->bytes + b->used, room, n->name.bytes, &e, (off_t)n->pos);
 	if (need <= room) {
-		inode_looked_up(rq->fs->inodes, i);
-		b->looked_up[b->n_looked_up++] = attr.ino;
+		if (known) {
+			inode_looked_up(rq->fs->inodes, i);
+			b->looked_up[b->n_looked_up++] = attr.ino;
+		}
 		b->used += need;
 	}
 	inode_put(rq->fs->inodes, &i);
@@ -207,12 +227,12 @@ static bool put_plus(struct request *rq, struct reply_buf *b, const struct node 
 }
 
 /* Entries of the page until the buffer is full. */
-static void fill_from_page(struct request *rq, struct reply_buf *b, struct page *p)
+static void fill_from_page(struct request *rq, struct reply_buf *b, struct dir_handle *d, struct page *p)
 {
 	while (p->next < p->list.n) {
 		const struct node *n = &p->list.v[p->next];
 
-		if (b->plus ? !put_plus(rq, b, n) : !put_plain(rq, b, n))
+		if (b->plus ? !put_plus(rq, b, d, n, rq->fs->news ? p->epoch : rq->epoch) : !put_plain(rq, b, n))
 			return;
 		p->after = n->pos;
 		p->next++;
@@ -271,7 +291,7 @@ static void read_dir(fuse_req_t req, size_t size, off_t off, struct fuse_file_in
 		free(b.bytes);
 		return reply_err(&rq, r);
 	}
-	fill_from_page(&rq, &b, &p);
+	fill_from_page(&rq, &b, d, &p);
 	page_give_back(d, &p); /* before the reply: the next request may come at once */
 	atime_touch(rq.fs->atimes, d->inode);
 	if (fuse_reply_buf(req, b.bytes, b.used) < 0)

@@ -27,23 +27,52 @@ static int drop_privileges(struct request *rq, struct inode *i)
 	else
 		return 0;
 	if (r == 0) {
-		inode_take(i, rq->epoch, &attr);
+		request_take(rq, i, &attr);
 		notify_inode(rq->fs->notifier, i->ino, false);
 	}
 	return r;
 }
 
-static bool cache_is_bad(struct inode *i)
+/*
+ * May the kernel's pages stay? With one mount always, but after a failure. With several, as long as nobody else has moved
+ * the content since they were read.
+ */
+static bool pages_are_good(struct request *rq, struct inode *i, const struct mfs_attr *attr)
 {
+	bool good;
 	MFS_GUARD(&i->lock);
-	bool bad = i->cache_bad;
 
+	good = !i->cache_bad;
 	i->cache_bad = false;
-	return bad;
+	if (!rq->fs->news)
+		return good;
+	if (i->content) {
+		i->pages = content_pages(i->content, i->pages);
+		content_news(i->content, attr->data, attr->lay); /* read anew, while no news come */
+	}
+	good = good && i->pages >= attr->data; /* higher: an own commit since */
+	if (!good)
+		i->pages = attr->data;
+	return good;
 }
 
-static int open_file(struct request *rq, struct inode *i, struct fuse_file_info *fi)
+/* Others may append, too: the offset is ours to choose, and no page of the kernel may have the bytes somewhere else. */
+static bool appends(const struct request *rq, const struct fuse_file_info *fi)
 {
+	return rq->fs->news && (fi->flags & O_APPEND) && (fi->flags & O_ACCMODE) != O_RDONLY;
+}
+
+/* Removed, by whomever, and not held open here: the name that led to it leads somewhere else now. */
+static bool is_nameless(struct request *rq, struct inode *i, const struct mfs_attr *attr)
+{
+	MFS_GUARD(&i->lock);
+
+	return rq->fs->news && attr->nlink == 0 && i->n_open == 0;
+}
+
+static int open_file(struct request *rq, struct inode *i, const struct mfs_attr *attr, struct fuse_file_info *fi)
+{
+	bool good = pages_are_good(rq, i, attr);
 	struct handle *h;
 	struct content *c;
 	int r = handle_new(rq, i, fi->flags, &h);
@@ -63,10 +92,10 @@ static int open_file(struct request *rq, struct inode *i, struct fuse_file_info 
 		return r;
 	}
 	fi->fh = (uintptr_t)h;
-	/* Pages stay, as all changes go through this kernel; but a read that moves the access time must be seen here. */
-	fi->keep_cache = !cache_is_bad(i) &&
-			 (h->writes || (fi->flags & O_NOATIME) || !atime_is_due(rq->fs->atimes, i));
-	fi->noflush = !h->writes;
+	/* A read that moves the access time must be seen here. */
+	fi->keep_cache = good && (h->writes || (fi->flags & O_NOATIME) || !atime_is_due(rq->fs->atimes, i));
+	fi->direct_io = appends(rq, fi);
+	fi->noflush = !h->writes && !rq->fs->locks; /* a close gives locks back */
 	return 0;
 }
 
@@ -82,8 +111,10 @@ void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	if (r < 0)
 		return reply_err(&rq, r);
 	r = request_attr(&rq, i, &attr);
+	if (r == 0 && is_nameless(&rq, i, &attr))
+		r = -ESTALE; /* the kernel looks the path up again */
 	if (r == 0)
-		r = open_file(&rq, i, fi);
+		r = open_file(&rq, i, &attr, fi);
 	inode_put(rq.fs->inodes, &i);
 	if (r < 0)
 		return reply_err(&rq, r);
@@ -114,11 +145,14 @@ void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
 	struct fuse_entry_param e;
 	struct mfs_attr attr;
 	struct inode *i = NULL;
+	bool known;
 	int r;
 
 	request_begin(&rq, req);
 	r = make_file(&rq, parent, name, mode, &attr);
-	/* A verb put a file there that the kernel does not know of: it looks again, and checks permission. */
+	/* A verb, or another mount, put a file there that the kernel does not know of: it looks again, and checks permission. */
+	if (r == -EEXIST)
+		names_drop(rq.fs->names, ino_of(rq.fs, parent), name, strlen(name));
 	if (r == -EEXIST && !(fi->flags & O_EXCL))
 		r = -ESTALE;
 	if (r < 0)
@@ -126,14 +160,15 @@ void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
 	i = inode_get(rq.fs->inodes, attr.ino);
 	if (!i)
 		return reply_err(&rq, -ENOMEM);
-	inode_take(i, rq.epoch, &attr);
+	request_take(&rq, i, &attr);
+	known = names_made(rq.fs->names, rq.epoch, ino_of(rq.fs, parent), name, strlen(name), attr.ino, attr.ino);
 	fi->flags &= ~O_TRUNC;
-	r = open_file(&rq, i, fi);
+	r = open_file(&rq, i, &attr, fi);
 	if (r < 0) {
 		inode_put(rq.fs->inodes, &i);
 		return reply_err(&rq, r);
 	}
-	attr_to_entry(rq.fs, &attr, &e);
+	attr_to_entry(rq.fs, &attr, rq.fresh, known, &e);
 	inode_looked_up(rq.fs->inodes, i);
 	if (fuse_reply_create(req, &e, fi) < 0) {
 		handle_close(&rq, handle_of(fi));
@@ -173,8 +208,8 @@ void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse
 }
 
 /*
- * The offset is the kernel's also with O_APPEND: it holds the only view of the size (one mount), and pages written back
- * through an appending handle have their own place.
+ * With one mount the offset is the kernel's also with O_APPEND: it holds the only view of the size, and pages written back
+ * through an appending handle have their own place. With several it is ours, and no pages are kept (appends()).
  */
 void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_t off, struct fuse_file_info *fi)
 {
@@ -187,7 +222,7 @@ void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_
 	request_interruptible(&rq);
 	r = handle_content(&rq, handle_of(fi), true, &c);
 	if (r == 0)
-		r = content_write(c, &rq.op, (uint64_t)off, buf, size, false);
+		r = content_write(c, &rq.op, (uint64_t)off, buf, size, appends(&rq, fi) && !fi->writepage);
 	if (r < 0)
 		return reply_err(&rq, r);
 	atomic_fetch_add(&rq.fs->bytes_written, size);
@@ -209,6 +244,7 @@ void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		handle_give_up(&rq, h, r);
 	else if (h->writes)
 		handle_closed(h);
+	locks_at_flush(&rq, h, fi->lock_owner); /* after what was written under them */
 	reply_err(&rq, r);
 }
 

@@ -2,9 +2,11 @@
  * Names: mknod, mkdir, symlink, readlink, link, unlink, rmdir, rename. What they mean is in meta/namespace.c; here is
  * who has to hear of it.
  */
+#include <stdio.h> /* RENAME_* */
 #include <string.h>
 #include <sys/stat.h>
 
+#include "fs/fuse/notify.h"
 #include "fs/fuse/ops.h"
 
 static void make(struct request *rq, fuse_ino_t parent, const struct make *m)
@@ -22,8 +24,9 @@ static void make(struct request *rq, fuse_ino_t parent, const struct make *m)
 	i = inode_get(rq->fs->inodes, attr.ino);
 	if (!i)
 		return reply_err(rq, -ENOMEM);
-	inode_take(i, rq->epoch, &attr);
-	reply_entry(rq, i, &attr);
+	request_take(rq, i, &attr);
+	reply_entry(rq, i, &attr,
+		    names_made(rq->fs->names, rq->epoch, m->parent, m->name, m->name_len, attr.ino, attr.ino));
 	inode_put(rq->fs->inodes, &i);
 }
 
@@ -107,8 +110,9 @@ void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent, const char *name
 	i = inode_get(rq.fs->inodes, attr.ino);
 	if (!i)
 		return reply_err(&rq, -ENOMEM);
-	inode_take(i, rq.epoch, &attr);
-	reply_entry(&rq, i, &attr);
+	request_take(&rq, i, &attr);
+	reply_entry(&rq, i, &attr,
+		    names_made(rq.fs->names, rq.epoch, ino_of(rq.fs, parent), name, strlen(name), attr.ino, 0));
 	inode_put(rq.fs->inodes, &i);
 }
 
@@ -123,6 +127,7 @@ static void remove_name(fuse_req_t req, fuse_ino_t parent, const char *name, rem
 
 	request_begin(&rq, req);
 	r = fn(rq.fs->vol->ns, &rq.op, ino_of(rq.fs, parent), name, strlen(name), &attr);
+	names_drop(rq.fs->names, ino_of(rq.fs, parent), name, strlen(name));
 	if (r == 0) {
 		request_unlinked(&rq, &attr);
 		request_dir_changed(&rq, parent);
@@ -140,6 +145,13 @@ void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 	remove_name(req, parent, name, namespace_rmdir);
 }
 
+/* The kernel gives its entry the new name by itself, and believes it for the rest of its time. */
+static void kernel_moves(struct request *rq, mfs_ino_t parent, const char *name, const struct mfs_attr *attr)
+{
+	if (!names_made(rq->fs->names, rq->epoch, parent, name, strlen(name), attr->ino, record_of(attr)))
+		notify_entry_later(rq->fs->notifier, parent, name, strlen(name));
+}
+
 void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t to, const char *to_name,
 	       unsigned int flags)
 {
@@ -151,8 +163,15 @@ void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t t
 	request_begin(&rq, req);
 	r = namespace_rename(rq.fs->vol->ns, &rq.op, ino_of(rq.fs, parent), name, strlen(name), ino_of(rq.fs, to),
 			     to_name, strlen(to_name), flags, &res);
-	if (r < 0)
+	if (r < 0 || !(flags & RENAME_EXCHANGE))
+		names_drop(rq.fs->names, ino_of(rq.fs, parent), name, strlen(name));
+	if (r < 0) {
+		names_drop(rq.fs->names, ino_of(rq.fs, to), to_name, strlen(to_name));
 		return reply_err(&rq, r);
+	}
+	kernel_moves(&rq, ino_of(rq.fs, to), to_name, &res.moved);
+	if (flags & RENAME_EXCHANGE)
+		kernel_moves(&rq, ino_of(rq.fs, parent), name, &res.replaced);
 	request_dir_changed(&rq, parent);
 	request_dir_changed(&rq, to);
 	i = inode_find(rq.fs->inodes, res.moved.ino);

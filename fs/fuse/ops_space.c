@@ -11,11 +11,37 @@
 #include "fs/content.h"
 #include "fs/fuse/ops.h"
 
+#define NO_END (UINT64_C(1) << 50)
+
+int request_statfs(struct request *rq, struct object_statfs *ret)
+{
+	struct volume *v = rq->fs->vol;
+	uint64_t capacity = rq->fs->cfg->capacity, files, bytes, left;
+	int r = object_statfs(v->store, &rq->op, ret);
+
+	if (r < 0 || (!capacity && !v->cluster))
+		return r;
+	r = engine_count(v->engine, &rq->op, &files, &bytes);
+	if (r < 0)
+		return r;
+	if (v->cluster) {
+		ret->total = ret->free = ret->avail = capacity ? capacity : NO_END;
+		ret->files = MFS_MAX(ret->files, files);
+		ret->ffree = ret->files - files;
+	}
+	capacity = capacity ? capacity : NO_END;
+	left = capacity > bytes ? capacity - bytes : 0;
+	ret->total = capacity;
+	ret->free = MFS_MIN(ret->free, left);
+	ret->avail = MFS_MIN(ret->avail, ret->free);
+	return 0;
+}
+
 /* Space is taken when bytes are written; what can be promised is that there is as much free now. */
 static int check_room(struct request *rq, uint64_t bytes)
 {
 	struct object_statfs s;
-	int r = object_statfs(rq->fs->vol->store, &rq->op, &s);
+	int r = request_statfs(rq, &s);
 
 	if (r == 0 && bytes > s.avail)
 		r = -ENOSPC;

@@ -39,6 +39,8 @@ static bool is_unused(struct request *rq, const struct mfs_attr *attr, uint32_t 
 {
 	struct stat st;
 
+	if (rq->fs->news) /* others may set the first one any time */
+		return false;
 	if (flag == ATTR_HAS_LABEL)
 		return !atomic_load(&rq->fs->labels);
 	if (flag != ATTR_HAS_ACL && flag != ATTR_HAS_DEFAULT_ACL)

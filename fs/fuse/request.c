@@ -19,6 +19,10 @@
  */
 #define LONG_TIMEOUT 3600.0
 #define DIR_TIMEOUT  1.0
+/* Several mounts: attributes are taken back by news (fs/news.c), which end with them. Names are taken back too, but a
+ * lookup cannot be recalled from the kernel for sure, so they end by themselves within what is promised. */
+#define SHARED_ATTR_TIMEOUT  60.0
+#define SHARED_ENTRY_TIMEOUT 0.5
 #define BLOCK_SIZE   4096
 
 void request_begin(struct request *rq, fuse_req_t req)
@@ -36,6 +40,7 @@ void request_begin(struct request *rq, fuse_req_t req)
 	atomic_init(&rq->op.cancelled, false);
 	rq->epoch = inode_epoch(rq->fs->inodes);
 	rq->interruptible = false;
+	rq->fresh = false;
 }
 
 /* Has SIGKILL come for this thread? (proc(5): ShdPnd is the process's set, SigPnd the thread's.) */
@@ -112,11 +117,30 @@ void reply_never_again(struct request *rq)
 	fuse_reply_err(rq->req, ENOSYS);
 }
 
-double attr_timeout(const struct massfs *fs, const struct mfs_attr *attr)
+static double attr_timeout(const struct massfs *fs, const struct mfs_attr *attr, bool fresh)
 {
 	if (fs->cfg->has_attr_timeout)
 		return fs->cfg->attr_timeout;
-	return attr_is_dir(attr) ? DIR_TIMEOUT : LONG_TIMEOUT;
+	if (!fs->news)
+		return attr_is_dir(attr) ? DIR_TIMEOUT : LONG_TIMEOUT;
+	if (!fresh || !news_live(fs->news))
+		return 0;
+	return attr_is_dir(attr) ? DIR_TIMEOUT : SHARED_ATTR_TIMEOUT;
+}
+
+static double entry_timeout(const struct massfs *fs, bool known)
+{
+	if (fs->cfg->has_entry_timeout)
+		return fs->cfg->entry_timeout;
+	return !fs->news ? LONG_TIMEOUT : known ? SHARED_ENTRY_TIMEOUT : 0;
+}
+
+/* Not there: the kernel asks again at once where nobody would tell it that the name has come. */
+static double negative_timeout(const struct massfs *fs, bool known)
+{
+	if (fs->cfg->has_negative_timeout)
+		return fs->cfg->negative_timeout;
+	return !fs->news ? LONG_TIMEOUT : known && news_live(fs->news) ? SHARED_ENTRY_TIMEOUT : 0;
 }
 
 void attr_to_stat(const struct massfs *fs, const struct mfs_attr *attr, struct stat *st)
@@ -151,13 +175,13 @@ void attr_to_stat(const struct massfs *fs, const struct mfs_attr *attr, struct s
 	st->st_ctim = mfs_ns_to_timespec(attr->ctime);
 }
 
-void attr_to_entry(const struct massfs *fs, const struct mfs_attr *attr, struct fuse_entry_param *e)
+void attr_to_entry(const struct massfs *fs, const struct mfs_attr *attr, bool fresh, bool known, struct fuse_entry_param *e)
 {
 	memset(e, 0, sizeof(*e));
 	e->ino = nodeid_of(fs, attr->ino);
 	e->generation = 1; /* a number is never used again */
-	e->entry_timeout = fs->cfg->has_entry_timeout ? fs->cfg->entry_timeout : LONG_TIMEOUT;
-	e->attr_timeout = attr_timeout(fs, attr);
+	e->entry_timeout = entry_timeout(fs, known);
+	e->attr_timeout = attr_timeout(fs, attr, fresh);
 	attr_to_stat(fs, attr, &e->attr);
 }
 
@@ -167,17 +191,27 @@ void reply_attr(struct request *rq, const struct mfs_attr *attr)
 
 	request_end(rq);
 	attr_to_stat(rq->fs, attr, &st);
-	fuse_reply_attr(rq->req, &st, attr_timeout(rq->fs, attr));
+	fuse_reply_attr(rq->req, &st, attr_timeout(rq->fs, attr, rq->fresh));
 }
 
-void reply_entry(struct request *rq, struct inode *i, const struct mfs_attr *attr)
+void reply_no_entry(struct request *rq, bool known)
+{
+	struct fuse_entry_param e = { .entry_timeout = negative_timeout(rq->fs, known) };
+
+	if (e.entry_timeout <= 0)
+		return reply_err(rq, -ENOENT);
+	request_end(rq);
+	fuse_reply_entry(rq->req, &e);
+}
+
+void reply_entry(struct request *rq, struct inode *i, const struct mfs_attr *attr, bool known)
 {
 	struct massfs *fs = rq->fs;
 	mfs_ino_t ino = i->ino;
 	struct fuse_entry_param e;
 
 	request_end(rq);
-	attr_to_entry(fs, attr, &e);
+	attr_to_entry(fs, attr, rq->fresh, known, &e);
 	inode_looked_up(fs->inodes, i);
 	if (fuse_reply_entry(rq->req, &e) < 0)
 		inode_forget(fs->inodes, ino, 1);
@@ -218,15 +252,21 @@ int request_attr(struct request *rq, struct inode *i, struct mfs_attr *ret)
 	struct node n = NODE_INIT;
 	int r;
 
-	if (inode_attr(i, ret))
+	rq->fresh = true;
+	if (inode_attr(i, ret) && (massfs_live(rq->fs) || inode_is_gone(i)))
 		return 0;
 	r = namespace_get(rq->fs->vol->ns, &rq->op, i->ino, &n);
 	if (r < 0)
 		return r;
 	*ret = n.attr;
 	node_release(&n);
-	inode_take(i, rq->epoch, ret);
+	request_take(rq, i, ret);
 	return 0;
+}
+
+void request_take(struct request *rq, struct inode *i, struct mfs_attr *attr)
+{
+	rq->fresh = inode_take(i, rq->epoch, attr);
 }
 
 void request_dir_changed(struct request *rq, fuse_ino_t dir)

@@ -47,7 +47,7 @@ static void op_init(void *arg, struct fuse_conn_info *conn)
 				    FUSE_CAP_ASYNC_DIO | FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_POSIX_ACL |
 				    FUSE_CAP_CACHE_SYMLINKS | FUSE_CAP_EXPLICIT_INVAL_DATA;
 
-	conn->want = wanted & conn->capable;
+	conn->want = (wanted | (fs->locks ? FUSE_CAP_POSIX_LOCKS | FUSE_CAP_FLOCK_LOCKS : 0)) & conn->capable;
 	if (!(conn->want & FUSE_CAP_POSIX_ACL))
 		mfs_log(MFS_LOG_FS, MFS_LOG_WARN, NULL, "this kernel does not check POSIX ACLs for FUSE; only modes count");
 	conn->max_write = fs->cfg->max_write ? MFS_MIN(fs->cfg->max_write, MAX_WRITE) : MAX_WRITE;
@@ -96,8 +96,20 @@ static const struct fuse_lowlevel_ops operations = {
 	.getxattr = op_getxattr,
 	.listxattr = op_listxattr,
 	.removexattr = op_removexattr,
-	/* Locks are the kernel's own (one mount), with their deadlock check: no getlk, setlk, flock. */
+	/* No getlk, setlk, flock: where there is one mount, locks are the kernel's own, with its deadlock check. */
 };
+
+static struct fuse_lowlevel_ops operations_of(const struct massfs *fs)
+{
+	struct fuse_lowlevel_ops ops = operations;
+
+	if (fs->locks) {
+		ops.getlk = op_getlk;
+		ops.setlk = op_setlk;
+		ops.flock = op_flock;
+	}
+	return ops;
+}
 
 /* ",fsname=..." with what separates options escaped. */
 static int add_escaped(struct mfs_buf *b, const char *key, const char *value)
@@ -167,6 +179,7 @@ int session_new(struct massfs *fs, struct session **ret, char **ret_reason)
 	char name[] = "massfs", o[] = "-o";
 	char *argv[] = { name, o, NULL, NULL };
 	struct fuse_args args = { .argc = 3, .argv = argv };
+	const struct fuse_lowlevel_ops ops = operations_of(fs);
 	pthread_condattr_t attr;
 	struct session *s;
 	int r = kernel_options(fs->cfg, &options);
@@ -184,7 +197,7 @@ int session_new(struct massfs *fs, struct session **ret, char **ret_reason)
 	pthread_condattr_destroy(&attr);
 	argv[2] = options.data;
 	fuse_set_log_func(log_line);
-	s->se = fuse_session_new(&args, &operations, sizeof(operations), fs);
+	s->se = fuse_session_new(&args, &ops, sizeof(ops), fs);
 	fuse_opt_free_args(&args);
 	if (!s->se) {
 		session_free(s);
