@@ -222,6 +222,20 @@ static int fault_statfs(struct object_store *s, struct op_ctx *op, struct object
 	return r ? r : object_statfs(inner_of(s), op, ret);
 }
 
+
+static int fault_list_key(struct object_store *s, struct op_ctx *op, const char *bucket, const char *key, object_list_fn *fn,
+			  void *arg)
+{
+	int r = hit(s);
+
+	return r ? r : object_list_key(inner_of(s), op, bucket, key, fn, arg);
+}
+
+static bool fault_key_is_crowded(struct object_store *s, const char *key)
+{
+	return object_key_is_crowded(inner_of(s), key);
+}
+
 static int fault_sweep(struct object_store *s, struct op_ctx *op, bool delete_it, uint64_t *ret_n,
 		       uint64_t *ret_bytes)
 {
@@ -251,6 +265,8 @@ static const struct object_store_ops fault_ops = {
 	.hold = fault_hold,
 	.list_keys = fault_list_keys,
 	.list_versions = fault_list_versions,
+	.list_key = fault_list_key,
+	.key_is_crowded = fault_key_is_crowded,
 	.statfs = fault_statfs,
 	.sweep = fault_sweep,
 };

@@ -312,6 +312,24 @@ int object_list_versions(struct object_store *s, struct op_ctx *op, const char *
 	return r < 0 ? r : s->ops->list_versions(s, op, bucket, fn, arg);
 }
 
+int object_list_key(struct object_store *s, struct op_ctx *op, const char *bucket, const char *key, object_list_fn *fn,
+		    void *arg)
+{
+	int r;
+
+	assert(s && key && fn);
+	if (!(s->ops->caps & OBJECT_CAP_KEY_HIDES))
+		return -EOPNOTSUPP;
+	r = check_key(s, op, key);
+	return r < 0 ? r : s->ops->list_key(s, op, bucket, key, fn, arg);
+}
+
+bool object_key_is_crowded(struct object_store *s, const char *key)
+{
+	assert(s && key);
+	return s->ops->key_is_crowded && s->ops->key_is_crowded(s, key);
+}
+
 int object_statfs(struct object_store *s, struct op_ctx *op, struct object_statfs *ret)
 {
 	int r;

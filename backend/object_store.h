@@ -54,6 +54,7 @@ struct object_info {
 				      writing bits) and owner */
 	bool not_shown; /* stored, but the key's view is blocked (a folder in its place, or a file where one must be):
 			   the caller queues the key for the reconciler */
+	bool crowded; /* of what was put: the key has got many versions (OBJECT_CAP_KEY_HIDES): to be queued, too */
 };
 
 /* key is NULL where the store does not know it (localdir, list_versions). Non-zero stops the walk and is returned. */
@@ -64,6 +65,8 @@ typedef int object_list_fn(void *arg, const char *key, const struct object_info 
  * anything (localdir makes no view); head without a version and list_keys may not know them. list_versions does.
  */
 #define OBJECT_HIDDEN_PREFIX ".massfs/patch/"
+/* The same, of old versions that had to leave their keys (OBJECT_CAP_KEY_HIDES). */
+#define OBJECT_VERSIONS_PREFIX ".massfs/versions/"
 
 struct object_store {
 	const struct object_store_ops *ops;
@@ -81,6 +84,9 @@ enum object_caps {
 	OBJECT_CAP_FD = 1u << 1,     /* open_fd works */
 	OBJECT_CAP_CHEAP_COPY = 1u << 2, /* copy moves no bytes */
 	OBJECT_CAP_UPLOAD_READ = 1u << 3, /* upload_read works */
+	/* Whatever a key holds, a marker too, hides the keys below it (KEY/...) from lists, and many versions on one key make
+	 * puts slow: list_key works, and the reconciler clears keys with its help. */
+	OBJECT_CAP_KEY_HIDES = 1u << 4,
 };
 
 struct object_statfs {
@@ -116,6 +122,8 @@ struct object_store_ops {
 	int (*hold)(struct object_store *s, struct op_ctx *op, const char *bucket, const char *key, struct object_info *ret);
 	int (*list_keys)(struct object_store *s, struct op_ctx *op, const char *bucket, const char *prefix, object_list_fn *fn, void *arg);
 	int (*list_versions)(struct object_store *s, struct op_ctx *op, const char *bucket, object_list_fn *fn, void *arg);
+	int (*list_key)(struct object_store *s, struct op_ctx *op, const char *bucket, const char *key, object_list_fn *fn, void *arg);
+	bool (*key_is_crowded)(struct object_store *s, const char *key);
 	int (*statfs)(struct object_store *s, struct op_ctx *op, struct object_statfs *ret);
 	int (*sweep)(struct object_store *s, struct op_ctx *op, bool delete_it, uint64_t *ret_n, uint64_t *ret_bytes);
 };
@@ -204,6 +212,12 @@ int object_list_keys(struct object_store *s, struct op_ctx *op, const char *buck
 /* Every version there is, in no order. */
 int object_list_versions(struct object_store *s, struct op_ctx *op, const char *bucket, object_list_fn *fn,
 			 void *arg) MFS_NODISCARD;
+/* OBJECT_CAP_KEY_HIDES: what exactly this key holds, the newest first, markers too (delete_version takes one of these away).
+ * -EOPNOTSUPP. */
+int object_list_key(struct object_store *s, struct op_ctx *op, const char *bucket, const char *key, object_list_fn *fn,
+		    void *arg) MFS_NODISCARD;
+/* Was a put of this key told to be crowded since this was last asked? (May be true of another key.) */
+bool object_key_is_crowded(struct object_store *s, const char *key);
 int object_statfs(struct object_store *s, struct op_ctx *op, struct object_statfs *ret) MFS_NODISCARD;
 /* What unfinished uploads of earlier runs left (localdir: files in tmp/ not of this process): counted, or deleted. */
 int object_sweep(struct object_store *s, struct op_ctx *op, bool delete_it, uint64_t *ret_n, uint64_t *ret_bytes) MFS_NODISCARD;

@@ -5,6 +5,7 @@
 #define MASSFS_BACKEND_S3_INTERNAL_H
 
 #include <stdatomic.h>
+#include <string.h>
 
 #include "backend/object_store.h"
 #include "backend/s3_credentials.h"
@@ -18,6 +19,9 @@
 #define S3_PART_MAX  10000u
 #define S3_COPY_ONE  (UINT64_C(256) << 20) /* more is copied in parts, so that each request has an end in sight */
 #define S3_COPY_PART (UINT64_C(128) << 20)
+
+#define S3_CROWD_SLOTS 8192
+#define S3_CROWD_PUTS  32 /* so many of one key, and it is looked at */
 
 struct s3_store {
 	struct object_store base;
@@ -35,12 +39,20 @@ struct s3_store {
 	_Atomic uint64_t seed;	  /* of the jitter */
 	_Atomic int64_t slow_until_ns; /* monotonic: until then requests are given more time (s3_allowance()) */
 	_Atomic bool is_minio; /* it said so */
+	_Atomic uint8_t crowd[S3_CROWD_SLOTS]; /* puts by hash of the key (s3_note_put()) */
 	_Atomic bool no_list_meta; /* metadata in lists is MinIO's; other servers need a HEAD for each version */
 };
 
 static inline struct s3_store *s3_of(struct object_store *s)
 {
 	return mfs_container_of(s, struct s3_store, base);
+}
+
+/* Never on show: who asks for keys takes what he gets for files. */
+static inline bool s3_is_hidden(const char *key)
+{
+	return !strncmp(key, OBJECT_HIDDEN_PREFIX, sizeof(OBJECT_HIDDEN_PREFIX) - 1) ||
+	       !strncmp(key, OBJECT_VERSIONS_PREFIX, sizeof(OBJECT_VERSIONS_PREFIX) - 1);
 }
 
 #define S3_QUERY_MAX   10
@@ -146,6 +158,8 @@ int s3_find_own(struct s3_store *s, struct op_ctx *op, struct s3_tries *t, const
 int s3_list_keys(struct object_store *s, struct op_ctx *op, const char *bucket, const char *prefix, object_list_fn *fn,
 		 void *arg);
 int s3_list_versions(struct object_store *s, struct op_ctx *op, const char *bucket, object_list_fn *fn, void *arg);
+/* What exactly this key holds: the newest first, markers too. */
+int s3_list_key(struct object_store *s, struct op_ctx *op, const char *bucket, const char *key, object_list_fn *fn, void *arg);
 int s3_sweep(struct object_store *s, struct op_ctx *op, bool delete_it, uint64_t *ret_n, uint64_t *ret_bytes);
 
 /* --- the bucket (s3_bucket.c) --- */
@@ -169,6 +183,9 @@ int s3_copy(struct object_store *s, struct op_ctx *op, const struct object_ref *
 void s3_reply_info(const struct s3_reply *reply, const char *key, struct object_info *ret); /* of a HEAD */
 /* x-amz-copy-source of a version. */
 int s3_copy_source(const struct s3_store *s, const struct object_ref *src, struct mfs_buf *ret);
+/* A version was put there; is it time to look at the key (object_info.crowded)? */
+bool s3_note_put(struct s3_store *s, const char *key);
+bool s3_key_is_crowded(struct object_store *s, const char *key);
 /* Could a server have given it? Others are not asked for: an empty one would name the top. */
 bool s3_version_may_be(const struct s3_store *s, const char *version);
 int s3_head(struct object_store *s, struct op_ctx *op, const char *bucket, const char *key, const char *version,

@@ -16,6 +16,7 @@
 #define FIND_MAX  50 /* versions looked through for a lost one; it is among the newest */
 #define PAGES_MAX 10000000u
 #define DELETE_MAX 1000
+#define FIRST_PAGE 100
 
 static int raw_prefix(const struct s3_store *s, const char *key, struct mfs_buf *ret)
 {
@@ -194,19 +195,13 @@ struct walk {
 	void *arg;
 };
 
-/* Never on show: who asks for keys takes what he gets for files. */
-static bool is_hidden(const char *key)
-{
-	return !strncmp(key, OBJECT_HIDDEN_PREFIX, sizeof(OBJECT_HIDDEN_PREFIX) - 1);
-}
-
 static int walk_page(struct walk *w, const struct s3_listing *l)
 {
 	for (size_t i = 0; i < l->n; i++) {
 		struct object_info info;
 		int r;
 
-		if (l->v[i].marker || (w->latest_only && (!l->v[i].latest || is_hidden(l->v[i].key))))
+		if (l->v[i].marker || (w->latest_only && (!l->v[i].latest || s3_is_hidden(l->v[i].key))))
 			continue;
 		r = entry_info(w->s, w->op, w->bucket, &l->v[i], &info);
 		if (r == -ENOENT) /* deleted meanwhile */
@@ -274,6 +269,41 @@ int s3_list_versions(struct object_store *base, struct op_ctx *op, const char *b
 	struct walk w = { s3_of(base), op, bucket, "", false, fn, arg };
 
 	return walk(&w);
+}
+
+int s3_list_key(struct object_store *base, struct op_ctx *op, const char *bucket, const char *key, object_list_fn *fn, void *arg)
+{
+	char key_marker[S3_MARKER_MAX + 1] = "", version_marker[S3_UPLOAD_MAX + 1] = "";
+	struct s3_store *s = s3_of(base);
+
+	for (;;) {
+		S3_AUTO_LISTING struct s3_listing l = { 0 };
+		bool ended = false;
+		struct s3_tries t;
+		int r;
+
+		s3_tries_begin(s, op, &t);
+		/* In most cases a few, and among what is below the key only these are of interest. */
+		r = s3_list_page(s, op, &t, bucket, key, key_marker, version_marker, *key_marker ? 0 : FIRST_PAGE, &l);
+		for (size_t i = 0; i < l.n && r == 0 && !ended; i++) {
+			struct object_info info;
+
+			ended = strcmp(l.v[i].key, key) != 0; /* it comes before all that it is a prefix of */
+			if (ended)
+				break;
+			r = entry_info(s, op, bucket, &l.v[i], &info);
+			if (r == -ENOENT)
+				r = 0;
+			else if (r == 0)
+				r = fn(arg, key, &info);
+		}
+		if (r || ended || !l.truncated || !*l.next_key)
+			return r;
+		if (!strcmp(key_marker, l.next_key) && !strcmp(version_marker, l.next_version))
+			return -EIO;
+		strcpy(key_marker, l.next_key);
+		strcpy(version_marker, l.next_version);
+	}
 }
 
 /* --- deleting many --- */

@@ -36,11 +36,6 @@ bool s3_version_may_be(const struct s3_store *s, const char *version)
 	return true;
 }
 
-static bool is_hidden(const char *key)
-{
-	return !strncmp(key, OBJECT_HIDDEN_PREFIX, sizeof(OBJECT_HIDDEN_PREFIX) - 1);
-}
-
 static bool key_is_legal(struct object_store *base, const char *key)
 {
 	return strlen(s3_of(base)->prefix) + strlen(key) <= OBJECT_KEY_MAX;
@@ -216,7 +211,7 @@ static int s3_delete_version(struct object_store *base, struct op_ctx *op, const
 		return -EROFS;
 	if (!s3_version_may_be(s, ref->version))
 		return 0;
-	if (!is_hidden(ref->key)) {
+	if (!s3_is_hidden(ref->key)) {
 		r = s3_head(base, NULL, ref->bucket, ref->key, NULL, &top);
 		if (r == 0 && strcmp(top.version, ref->version) == 0)
 			r = cover(s, NULL, ref);
@@ -284,6 +279,7 @@ static void s3_free(struct object_store *base)
 
 static const struct object_store_ops s3_ops = {
 	.name = "s3",
+	.caps = OBJECT_CAP_KEY_HIDES,
 	.free = s3_free,
 	.key_is_legal = key_is_legal,
 	.put = s3_put,
@@ -300,6 +296,8 @@ static const struct object_store_ops s3_ops = {
 	.hold = s3_hold,
 	.list_keys = s3_list_keys,
 	.list_versions = s3_list_versions,
+	.list_key = s3_list_key,
+	.key_is_crowded = s3_key_is_crowded,
 	.statfs = s3_statfs,
 	.sweep = s3_sweep,
 };

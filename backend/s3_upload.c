@@ -18,15 +18,11 @@
 #include "backend/cell_sums.h"
 #include "backend/s3_internal.h"
 #include "common/clock.h"
+#include "common/hash.h"
 #include "common/log.h"
 
 #define COPY_PART_MAX (UINT64_C(5) << 30)
 #define FIND_TRIES    6
-
-static bool is_hidden(const char *key)
-{
-	return !strncmp(key, OBJECT_HIDDEN_PREFIX, sizeof(OBJECT_HIDDEN_PREFIX) - 1);
-}
 
 static void fill_info(const struct object_meta *meta, uint64_t size, const char *etag, const char *version,
 		      struct object_info *ret)
@@ -63,6 +59,26 @@ static int check_version(struct s3_store *s, struct op_ctx *op, const char *key,
 	mfs_log(MFS_LOG_STORE, MFS_LOG_ERR, op,
 		"s3 bucket=%s key=%s: the bucket keeps no versions any more; turn versioning on again", s->bucket, key);
 	return -EIO;
+}
+
+/* 128 and above: it was told, and not yet asked. */
+bool s3_note_put(struct s3_store *s, const char *key)
+{
+	_Atomic uint8_t *slot = &s->crowd[mfs_hash64(key, strlen(key)) % S3_CROWD_SLOTS];
+	uint8_t n = atomic_load(slot);
+
+	if (!strncmp(key, ".massfs/", 8) || n >= 128)
+		return false;
+	atomic_store(slot, n + 1 < S3_CROWD_PUTS ? (uint8_t)(n + 1) : 128); /* one that is lost counts for nothing */
+	return n + 1 >= S3_CROWD_PUTS;
+}
+
+bool s3_key_is_crowded(struct object_store *base, const char *key)
+{
+	_Atomic uint8_t *slot = &s3_of(base)->crowd[mfs_hash64(key, strlen(key)) % S3_CROWD_SLOTS];
+	uint8_t told = 128;
+
+	return atomic_compare_exchange_strong(slot, &told, 0);
 }
 
 /* --- put and copy --- */
@@ -122,7 +138,7 @@ static int run_once(struct once *o, struct s3_reply *reply, struct object_info *
 	o->n_plain = o->q->n_headers;
 	*ret_is_found = false;
 	s3_tries_begin(o->s, o->op, &o->t);
-	if (is_hidden(o->q->key))
+	if (s3_is_hidden(o->q->key))
 		set_condition(o, "");
 	for (;;) {
 		r = s3_run(o->s, o->op, &o->t, o->q, reply);
@@ -175,9 +191,11 @@ int s3_put(struct object_store *base, struct op_ctx *op, const char *bucket, con
 	r = run_once(&o, &reply, &found, &is_found);
 	if (r == 0)
 		r = check_version(s, op, key, is_found ? found.version : reply.version);
-	if (r == 0)
-		fill_info(meta, len, etag, is_found ? found.version : reply.version, ret);
-	return r == -ENOENT ? -EIO : r;
+	if (r < 0)
+		return r == -ENOENT ? -EIO : r;
+	fill_info(meta, len, etag, is_found ? found.version : reply.version, ret);
+	ret->crowded = s3_note_put(s, key);
+	return 0;
 }
 
 int s3_copy_source(const struct s3_store *s, const struct object_ref *src, struct mfs_buf *ret)
@@ -213,9 +231,11 @@ static int copy_small(struct s3_store *s, struct op_ctx *op, const struct object
 	r = run_once(&o, &reply, &found, &is_found);
 	if (r == 0)
 		r = check_version(s, op, key, is_found ? found.version : reply.version);
-	if (r == 0)
-		fill_info(meta, from->size, from->own ? from->etag : "", is_found ? found.version : reply.version, ret);
-	return r;
+	if (r < 0)
+		return r;
+	fill_info(meta, from->size, from->own ? from->etag : "", is_found ? found.version : reply.version, ret);
+	ret->crowded = s3_note_put(s, key);
+	return 0;
 }
 
 /* --- uploads in parts --- */
@@ -619,6 +639,7 @@ int s3_complete(struct object_upload *base, struct op_ctx *op, uint64_t size, co
 		return r;
 	}
 	fill_info(meta, size, etag, version, ret);
+	ret->crowded = s3_note_put(s3_of(base->store), u->key);
 	upload_free(u);
 	return 0;
 }

@@ -445,7 +445,7 @@ static int record(struct content *c, struct op_ctx *op, struct round *rd, struct
 		.alloc = rd->alloc,
 		.mtime = rd->mtime,
 		.keep_version = rd->keep_version,
-		.queue_key = rd->info.not_shown,
+		.queue_key = rd->info.not_shown || rd->info.crowded,
 		.temporary = rd->temporary,
 		.durable = true,
 	};

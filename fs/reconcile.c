@@ -194,7 +194,7 @@ static int switch_record(struct reconcile_ctx *rc, const struct node *n, const s
 	if (info->etag[0])
 		c->etag = info->etag;
 	c->alloc = info->alloc;
-	c->queue_key = info->not_shown;
+	c->queue_key = info->not_shown || info->crowded;
 	c->settle = true;
 	mfs_crash_point("reconcile.copied");
 	r = namespace_commit(rc->v->ns, rc->op, c, &attr);
@@ -402,6 +402,22 @@ static int settle_once(struct reconcile_ctx *rc, const struct node *n)
 	return key_gate_unmoved(gate, key, mark);
 }
 
+/* A directory's key, where that matters. 1: done. */
+static int settle_folder(struct reconcile_ctx *rc, mfs_ino_t ino)
+{
+	MFS_AUTOBUF struct mfs_buf key = MFS_BUF_INIT(PATH_BYTES_MAX);
+	int r;
+
+	if (!reconcile_keys_hide(rc) || ino == MFS_ROOT_INO || rc->hasten)
+		return 1;
+	r = own_key(rc, ino, &key);
+	if (r == 0 && mfs_str_starts(mfs_buf_str(&key), ".massfs/")) /* no key: nothing is below it either */
+		return 1;
+	if (r == 0)
+		r = reconcile_clear_key(rc, mfs_buf_str(&key));
+	return r < 0 && !reconcile_is_gone(r) ? r : 1;
+}
+
 int reconcile_settle(struct reconcile_ctx *rc, mfs_ino_t ino)
 {
 	for (int tries = 0; tries < TRIES_MAX; tries++) {
@@ -413,7 +429,9 @@ int reconcile_settle(struct reconcile_ctx *rc, mfs_ino_t ino)
 		r = namespace_get(rc->v->ns, rc->op, ino, &n);
 		if (r < 0)
 			return reconcile_is_gone(r) ? 0 : r;
-		r = has_content(&n) ? settle_once(rc, &n) : 1;
+		r = has_content(&n)	    ? settle_once(rc, &n)
+		    : attr_is_dir(&n.attr) ? settle_folder(rc, ino)
+					   : 1;
 		node_release(&n);
 		if (r != 0)
 			return r < 0 ? r : 0;
@@ -517,6 +535,21 @@ static int await_content(struct reconcile_ctx *rc, const struct node *n, const c
 	return -EAGAIN;
 }
 
+/* A directory of the index, on a store where its key must hold nothing? */
+static bool is_folder(struct reconcile_ctx *rc, const char *key)
+{
+	struct entry e;
+	bool is_dir = false;
+
+	if (!reconcile_keys_hide(rc) || mfs_str_starts(key, ".massfs/"))
+		return false;
+	if (namespace_resolve(rc->v->ns, rc->op, key, strlen(key), &e) == 0) {
+		is_dir = attr_is_dir(&e.node.attr);
+		entry_release(&e);
+	}
+	return is_dir;
+}
+
 /* One round: 1 done, 0 look again, -errno. */
 static int key_once(struct reconcile_ctx *rc, const char *key)
 {
@@ -541,6 +574,10 @@ static int key_once(struct reconcile_ctx *rc, const char *key)
 				return 0;
 			}
 			is_here = is_at_key(&n, key);
+			if (is_here && object_key_is_crowded(rc->v->store, key)) {
+				r = reconcile_thin_key(rc, key);
+				r = r < 0 ? r : 1;
+			}
 			if (!is_here && n.todo) {
 				is_here = true;
 				r = await_content(rc, &n, key);
@@ -556,7 +593,9 @@ static int key_once(struct reconcile_ctx *rc, const char *key)
 		r = move_temporary_holder(rc, key);
 		if (r != 0)
 			return r < 0 ? r : -EAGAIN;
-		r = hide(rc, key);
+		r = is_folder(rc, key) ? reconcile_clear_key(rc, key) : hide(rc, key);
+		if (r == 0 && is_folder(rc, key)) /* or it became one meanwhile */
+			r = reconcile_clear_key(rc, key);
 		if (r < 0)
 			return r;
 		/* Another job may have shown a file here since we looked. */

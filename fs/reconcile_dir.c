@@ -108,6 +108,17 @@ static int dir_page(struct reconcile_ctx *rc, const struct node_list *l, struct 
 	return r < 0 ? r : settle_files(rc, files, n_files);
 }
 
+/* What its key still holds would hide its files from listings. */
+static int settle_folder(struct reconcile_ctx *rc, mfs_ino_t dir)
+{
+	int r = reconcile_settle(rc, dir);
+
+	if (r < 0 && r != -ECANCELED && r != -ENOMEM)
+		r = queue_file(rc, dir);
+	rc->again_at = 0;
+	return r;
+}
+
 int reconcile_tree(struct reconcile_ctx *rc, mfs_ino_t dir)
 {
 	MFS_AUTOFREE struct level *stack = malloc(sizeof(*stack));
@@ -121,7 +132,10 @@ int reconcile_tree(struct reconcile_ctx *rc, mfs_ino_t dir)
 		struct level *top = &stack[n - 1];
 		struct node_list l = NODE_LIST_INIT;
 
-		r = namespace_list(rc->v->ns, rc->op, top->dir, top->after, PAGE, &l);
+		if (!top->after && reconcile_keys_hide(rc))
+			r = settle_folder(rc, top->dir);
+		if (r == 0)
+			r = namespace_list(rc->v->ns, rc->op, top->dir, top->after, PAGE, &l);
 		if (reconcile_is_gone(r)) {
 			n--;
 			r = 0;

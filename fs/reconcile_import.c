@@ -183,7 +183,7 @@ static int record(struct import *x, const struct object_info *info, struct mfs_a
 		.alloc = info->alloc,
 		.mtime = x->info.mtime,
 		.keep_version = true,
-		.queue_key = info->not_shown,
+		.queue_key = info->not_shown || info->crowded,
 		.durable = true,
 	};
 	int r = -EAGAIN;

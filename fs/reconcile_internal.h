@@ -68,6 +68,18 @@ int reconcile_records(struct reconcile_ctx *rc, int64_t due_before,
 int reconcile_import(struct reconcile_ctx *rc, const char *key) MFS_NODISCARD;
 bool reconcile_is_foreign(struct reconcile_ctx *rc, const char *key);
 
+/* --- reconcile_versions.c --- */
+
+/* The store's keys hide what is below them? Then: a directory's key holds nothing from now on. -EAGAIN: something there waits
+ * for gc. */
+static inline bool reconcile_keys_hide(const struct reconcile_ctx *rc)
+{
+	return object_store_caps(rc->v->store) & OBJECT_CAP_KEY_HIDES;
+}
+int reconcile_clear_key(struct reconcile_ctx *rc, const char *key) MFS_NODISCARD;
+/* No more than 64 versions stay on a file's key. */
+int reconcile_thin_key(struct reconcile_ctx *rc, const char *key) MFS_NODISCARD;
+
 /* --- reconcile.c, reconcile_dir.c, reconcile_view.c --- */
 
 /* The file's object becomes one whole native object at its place, on top of its key. */

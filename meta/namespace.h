@@ -38,6 +38,7 @@ struct namespace_hooks {
 struct namespace_options {
 	int64_t retention_ns; /* of versions and trash */
 	const char *host;     /* creator's host; borrowed for ever */
+	bool key_hides;	      /* what the key of a new directory held must go: a JOB_FILE of it is queued */
 	struct namespace_hooks hooks;
 };
 

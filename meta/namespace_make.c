@@ -128,6 +128,10 @@ static int make_once(struct namespace *ns, struct op_ctx *op, const struct make 
 		w->ret_attr = &done;
 		change_touch(&x.c, m->parent, x.now, 1, TOUCH_MUST_EXIST | TOUCH_UNLESS_DYING)->subdir_delta =
 			S_ISDIR(m->mode);
+		if (ns->opt.key_hides && S_ISDIR(m->mode))
+			r = ns_job_file(&x, n.attr.ino, x.now);
+	}
+	if (r == 0) {
 		r = ns_op_apply(&x);
 	}
 	if (r < 0) {

@@ -99,6 +99,91 @@ def case_foreign_write_becomes_a_version(suite, place):
     w.done()
 
 
+def listed(w, wanted, what):
+    """After settle --wait another client's listing shows exactly these files, with these bytes."""
+    w.suite.massfs("settle", "--wait", w.mount.path)
+    same(w.bucket.keys(), sorted(wanted), f"keys in a listing: {what}")
+    for name, data in wanted.items():
+        check(w.bucket.request("GET", name) == data, f"{what}: {name}: other bytes in the bucket")
+
+
+def past(w, name):
+    """The contents of all versions of a path, by restoring each one."""
+    entries = w.suite.massfs_json("versions", f"{w.mount.path}/{name}")
+    found = [f"{e['version'].split('-')[0]}-{e['data']}.{e['ino']}" for e in entries if not e["current"]]
+    contents = []
+    for version in found:
+        w.suite.massfs("restore", f"{w.mount.path}/{name}@{version}")
+        contents.append(mfs.get(f"{w.mount.path}/{name}"))
+    return contents
+
+
+def case_a_file_becomes_a_directory(suite, place):
+    """What a key held, a marker too, hides the keys below it from MinIO's listings."""
+    w = World(suite, place)
+    root, big = w.mount.path, mfs.noise(1, 100000)
+    wanted = {}
+    for n, name in enumerate(("at once", "moved", "settled", "renamed", "deep/er", "many")):
+        os.makedirs(os.path.dirname(f"{root}/{name}"), exist_ok=True)
+        mfs.put(f"{root}/{name}", big + b"%d" % n)
+    for n in range(5):
+        mfs.put(f"{root}/many", big + b"many%d" % n)
+    os.mkdir(f"{root}/dir")
+    mfs.put(f"{root}/dir/f", big)
+    suite.massfs("settle", "--wait", root)
+    # The file goes, the directory comes: before and after the reconciler has hidden the key.
+    os.unlink(f"{root}/at once")
+    os.mkdir(f"{root}/at once")
+    os.rename(f"{root}/moved", f"{root}/moved.old")
+    os.mkdir(f"{root}/moved")
+    os.unlink(f"{root}/settled")
+    suite.massfs("settle", "--wait", root)
+    os.mkdir(f"{root}/settled")
+    os.unlink(f"{root}/renamed")
+    os.rename(f"{root}/dir", f"{root}/renamed")
+    os.unlink(f"{root}/deep/er")
+    os.makedirs(f"{root}/deep/er/est")
+    os.unlink(f"{root}/many")
+    os.mkdir(f"{root}/many")
+    for name in ("at once/b", "moved/b", "settled/b", "deep/er/est/b", "many/b"):
+        wanted[name] = big + name.encode()
+        mfs.put(f"{root}/{name}", wanted[name])
+    wanted["renamed/f"] = big
+    wanted["moved.old"] = big + b"1"
+    listed(w, wanted, "directories where files were")
+    for name in ("at once", "settled", "renamed", "deep/er", "many"):
+        same(w.bucket.count_versions(name), (0, 0), f"what the key {name} holds")
+    # Nothing is lost by that.
+    for name in ("at once", "settled"):
+        os.rename(f"{root}/{name}", f"{root}/{name}.d")
+        wanted[f"{name}.d/b"] = wanted.pop(f"{name}/b")
+        suite.massfs("undelete", f"{root}/{name}")
+    wanted["at once"], wanted["settled"] = big + b"0", big + b"2"
+    os.rename(f"{root}/many", f"{root}/many.d")
+    wanted["many.d/b"] = wanted.pop("many/b")
+    suite.massfs("undelete", f"{root}/many")
+    same(sorted(past(w, "many"))[:5], sorted([big + b"5", *(big + b"many%d" % n for n in range(4))]), "versions of `many`")
+    wanted["many"] = mfs.get(f"{root}/many")
+    compare(root, wanted)
+    listed(w, wanted, "files where directories were")
+    w.remount()
+    compare(w.mount.path, wanted)
+    w.done()
+
+
+def case_many_versions_of_one_file(suite, place):
+    w = World(suite, place)
+    text = mfs.noise(3, 20000)
+    for n in range(150):
+        mfs.put(f"{w.mount.path}/f", text + b"%d" % n)
+    listed(w, {"f": text + b"149"}, "after 150 versions")
+    versions, _ = w.bucket.count_versions("f")
+    check(versions < 100, f"{versions} versions on one key")
+    same(len(suite.massfs_json("versions", f"{w.mount.path}/f")), 150, "versions")
+    same(set(past(w, "f")), {text + b"%d" % n for n in range(149)}, "contents of the versions")
+    w.done()
+
+
 def case_server_stops_for_a_while(suite, place):
     w = World(suite, place)
     pause = threading.Timer(0.3, os.kill, (w.bucket.pids[0], signal.SIGSTOP))

@@ -177,6 +177,17 @@ static int count_list_versions(struct object_store *s, struct op_ctx *op, const 
 	return object_list_versions(inner_of(s), op, bucket, fn, arg);
 }
 
+static int count_list_key(struct object_store *s, struct op_ctx *op, const char *bucket, const char *key, object_list_fn *fn,
+			  void *arg)
+{
+	return object_list_key(inner_of(s), op, bucket, key, fn, arg);
+}
+
+static bool count_key_is_crowded(struct object_store *s, const char *key)
+{
+	return object_key_is_crowded(inner_of(s), key);
+}
+
 static int count_statfs(struct object_store *s, struct op_ctx *op, struct object_statfs *ret)
 {
 	return object_statfs(inner_of(s), op, ret);
@@ -199,6 +210,7 @@ int count_store_new(struct object_store *inner, unsigned int caps, struct count_
 		.complete = count_complete, .abort = count_abort, .upload_read = count_upload_read, .get = count_get,
 		.open_fd = count_open_fd, .head = count_head, .copy = count_copy, .delete_version = count_delete_version,
 		.put_marker = count_put_marker, .list_keys = count_list_keys, .list_versions = count_list_versions,
+		.list_key = count_list_key, .key_is_crowded = count_key_is_crowded,
 		.statfs = count_statfs, .sweep = count_sweep,
 	};
 	c->base.ops = &c->ops;
