@@ -79,12 +79,10 @@ static uint64_t asks(const struct floors_way *w)
 	return MFS_MAX(w->plain, w->noted);
 }
 
-static struct floors_way *find_locked(struct floors *f, uint64_t hash, uint64_t *ret_min)
+static struct floors_way *find_locked(struct floors *f, uint64_t hash, uint64_t **ret_min)
 {
-	uint64_t *min;
-	struct floors_way *set = set_of(f, hash, &min);
+	struct floors_way *set = set_of(f, hash, ret_min);
 
-	*ret_min = *min;
 	for (unsigned int i = 0; i < FLOORS_WAYS; i++)
 		if (!is_free(&set[i]) && set[i].hash == hash)
 			return &set[i];
@@ -192,18 +190,21 @@ bool floors_judge_locked(struct floors *f, const struct floors_view *view, uint6
 			 enum floors_rule rule, uint64_t number)
 {
 	struct floors_way *w;
-	uint64_t min;
+	uint64_t *min;
 
 	if (view->line != f->line || stamp > view->t)
 		return false;
 	w = find_locked(f, hash, &min);
 	f->base = resolve_locked(f, view, f->base);
-	if (stamp < f->base || stamp < resolve_locked(f, view, min))
+	*min = resolve_locked(f, view, *min);
+	if (w) {
+		w->plain = resolve_locked(f, view, w->plain);
+		w->noted = resolve_locked(f, view, w->noted);
+	}
+	if (stamp < f->base || stamp < *min)
 		return false;
 	if (!w)
 		return true;
-	w->plain = resolve_locked(f, view, w->plain);
-	w->noted = resolve_locked(f, view, w->noted);
 	if (stamp < w->plain)
 		return false;
 	if (stamp >= w->noted)

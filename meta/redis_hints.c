@@ -27,11 +27,17 @@ static void mark_name(struct redis_engine *e, mfs_ino_t parent, const struct mfs
 		floors_mark(e->floors, floors_name(parent, name));
 }
 
+/*
+ * The news of an own change come after its own mark, and what was read since has its ver: that may be used on. Not so with
+ * changes of others: some (EDIT_NO_BUMP_VER) leave the ver as it is.
+ */
 void redis_mark_news(struct redis_engine *e, const struct news *n)
 {
+	bool own = !n->hint && n->session && n->session == e->base.session;
+
 	switch (n->kind) {
 	case NEWS_RECORD:
-		if (n->ver)
+		if (own && n->ver)
 			floors_mark_number(e->floors, floors_record(n->ino), FLOORS_AT_LEAST, n->ver);
 		else
 			floors_mark(e->floors, floors_record(n->ino));
@@ -184,11 +190,10 @@ void redis_mark_change(struct redis_engine *e, const struct change *c, bool tell
 		return;
 	}
 	describe(note, c);
-	/* Own changes are marked without their ver: of a change whose outcome is not known there is none. */
 	for (size_t i = 0; i < note->hints.n; i++) {
 		struct news n = note->hints.v[i].news;
 
-		n.ver = 0;
+		n.hint = true;
 		redis_mark_news(e, &n);
 	}
 	if (tell && note->hints.n && e->up)
