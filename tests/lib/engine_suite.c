@@ -346,6 +346,7 @@ int engine_suite_run(const struct engine_kind *kind)
 	n = add_tests(tests, n, engine_tests_races, kind);
 	n = add_tests(tests, n, engine_tests_all, kind);
 	n = add_tests(tests, n, engine_tests_cells, kind);
+	n = add_tests(tests, n, engine_tests_find, kind);
 	assert_true(n <= MFS_ARRAY_LEN(tests));
 	return _cmocka_run_group_tests(kind->name, tests, n, NULL, NULL);
 }

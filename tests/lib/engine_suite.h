@@ -65,7 +65,7 @@ struct engine_test {
 	void (*func)(void **state);
 };
 extern const struct engine_test engine_tests_records[], engine_tests_links[], engine_tests_past[], engine_tests_once[],
-	engine_tests_races[], engine_tests_layout[], engine_tests_all[], engine_tests_cells[];
+	engine_tests_races[], engine_tests_layout[], engine_tests_all[], engine_tests_cells[], engine_tests_find[];
 #define ENGINE_TEST(f)	 { #f, f }
 #define ENGINE_TESTS_END { NULL, NULL }
 
