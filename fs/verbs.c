@@ -13,7 +13,13 @@
 #include "common/str.h"
 #include "fs/verbs_internal.h"
 
-enum operand { OPERAND_NONE, OPERAND_PATH, OPERAND_MAYBE_PATH, OPERAND_PATHS };
+enum operand {
+	OPERAND_NONE,
+	OPERAND_PATH,
+	OPERAND_MAYBE_PATH,
+	OPERAND_PATHS,
+	OPERAND_OWN, /* the verb reads its arguments itself */
+};
 
 static const struct verb {
 	const char *name;
@@ -51,6 +57,8 @@ static const struct verb {
 	  "drop files and trees from the cache" },
 	{ "import", verb_import, OPERAND_PATH, true, false, FLAG_DELETES, "import [--deletes] PATH",
 	  "take over what other programs put among the objects at or below PATH (--deletes: and what they removed)" },
+	{ "find", verb_find, OPERAND_OWN, false, true, 0, "find", "massfs find asks for this (tools/cmd_find.c)" },
+	{ "tag", verb_tag, OPERAND_OWN, false, true, 0, "tag", "massfs tag asks for this (tools/cmd_tag.c)" },
 	{ "drain", verb_drain, OPERAND_NONE, true, true, 0, "drain", "commit everything (umount does this)" },
 	{ "dump", verb_dump, OPERAND_NONE, true, true, 0, "dump", "the index as text (massfs dump asks for this)" },
 	{ "pid", verb_pid, OPERAND_NONE, false, true, 0, "pid", "of the daemon" },
@@ -85,7 +93,7 @@ bool verb_takes_path(const char *name)
 {
 	const struct verb *v = find_verb(name);
 
-	return v && v->operand != OPERAND_NONE;
+	return v && v->operand != OPERAND_NONE && v->operand != OPERAND_OWN;
 }
 
 bool verb_takes_paths(const char *name)
@@ -174,7 +182,7 @@ int verb_run(struct verb_call *call)
 		fprintf(call->err, "massfs: no such verb: %s\n", call->argc > 0 ? call->argv[0] : "");
 		return VERB_USAGE;
 	}
-	status = parse(call, v, &args);
+	status = v->operand == OPERAND_OWN ? VERB_OK : parse(call, v, &args);
 	if (status != VERB_OK)
 		return status;
 	if (v->admin && !verb_is_admin(call))

@@ -177,6 +177,20 @@ int namespace_setxattr(struct namespace *ns, struct op_ctx *op, mfs_ino_t ino, c
 		       int flags, bool kill_sgid, struct mfs_attr *ret) MFS_NODISCARD;
 int namespace_removexattr(struct namespace *ns, struct op_ctx *op, mfs_ino_t ino, const char *name, struct mfs_attr *ret) MFS_NODISCARD;
 
+/*
+ * Tags (meta/tags.h) of a file or directory, all in one change; ctime follows. A tag with a value is user.NAME; a bare one
+ * goes into the list user.xdg.tags. Removing one without a value takes both of that name away, with one only that.
+ * -ENODATA: a tag to be removed is not there; -EINVAL: no name for a tag (empty; a bare one with a comma, or blanks at an
+ * end); -EPERM: neither file nor directory; -ENAMETOOLONG, -ENOSPC. 2 round trips.
+ */
+struct tag_edit {
+	const char *name;  /* without "user." */
+	const char *value; /* NULL: bare */
+	bool remove;
+};
+int namespace_tag(struct namespace *ns, struct op_ctx *op, mfs_ino_t ino, const struct tag_edit *v, size_t n,
+		  struct mfs_attr *ret) MFS_NODISCARD;
+
 /* Would the filesystem let (uid, gid, groups) do `mask` (R_OK|W_OK|X_OK) to this node, by mode bits and ACL?
  * 0 or -EACCES. Root may all (execute: if anybody may). */
 struct mfs_cred {
