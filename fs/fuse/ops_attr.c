@@ -253,7 +253,8 @@ static int set_size(struct request *rq, struct inode *i, struct handle *h, uint6
 	bool done;
 	int r;
 
-	if (h)
+	/* open(O_RDONLY | O_TRUNC) comes here too, with a handle whose close flushes nothing. */
+	if (h && h->writes)
 		return handle_truncate(rq, h, size);
 	r = handle_new(rq, i, O_WRONLY, &own);
 	if (r < 0)

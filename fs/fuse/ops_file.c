@@ -9,30 +9,6 @@
 #include "fs/fuse/notify.h"
 #include "fs/fuse/ops.h"
 
-/* A truncating open clears what a write would; the kernel leaves that to us (FUSE_ATOMIC_O_TRUNC). */
-static int drop_privileges(struct request *rq, struct inode *i)
-{
-	struct set_attr sa = { .kill_priv = true };
-	struct mfs_attr attr;
-	bool suid;
-	int r = request_attr(rq, i, &attr);
-
-	if (r < 0)
-		return r;
-	suid = (attr.mode & S_ISUID) || (attr.mode & (S_ISGID | S_IXGRP)) == (S_ISGID | S_IXGRP);
-	if (rq->op.uid != 0 && (suid || (attr.flags & ATTR_HAS_CAP)))
-		r = namespace_setattr(rq->fs->vol->ns, &rq->op, i->ino, &sa, &attr);
-	else if (attr.flags & ATTR_HAS_CAP)
-		r = namespace_removexattr(rq->fs->vol->ns, &rq->op, i->ino, "security.capability", &attr);
-	else
-		return 0;
-	if (r == 0) {
-		request_take(rq, i, &attr);
-		notify_inode(rq->fs->notifier, i->ino, false);
-	}
-	return r;
-}
-
 /*
  * May the kernel's pages stay? With one mount always, but after a failure. With several, as long as nobody else has moved
  * the content since they were read.
@@ -82,11 +58,6 @@ static int open_file(struct request *rq, struct inode *i, const struct mfs_attr 
 	/* A file that was made and is closed without a write has its (empty) object too: writers count from here. */
 	if (h->writes)
 		r = handle_content(rq, h, true, &c);
-	if (r == 0 && (fi->flags & O_TRUNC)) {
-		r = handle_truncate(rq, h, 0);
-		if (r == 0)
-			r = drop_privileges(rq, i);
-	}
 	if (r < 0) {
 		handle_close(rq, h);
 		return r;
@@ -162,7 +133,6 @@ void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
 		return reply_err(&rq, -ENOMEM);
 	request_take(&rq, i, &attr);
 	known = names_made(rq.fs->names, rq.epoch, ino_of(rq.fs, parent), name, strlen(name), attr.ino, attr.ino);
-	fi->flags &= ~O_TRUNC;
 	r = open_file(&rq, i, &attr, fi);
 	if (r < 0) {
 		inode_put(rq.fs->inodes, &i);

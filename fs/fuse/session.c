@@ -41,8 +41,10 @@ static void op_init(void *arg, struct fuse_conn_info *conn)
 	struct massfs *fs = arg;
 	struct session *s = fs->session;
 	/* Left out on purpose: SPLICE_* (measured slower), WRITEBACK_CACHE (the daemon owns sizes and times),
-	 * HANDLE_KILLPRIV (then the kernel clears suid itself, by SETATTR), NO_OPEN and NO_OPENDIR (handles are needed). */
-	const unsigned int wanted = FUSE_CAP_ASYNC_READ | FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_EXPORT_SUPPORT |
+	 * HANDLE_KILLPRIV (then the kernel clears suid itself, by SETATTR), NO_OPEN and NO_OPENDIR (handles are needed),
+	 * ATOMIC_O_TRUNC (we would truncate before the kernel has found that the file is a program that runs: it died of
+	 * that now and then; a truncating open of an old file is OPEN and SETATTR instead). */
+	const unsigned int wanted = FUSE_CAP_ASYNC_READ | FUSE_CAP_EXPORT_SUPPORT |
 				    FUSE_CAP_DONT_MASK | FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO |
 				    FUSE_CAP_ASYNC_DIO | FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_POSIX_ACL |
 				    FUSE_CAP_CACHE_SYMLINKS | FUSE_CAP_EXPLICIT_INVAL_DATA;
