@@ -122,8 +122,9 @@ static void put_edit(const struct write *w, const struct op_id *id, bson_t *cmd)
 	bson_append_document_end(cmd, &update);
 }
 
-void mongo_edit_command(const struct write *w, const struct op_id *id, bool with_expect, const char *collection, bson_t *cmd)
+void mongo_edit_command(const struct applying *a, const struct write *w, bool with_expect, const char *collection, bson_t *cmd)
 {
+	const struct op_id *id = &a->ch->id;
 	bson_t query, fields, ne;
 
 	BSON_APPEND_UTF8(cmd, "findAndModify", collection);
@@ -137,8 +138,8 @@ void mongo_edit_command(const struct write *w, const struct op_id *id, bool with
 		BSON_APPEND_INT64(&ne, "$gte", -(int64_t)w->nlink_delta);
 		bson_append_document_end(&query, &ne);
 	}
-	/* Sent twice by whoever (a proxy, a driver), it is done once. */
-	if (with_expect && id->session && mongo_write_rings(w)) {
+	/* What was sent before may still arrive. */
+	if (with_expect && a->look && id->session && mongo_write_rings(w)) {
 		BSON_APPEND_DOCUMENT_BEGIN(&query, "ops", &ne);
 		mongo_op_put(&ne, "$ne", id);
 		bson_append_document_end(&query, &ne);
@@ -180,7 +181,7 @@ static int edit_in(struct applying *a, const struct write *w, const char *collec
 	bson_t reply, value;
 	int r;
 
-	mongo_edit_command(w, &a->ch->id, true, collection, &cmd);
+	mongo_edit_command(a, w, true, collection, &cmd);
 	r = mongo_run(a->c, MONGO_WRITE, &cmd, &reply);
 	if (r == 0 && !mongo_reply_value(&reply, &value))
 		r = 1;
@@ -218,7 +219,7 @@ static int read_record(struct mongo_conn *c, mfs_ino_t ino, bool *ret_in_trash, 
 	return r;
 }
 
-/* No match: why? 1: that is over, try again. 0: it was applied (sent twice by somebody). */
+/* No match: why? 1: that is over, try again. 0: it was applied, by what was sent before. */
 static int edit_missed(struct applying *a, const struct write *w, bool *ret_in_trash)
 {
 	MFS_CLEANUP(node_release) struct node n = NODE_INIT;
@@ -235,7 +236,7 @@ static int edit_missed(struct applying *a, const struct write *w, bool *ret_in_t
 	bson_destroy(&doc);
 	if (r < 0)
 		return r;
-	if (change_has_id(a->ch) && mongo_ring_has(&ring, &a->ch->id)) {
+	if (a->look && change_has_id(a->ch) && mongo_ring_has(&ring, &a->ch->id)) {
 		if (w->ret_attr)
 			*w->ret_attr = n.attr;
 		return mongo_ops_barrier(a->c);
@@ -369,7 +370,7 @@ static int touch_created(struct applying *a, const struct write *w, const struct
 	return undone == -ENOENT ? r : undone;
 }
 
-/* Is the record that is there under this number ours? 1, 0. */
+/* Is the record that is there under this number ours, from what was sent before? 1, 0. */
 static int is_ours(struct applying *a, mfs_ino_t ino)
 {
 	struct op_ring ring;
@@ -377,7 +378,7 @@ static int is_ours(struct applying *a, mfs_ino_t ino)
 	bson_t doc;
 	int r;
 
-	if (!change_has_id(a->ch))
+	if (!a->look || !change_has_id(a->ch))
 		return 0;
 	r = read_record(a->c, ino, &in_trash, &doc);
 	if (r < 0)

@@ -144,7 +144,8 @@ int64_t mongo_reply_n(const bson_t *reply);
 /* Reply of a findAndModify: its document; false: none matched. */
 bool mongo_reply_value(const bson_t *reply, bson_t *ret_static);
 /* An edit by findAndModify, which gives the document as it was. */
-void mongo_edit_command(const struct write *w, const struct op_id *id, bool with_expect, const char *collection, bson_t *cmd);
+void mongo_edit_command(const struct applying *a, const struct write *w, bool with_expect, const char *collection,
+			bson_t *cmd);
 /* What the edit has made of the attributes. */
 void mongo_attr_after(const struct write *w, const struct mfs_attr *old, struct mfs_attr *ret);
 /* What it changes in the sums. */

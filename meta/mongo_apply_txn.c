@@ -144,6 +144,12 @@ static int check_guards(struct txn *t)
 
 /* --- records --- */
 
+/* A commit that was sent before has arrived since it was looked for: the caller looks again. */
+static int check_late(const struct txn *t, const struct op_ring *ring)
+{
+	return t->a->look && change_has_id(t->a->ch) && mongo_ring_has(ring, &t->a->ch->id) ? -ECOMM : 0;
+}
+
 static struct taken *find_taken(struct txn *t, mfs_ino_t ino)
 {
 	for (unsigned int i = 0; i < t->n_taken; i++)
@@ -212,6 +218,9 @@ static int take(struct txn *t, const struct write *w, struct taken **ret)
 	if (w->ino == t->a->ch->no_child)
 		k->node.dying = 0;
 	t->n_taken++;
+	r = check_late(t, &k->ring);
+	if (r < 0)
+		return r;
 	add_sum(t, &k->node.attr, NULL);
 	*ret = k;
 	return 0;
@@ -250,17 +259,22 @@ static int edit_in(struct txn *t, const struct write *w, const char *collection)
 	bool in_trash = strcmp(collection, MONGO_TRASH) == 0;
 	MFS_CLEANUP(node_release) struct node n = NODE_INIT;
 	AUTO_BSON bson_t cmd = BSON_INITIALIZER;
+	struct op_ring ring = { 0 };
 	struct mfs_attr now;
 	bson_t reply, value;
 	int r;
 
-	mongo_edit_command(w, &t->a->ch->id, false, collection, &cmd);
+	mongo_edit_command(t->a, w, false, collection, &cmd);
 	r = mongo_run(t->a->c, IN_TXN, &cmd, &reply);
 	if (r == 0 && !mongo_reply_value(&reply, &value))
 		r = 1;
 	else if (r == 0)
 		r = mongo_small_parse(&value, in_trash, &n);
+	if (r == 0)
+		mongo_ring_parse(&value, &ring);
 	bson_destroy(&reply);
+	if (r == 0)
+		r = check_late(t, &ring);
 	if (r != 0)
 		return r;
 	r = change_check(w, &n, in_trash);
@@ -454,7 +468,7 @@ static int edit_all(struct txn *t)
 		AUTO_BSON bson_t cmd = BSON_INITIALIZER;
 		bson_iter_t it;
 
-		mongo_edit_command(&c->writes[i], &c->id, false, MONGO_FILES, &cmd);
+		mongo_edit_command(t->a, &c->writes[i], false, MONGO_FILES, &cmd);
 		if (!bson_iter_init_find(&it, &cmd, "query") || !bson_append_iter(&item, "q", -1, &it) ||
 		    !bson_iter_init_find(&it, &cmd, "update") || !bson_append_iter(&item, "u", -1, &it))
 			r = -EFBIG;

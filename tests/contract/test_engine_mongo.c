@@ -12,6 +12,7 @@ int main(void)
 						 .release = mongo_server_release,
 						 .persists = true,
 						 .two_instances = true,
+						 .record_ring = 16,
 						 .share = 5 };
 	int failed;
 

@@ -38,6 +38,8 @@ struct meddler {
 	void (*more)(struct meddler *m);
 	struct engine *inner;
 	uint64_t first;
+	mfs_ino_t ino;
+	unsigned int ring;
 };
 
 static void meddle(void *arg)
@@ -247,14 +249,27 @@ static void fill_memory(struct meddler *m)
 	}
 }
 
+/* The same where each record remembers its own last changes: as many edits of it as its ring is long. */
+static void fill_ring(struct meddler *m)
+{
+	for (unsigned int i = 1; i <= m->ring; i++) {
+		struct change c = { .id = { 101, m->first + i } };
+
+		change_write(&c, WRITE_EDIT, m->ino);
+		TEST_OK(engine_apply(m->inner, NULL, &c));
+	}
+}
+
 static void test_once__too_long_ago_is_eio_and_no_second_try(void **state)
 {
 	struct engine_fixture *f = *state;
 	mfs_ino_t a = test_make(f->e, MFS_ROOT_INO, "a", REG);
 	struct change c = { 0 };
-	struct meddler m = { .more = fill_memory, .first = 1000 };
+	struct meddler m = { .more = fill_memory, .first = 1000, .ino = a, .ring = f->kind->record_ring };
 	uint32_t nlink = test_attr(f->e, a).nlink;
 
+	if (m.ring)
+		m.more = fill_ring;
 	c.id = (struct op_id){ 101, 1000 };
 	change_write(&c, WRITE_EDIT, a)->nlink_delta = 1;
 	assert_int_equal(apply_with_lost_reply(f, &c, &m), -EIO);

@@ -20,6 +20,7 @@ struct engine_kind {
 	void (*release)(void *shared); /* after all engines; NULL: nothing to do */
 	bool persists;		       /* closing all instances keeps the index */
 	bool two_instances;	       /* open may be called again for a second engine on the same index */
+	unsigned int record_ring;      /* ids are remembered per record, so many of them; 0: a session's last 65536 */
 	unsigned int share;	       /* of the race rounds it runs, in percent; 0: all */
 };
 
