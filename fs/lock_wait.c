@@ -223,7 +223,7 @@ static int try_again(struct file_locks *fl, struct lock_waiter *w)
 
 static void work_on(struct file_locks *fl, struct lock_waiter *w)
 {
-	int64_t now = mfs_mono_ns();
+	int64_t pause = pause_ns(fl);
 	int r;
 
 	{
@@ -231,7 +231,7 @@ static void work_on(struct file_locks *fl, struct lock_waiter *w)
 
 		w->woken = false;
 		/* The first time soon, to stand in the index. */
-		w->next_try = now + (w->on_board || w->want.kind == LOCK_FLOCK ? pause_ns(fl) : MFS_MIN(pause_ns(fl), LONG_NS));
+		w->next_try = mfs_mono_ns() + (w->on_board || w->want.kind == LOCK_FLOCK ? pause : MFS_MIN(pause, LONG_NS));
 	}
 	r = try_again(fl, w);
 	if (r == -EAGAIN)

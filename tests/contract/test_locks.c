@@ -1,0 +1,462 @@
+/*
+ * Locks of several mounts of one index: they exclude each other, as one table would; who waits is woken, a circle is found, a
+ * lost reply changes nothing, and the dead leave nothing locked.
+ */
+#include "tests/lib/lock_world.h"
+
+#include <errno.h>
+#include <unistd.h>
+
+#define LEASE	 (600 * MFS_NSEC_PER_SEC) /* nobody dies here but by hand */
+#define ALL	 LOCK_END_MAX
+#define MOUNTS	 3
+#define THREADS	 3 /* a mount */
+#define ROUNDS	 150
+#define STEPS	 3000
+
+static int setup(void **state)
+{
+	*state = lock_world_new();
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct lock_world *w = *state;
+
+	for (int i = 0; i < (int)MFS_ARRAY_LEN(w->m); i++)
+		if (w->m[i])
+			lock_mount_free(w->m[i]);
+	lock_world_free(w);
+	return 0;
+}
+
+static void mounts(struct lock_world *w, int n)
+{
+	for (int i = 0; i < n; i++)
+		w->m[i] = lock_mount_new(w, LEASE, false, NULL);
+}
+
+static void test_mounts_exclude_each_other(void **state)
+{
+	struct lock_world *w = *state;
+	mfs_ino_t ino = lock_file(w, "f");
+	struct file_lock ask, holder;
+
+	mounts(w, 2);
+	assert_int_equal(lock_set(w->m[0], lock_of(ino, 1, LOCK_TYPE_READ, 0, 99)), 0);
+	assert_int_equal(lock_set(w->m[1], lock_of(ino, 1, LOCK_TYPE_READ, 50, ALL)), 0);
+	assert_int_equal(lock_set(w->m[1], lock_of(ino, 1, LOCK_TYPE_WRITE, 50, 60)), -EAGAIN);
+	assert_int_equal(lock_set(w->m[1], lock_of(ino, 1, LOCK_TYPE_WRITE, 100, 100)), 0);
+	ask = lock_of(ino, 1, LOCK_TYPE_WRITE, 0, ALL);
+	assert_int_equal(file_locks_test(w->m[0]->fl, &w->op, &ask, &holder), 0);
+	assert_int_equal(holder.session, w->m[1]->v.session);
+	assert_int_equal(holder.start, 50);
+	assert_int_equal(lock_set(w->m[0], lock_of(ino, 1, LOCK_TYPE_NONE, 0, ALL)), 0);
+	assert_int_equal(lock_set(w->m[1], lock_of(ino, 1, LOCK_TYPE_WRITE, 50, 60)), 0);
+	assert_int_equal(file_locks_drop(w->m[1]->fl, &w->op, &ask), 0);
+	assert_int_equal(lock_count(w, ino), 0);
+}
+
+static void test_a_close_frees_what_its_owner_has_and_nothing_else(void **state)
+{
+	struct lock_world *w = *state;
+	mfs_ino_t ino = lock_file(w, "f"), other = lock_file(w, "g");
+	struct file_lock one = lock_of(ino, 1, LOCK_TYPE_WRITE, 0, 9), two = lock_of(ino, 2, LOCK_TYPE_WRITE, 20, 29);
+	size_t owners, waiters;
+
+	mounts(w, 1);
+	assert_int_equal(lock_set(w->m[0], one), 0);
+	assert_int_equal(lock_set(w->m[0], two), 0);
+	assert_int_equal(lock_set(w->m[0], lock_of(other, 1, LOCK_TYPE_READ, 0, ALL)), 0);
+	assert_int_equal(file_locks_drop(w->m[0]->fl, &w->op, &one), 0);
+	assert_int_equal(lock_count(w, ino), 1);
+	assert_int_equal(lock_count(w, other), 1);
+	assert_int_equal(file_locks_drop_via(w->m[0]->fl, &w->op, w->m[0]), 0);
+	assert_int_equal(lock_count(w, ino), 0);
+	assert_int_equal(lock_count(w, other), 0);
+	file_locks_count(w->m[0]->fl, &owners, &waiters);
+	assert_int_equal(owners + waiters, 0);
+}
+
+static void test_flock_is_converted_by_giving_the_old_one_up(void **state)
+{
+	struct lock_world *w = *state;
+	mfs_ino_t ino = lock_file(w, "f");
+	struct file_lock l = { .ino = ino, .owner = 1, .kind = LOCK_FLOCK, .type = LOCK_TYPE_READ, .end = ALL };
+
+	mounts(w, 2);
+	assert_int_equal(lock_set(w->m[0], l), 0);
+	assert_int_equal(lock_set(w->m[1], l), 0);
+	l.type = LOCK_TYPE_WRITE;
+	assert_int_equal(lock_set(w->m[0], l), -EAGAIN); /* and has none now, as flock(2) says */
+	assert_int_equal(lock_count(w, ino), 1);
+	assert_int_equal(lock_set(w->m[1], l), 0);
+	l.type = LOCK_TYPE_READ;
+	assert_int_equal(lock_set(w->m[0], l), -EAGAIN);
+	assert_int_equal(lock_set(w->m[1], l), 0);
+	assert_int_equal(lock_set(w->m[0], l), 0);
+}
+
+/* --- against one table --- */
+
+static unsigned int seed;
+
+static unsigned int draw(unsigned int n)
+{
+	return (unsigned int)rand_r(&seed) % n;
+}
+
+static void assert_index_is(struct lock_world *w, mfs_ino_t ino, const struct lock_table *want)
+{
+	struct lock_table got = lock_index(w, ino);
+
+	assert_int_equal(got.n, want->n);
+	for (size_t i = 0; i < got.n; i++) {
+		assert_true(lock_same_owner(&got.v[i], &want->v[i]));
+		assert_int_equal(got.v[i].start, want->v[i].start);
+		assert_int_equal(got.v[i].end, want->v[i].end);
+		assert_int_equal(got.v[i].type, want->v[i].type);
+	}
+	lock_table_release(&got);
+}
+
+static void random_steps(struct lock_world *w, int n_mounts)
+{
+	mfs_ino_t ino = lock_file(w, "f");
+	struct lock_table t = { 0 };
+
+	seed = getenv("MASSFS_SEED") ? (unsigned int)atoi(getenv("MASSFS_SEED")) : (unsigned int)getpid();
+	printf("seed %u\n", seed);
+	for (int step = 0; step < STEPS; step++) {
+		struct lock_mount *m = w->m[draw((unsigned int)n_mounts)];
+		uint64_t start = draw(20);
+		struct file_lock l = lock_of(ino, 1 + draw(3), (uint8_t)draw(3), start, draw(5) ? start + draw(10) : ALL);
+		bool changed;
+		int want;
+
+		l.session = m->v.session;
+		if (draw(30) == 0) {
+			assert_int_equal(locks_drop(m->locks, &w->op, &l), 0);
+			lock_table_drop_owner(&t, &l);
+		} else {
+			struct file_lock in = l;
+
+			in.ino = 0;
+			want = lock_table_conflict(&t, &in) ? -EAGAIN : lock_table_set(&t, &in, &changed);
+			assert_int_equal(locks_set(m->locks, &w->op, &l, NULL), want);
+		}
+		assert_index_is(w, ino, &t);
+	}
+	lock_table_release(&t);
+}
+
+static void test_random_calls_of_three_mounts_are_those_of_one_table(void **state)
+{
+	mounts(*state, MOUNTS);
+	random_steps(*state, MOUNTS);
+}
+
+static void test_lost_replies_change_nothing(void **state)
+{
+	struct lock_world *w = *state;
+
+	/* The mount's own engine loses the nth reply; many mounts, as each loses one. */
+	for (unsigned int nth = 1; nth <= 12; nth++) {
+		struct fault_plan plan = { .nth = nth + 6, .drop_reply = true };
+		struct lock_mount *m = lock_mount_new(w, LEASE, false, &plan), *other = lock_mount_new(w, LEASE, false, NULL);
+		char name[20];
+		mfs_ino_t ino;
+
+		snprintf(name, sizeof(name), "f%u", nth);
+		ino = lock_file(w, name);
+		for (uint64_t i = 0; i < 8; i++) {
+			assert_int_equal(lock_set(m, lock_of(ino, 1, LOCK_TYPE_WRITE, 0, i)), 0);
+			assert_int_equal(lock_set(other, lock_of(ino, 1, LOCK_TYPE_WRITE, i, i)), -EAGAIN);
+			assert_int_equal(lock_set(other, lock_of(ino, 1, LOCK_TYPE_WRITE, i + 1, i + 1)), 0);
+			assert_int_equal(lock_set(other, lock_of(ino, 1, LOCK_TYPE_NONE, 0, ALL)), 0);
+		}
+		assert_int_equal(lock_count(w, ino), 1);
+		assert_int_equal(lock_set(m, lock_of(ino, 1, LOCK_TYPE_NONE, 0, ALL)), 0);
+		assert_int_equal(lock_count(w, ino), 0);
+		lock_mount_free(m);
+		lock_mount_free(other);
+	}
+}
+
+/* --- waiting --- */
+
+struct worker {
+	struct lock_mount *m;
+	mfs_ino_t ino;
+	uint64_t owner;
+	uint8_t kind;
+	int *counter, *inside;
+	pthread_t thread;
+};
+
+static void *count_up(void *arg)
+{
+	struct worker *x = arg;
+
+	for (int i = 0; i < ROUNDS; i++) {
+		struct file_lock l = lock_of(x->ino, x->owner, LOCK_TYPE_WRITE, 0, ALL);
+		int r;
+
+		l.kind = x->kind;
+		r = lock_wait(x->m, l);
+		if (r != 0)
+			return (void *)(intptr_t)r;
+		if (__atomic_add_fetch(x->inside, 1, __ATOMIC_RELAXED) != 1)
+			return (void *)(intptr_t)-EBUSY;
+		*x->counter += 1; /* not atomic: the lock guards it */
+		__atomic_sub_fetch(x->inside, 1, __ATOMIC_RELAXED);
+		l.type = LOCK_TYPE_NONE;
+		r = lock_set(x->m, l);
+		if (r != 0)
+			return (void *)(intptr_t)r;
+	}
+	return NULL;
+}
+
+static void storm(struct lock_world *w, uint8_t kind)
+{
+	mfs_ino_t ino = lock_file(w, "f");
+	struct worker x[MOUNTS * THREADS];
+	int counter = 0, inside = 0;
+
+	mounts(w, MOUNTS);
+	for (int i = 0; i < MOUNTS * THREADS; i++) {
+		x[i] = (struct worker){ .m = w->m[i % MOUNTS], .ino = ino, .owner = (uint64_t)i + 1, .kind = kind,
+					.counter = &counter, .inside = &inside };
+		assert_int_equal(pthread_create(&x[i].thread, NULL, count_up, &x[i]), 0);
+	}
+	for (int i = 0; i < MOUNTS * THREADS; i++) {
+		void *r;
+
+		pthread_join(x[i].thread, &r);
+		assert_int_equal((intptr_t)r, 0);
+	}
+	assert_int_equal(counter, MOUNTS * THREADS * ROUNDS);
+	assert_int_equal(lock_count(w, ino), 0);
+}
+
+static void test_a_counter_under_fcntl_locks_of_three_mounts(void **state)
+{
+	storm(*state, LOCK_POSIX);
+}
+
+static void test_a_counter_under_flock_of_three_mounts(void **state)
+{
+	storm(*state, LOCK_FLOCK);
+}
+
+static void *wait_thread(void *arg)
+{
+	struct worker *x = arg;
+
+	return (void *)(intptr_t)lock_wait(x->m, lock_of(x->ino, x->owner, LOCK_TYPE_WRITE, 0, ALL));
+}
+
+static size_t waiters_of(struct lock_mount *m)
+{
+	size_t owners, waiters;
+
+	file_locks_count(m->fl, &owners, &waiters);
+	return waiters;
+}
+
+static void start_waiter(struct worker *x, struct lock_mount *m, mfs_ino_t ino, uint64_t owner)
+{
+	size_t before = waiters_of(m);
+
+	*x = (struct worker){ .m = m, .ino = ino, .owner = owner };
+	assert_int_equal(pthread_create(&x->thread, NULL, wait_thread, x), 0);
+	for (int i = 0; waiters_of(m) == before; i++) {
+		assert_true(i < 5000);
+		lock_sleep(MS);
+	}
+}
+
+static int result_of(struct worker *x)
+{
+	void *r;
+
+	pthread_join(x->thread, &r);
+	return (int)(intptr_t)r;
+}
+
+static void test_an_unlock_wakes_who_waits_on_another_mount(void **state)
+{
+	struct lock_world *w = *state;
+	mfs_ino_t ino = lock_file(w, "f");
+	struct worker x;
+	int64_t began;
+
+	mounts(w, 2);
+	assert_int_equal(lock_set(w->m[0], lock_of(ino, 1, LOCK_TYPE_WRITE, 0, ALL)), 0);
+	start_waiter(&x, w->m[1], ino, 2);
+	lock_sleep(700 * MS); /* so that it is asleep for a second */
+	began = mfs_mono_ns();
+	assert_int_equal(lock_set(w->m[0], lock_of(ino, 1, LOCK_TYPE_NONE, 0, ALL)), 0);
+	assert_int_equal(result_of(&x), 0);
+	assert_true(mfs_mono_ns() - began < 250 * MS);
+}
+
+static void test_without_news_it_is_found_all_the_same(void **state)
+{
+	struct lock_world *w = *state;
+	mfs_ino_t ino = lock_file(w, "f");
+	struct worker x;
+	int64_t began;
+
+	mounts(w, 2);
+	assert_int_equal(engine_watch(w->m[1]->v.engine, NULL, NULL), 0);
+	assert_int_equal(lock_set(w->m[0], lock_of(ino, 1, LOCK_TYPE_WRITE, 0, ALL)), 0);
+	start_waiter(&x, w->m[1], ino, 2);
+	lock_sleep(300 * MS);
+	began = mfs_mono_ns();
+	assert_int_equal(lock_set(w->m[0], lock_of(ino, 1, LOCK_TYPE_NONE, 0, ALL)), 0);
+	assert_int_equal(result_of(&x), 0);
+	assert_true(mfs_mono_ns() - began < 2 * MFS_NSEC_PER_SEC);
+}
+
+static void test_a_circle_over_two_mounts_is_a_deadlock_for_one(void **state)
+{
+	struct lock_world *w = *state;
+	mfs_ino_t a = lock_file(w, "a"), b = lock_file(w, "b"), c = lock_file(w, "c");
+	struct worker x[2];
+	int r;
+
+	mounts(w, 2);
+	assert_int_equal(lock_set(w->m[0], lock_of(a, 1, LOCK_TYPE_WRITE, 0, ALL)), 0);
+	assert_int_equal(lock_set(w->m[1], lock_of(b, 2, LOCK_TYPE_WRITE, 0, ALL)), 0);
+	assert_int_equal(lock_set(w->m[1], lock_of(c, 3, LOCK_TYPE_WRITE, 0, ALL)), 0);
+	start_waiter(&x[0], w->m[1], c, 2); /* on mount 1, owner 2 waits for 3, which waits for 1 ... */
+	start_waiter(&x[1], w->m[1], a, 3);
+	lock_sleep(600 * MS);
+	r = lock_wait(w->m[0], lock_of(b, 1, LOCK_TYPE_WRITE, 0, ALL)); /* ... which waits for 2 */
+	assert_int_equal(r, -EDEADLK);
+	/* It gives way, and the others go on. */
+	assert_int_equal(lock_set(w->m[0], lock_of(a, 1, LOCK_TYPE_NONE, 0, ALL)), 0);
+	assert_int_equal(result_of(&x[1]), 0);
+	assert_int_equal(lock_set(w->m[1], lock_of(c, 3, LOCK_TYPE_NONE, 0, ALL)), 0);
+	assert_int_equal(result_of(&x[0]), 0);
+	assert_int_equal(lock_set(w->m[1], lock_of(b, 2, LOCK_TYPE_NONE, 0, ALL)), 0);
+	assert_int_equal(lock_wait(w->m[0], lock_of(b, 1, LOCK_TYPE_WRITE, 0, ALL)), 0);
+}
+
+static void test_a_chain_that_is_no_circle_is_waited_for(void **state)
+{
+	struct lock_world *w = *state;
+	mfs_ino_t a = lock_file(w, "a"), b = lock_file(w, "b");
+	struct worker x[2];
+
+	mounts(w, 2);
+	assert_int_equal(lock_set(w->m[0], lock_of(a, 1, LOCK_TYPE_WRITE, 0, ALL)), 0);
+	assert_int_equal(lock_set(w->m[1], lock_of(b, 2, LOCK_TYPE_WRITE, 0, ALL)), 0);
+	start_waiter(&x[0], w->m[1], a, 2);
+	start_waiter(&x[1], w->m[0], b, 3);
+	lock_sleep(700 * MS);
+	assert_int_equal(waiters_of(w->m[0]) + waiters_of(w->m[1]), 2);
+	assert_int_equal(lock_set(w->m[0], lock_of(a, 1, LOCK_TYPE_NONE, 0, ALL)), 0);
+	assert_int_equal(result_of(&x[0]), 0);
+	assert_int_equal(lock_set(w->m[1], lock_of(b, 2, LOCK_TYPE_NONE, 0, ALL)), 0);
+	assert_int_equal(result_of(&x[1]), 0);
+}
+
+static void test_who_waits_is_let_go_when_the_mount_ends(void **state)
+{
+	struct lock_world *w = *state;
+	mfs_ino_t ino = lock_file(w, "f");
+	struct worker x;
+
+	mounts(w, 2);
+	assert_int_equal(lock_set(w->m[0], lock_of(ino, 1, LOCK_TYPE_WRITE, 0, ALL)), 0);
+	start_waiter(&x, w->m[1], ino, 2);
+	file_locks_cancel_all(w->m[1]->fl);
+	assert_int_equal(result_of(&x), -ECANCELED);
+}
+
+static void test_a_damaged_cell_is_an_error_and_no_lock(void **state)
+{
+	struct lock_world *w = *state;
+	mfs_ino_t ino = lock_file(w, "f");
+	char name[40], bytes[] = "rubbish";
+	struct cell_record cell = { .name = name, .token = 5, .blob = { bytes, 7 } };
+	struct change c = { 0 };
+
+	mounts(w, 1);
+	snprintf(name, sizeof(name), LOCK_CELLS "%llu", (unsigned long long)ino);
+	change_write(&c, WRITE_CELL_PUT, 0)->cell = &cell;
+	assert_int_equal(engine_apply(w->look, &w->op, &c), 0);
+	assert_int_equal(lock_set(w->m[0], lock_of(ino, 1, LOCK_TYPE_WRITE, 0, ALL)), -EIO);
+	assert_int_equal(locks_bury(w->look, &w->op, 12345), 0); /* of a session that has no part in it */
+}
+
+/* --- the dead --- */
+
+static void test_burial_fences_each_record_and_frees_its_locks(void **state)
+{
+	struct lock_world *w = *state;
+	mfs_ino_t a = lock_file(w, "a"), b = lock_file(w, "b"), c = lock_file(w, "c");
+	uint64_t dead;
+
+	mounts(w, 2);
+	dead = w->m[0]->v.session;
+	assert_int_equal(lock_set(w->m[0], lock_of(a, 1, LOCK_TYPE_WRITE, 0, 9)), 0);
+	assert_int_equal(lock_set(w->m[1], lock_of(a, 1, LOCK_TYPE_WRITE, 10, 19)), 0);
+	assert_int_equal(lock_set(w->m[0], lock_of(b, 1, LOCK_TYPE_READ, 0, ALL)), 0);
+	assert_int_equal(lock_set(w->m[1], lock_of(c, 1, LOCK_TYPE_READ, 0, ALL)), 0);
+	assert_int_equal(lock_commit(w->m[0], a, "before"), 0);
+	assert_int_equal(locks_bury(w->m[1]->v.engine, &w->op, dead), 0);
+	assert_int_equal(lock_count(w, a), 1);
+	assert_int_equal(lock_count(w, b), 0);
+	assert_int_equal(lock_count(w, c), 1);
+	assert_true(lock_is_fenced(w, a, dead));
+	assert_true(lock_is_fenced(w, b, dead));
+	assert_false(lock_is_fenced(w, c, dead));
+	/* It wakes, and cannot commit under the lock that it lost; the other one can. */
+	assert_int_equal(lock_commit(w->m[0], a, "after"), -EIO);
+	assert_int_equal(lock_commit(w->m[1], a, "other"), 0);
+	assert_int_equal(lock_commit(w->m[0], c, "not locked"), 0);
+}
+
+static void test_burial_of_a_removed_file_frees_its_cell(void **state)
+{
+	struct lock_world *w = *state;
+	mfs_ino_t ino = lock_file(w, "f");
+	struct change c = { 0 };
+
+	mounts(w, 1);
+	assert_int_equal(lock_set(w->m[0], lock_of(ino, 1, LOCK_TYPE_WRITE, 0, 9)), 0);
+	change_write(&c, WRITE_DELETE, ino);
+	assert_int_equal(engine_apply(w->look, &w->op, &c), 0);
+	assert_int_equal(locks_bury(w->look, &w->op, w->m[0]->v.session), 0);
+	assert_int_equal(lock_count(w, ino), 0);
+}
+
+#define LOCK_TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		LOCK_TEST(test_mounts_exclude_each_other),
+		LOCK_TEST(test_a_close_frees_what_its_owner_has_and_nothing_else),
+		LOCK_TEST(test_flock_is_converted_by_giving_the_old_one_up),
+		LOCK_TEST(test_random_calls_of_three_mounts_are_those_of_one_table),
+		LOCK_TEST(test_lost_replies_change_nothing),
+		LOCK_TEST(test_a_counter_under_fcntl_locks_of_three_mounts),
+		LOCK_TEST(test_a_counter_under_flock_of_three_mounts),
+		LOCK_TEST(test_an_unlock_wakes_who_waits_on_another_mount),
+		LOCK_TEST(test_without_news_it_is_found_all_the_same),
+		LOCK_TEST(test_a_circle_over_two_mounts_is_a_deadlock_for_one),
+		LOCK_TEST(test_a_chain_that_is_no_circle_is_waited_for),
+		LOCK_TEST(test_who_waits_is_let_go_when_the_mount_ends),
+		LOCK_TEST(test_a_damaged_cell_is_an_error_and_no_lock),
+		LOCK_TEST(test_burial_fences_each_record_and_frees_its_locks),
+		LOCK_TEST(test_burial_of_a_removed_file_frees_its_cell),
+	};
+
+	return cmocka_run_group_tests_name("locks", tests, NULL, NULL);
+}
