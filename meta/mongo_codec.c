@@ -377,8 +377,7 @@ static void get_attr(struct mongo_doc *d, bool in_trash, struct mfs_attr *a)
 		mongo_doc_fault(d, "size", -EUCLEAN);
 	if (a->obj_len > (uint64_t)INT64_MAX)
 		mongo_doc_fault(d, "obj", -EUCLEAN);
-	/* The kernel drops an inode whose type it does not know. */
-	if (!d->bad && !strcmp(type_of(a->mode), "other"))
+	if (!d->bad && (a->mode & S_IFMT) && !strcmp(type_of(a->mode), "other"))
 		mongo_doc_fault(d, "mode", -EUCLEAN);
 }
 
@@ -429,7 +428,8 @@ int mongo_node_parse(const bson_t *doc, bool in_trash, bool partial, struct node
 	ret->partial = partial;
 	if (!partial) {
 		get_rest(&d, in_trash, ret);
-		node_derive(ret);
+		if (!d.bad)
+			node_derive(ret);
 	}
 	r = mongo_doc_end(&d);
 	if (r < 0)

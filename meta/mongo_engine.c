@@ -350,7 +350,11 @@ static int check_schema(struct mongo_engine *m, bool create, char **ret_reason)
 		r = mongo_schema_create(c);
 	if (r == 0)
 		r = mongo_schema_check(c, ret_reason);
-	return r == -ENOENT && create ? 0 : r;
+	if (r != -ENOENT || !create)
+		return r;
+	free(*ret_reason); /* volume_put comes next */
+	*ret_reason = NULL;
+	return 0;
 }
 
 int mongo_engine_open(const struct mongo_options *opt, struct engine **ret, char **ret_reason)

@@ -165,7 +165,9 @@ bool mongo_iter_bytes(const bson_iter_t *it, const void **ret, size_t *ret_len)
 		return false;
 	}
 	*ret_len = len;
-	return *ret != NULL || len == 0;
+	if (len == 0)
+		*ret = ""; /* it may have no address */
+	return *ret != NULL;
 }
 
 /* The bytes of a string or Binary of at most max, without NUL. */

@@ -87,12 +87,23 @@ static void append_above(bson_t *filter, const char *field, uint64_t after)
 	bson_append_document_end(filter, &range);
 }
 
-static void append_exists(bson_t *filter, const char *field, bool exists)
+static void append_absent(bson_t *filter, const char *field)
 {
 	bson_t sub;
 
 	BSON_APPEND_DOCUMENT_BEGIN(filter, field, &sub);
-	BSON_APPEND_BOOL(&sub, "$exists", exists);
+	BSON_APPEND_BOOL(&sub, "$exists", false);
+	bson_append_document_end(filter, &sub);
+}
+
+/* The field is any number, at most `max`: a range, as not every planner takes a partial index for {$exists: true}. */
+static void append_number(bson_t *filter, const char *field, int64_t max)
+{
+	bson_t sub;
+
+	BSON_APPEND_DOCUMENT_BEGIN(filter, field, &sub);
+	BSON_APPEND_INT64(&sub, "$gte", INT64_MIN);
+	BSON_APPEND_INT64(&sub, "$lte", max);
 	bson_append_document_end(filter, &sub);
 }
 
@@ -352,18 +363,26 @@ static int find_aliases(struct mongo_conn *c, const bson_t *filter, struct alias
 	return r;
 }
 
+/* The count command answers at once for a whole collection, but knows no moment of the past. */
+static bson_t *count_command(const struct mongo_conn *c, const char *collection, const bson_t *filter)
+{
+	bson_t none = BSON_INITIALIZER;
+
+	if (!c->m->own)
+		return BCON_NEW("count", BCON_UTF8(collection), "query", BCON_DOCUMENT(filter ? filter : &none));
+	return BCON_NEW("aggregate", BCON_UTF8(collection), "pipeline", "[", "{", "$match", BCON_DOCUMENT(filter ? filter : &none),
+			"}", "{", "$group", "{", "_id", BCON_NULL, "n", "{", "$sum", BCON_INT32(1), "}", "}", "}", "]", "cursor",
+			"{", "}");
+}
+
 int mongo_count(struct mongo_conn *c, const char *collection, const bson_t *filter, uint64_t *ret)
 {
-	bson_t cmd = BSON_INITIALIZER, reply;
-	int r;
+	bson_t *cmd = count_command(c, collection, filter), reply;
+	int r = mongo_run(c, MONGO_READ, cmd, &reply);
 
-	BSON_APPEND_UTF8(&cmd, "count", collection);
-	if (filter)
-		BSON_APPEND_DOCUMENT(&cmd, "query", filter);
-	r = mongo_run(c, MONGO_READ, &cmd, &reply);
 	if (r == 0) {
 		struct mongo_doc d = { .bson = &reply, .collection = "the reply of count" };
-		int64_t n = (int64_t)mongo_doc_need(&d, "n");
+		int64_t n = mongo_doc_i64(&d, c->m->own ? "cursor.firstBatch.0.n" : "n", 0);
 
 		if (n < 0)
 			mongo_doc_fault(&d, "n", -EUCLEAN);
@@ -372,7 +391,7 @@ int mongo_count(struct mongo_conn *c, const char *collection, const bson_t *filt
 			*ret = (uint64_t)n;
 	}
 	bson_destroy(&reply);
-	bson_destroy(&cmd);
+	bson_destroy(cmd);
 	return r;
 }
 
@@ -399,7 +418,7 @@ int mongo_aliases_all(struct mongo_conn *c, uint64_t after_id, struct alias *ret
 	size_t n = 0;
 	int r = 0;
 
-	append_exists(&filter, "target", true);
+	append_number(&filter, "target", INT64_MAX);
 	append_above(&filter, "_id", after_id);
 	if (after_id < (uint64_t)INT64_MAX)
 		r = find_aliases(c, &filter, ret, max, &n);
@@ -411,13 +430,8 @@ int mongo_aliases_all(struct mongo_conn *c, uint64_t after_id, struct alias *ret
 
 static void query_filter(const struct query *q, bson_t *filter)
 {
-	bson_t sub;
-
 	if (q->todo_before) {
-		BSON_APPEND_DOCUMENT_BEGIN(filter, "todo", &sub);
-		BSON_APPEND_INT64(&sub, "$gte", INT64_MIN);
-		BSON_APPEND_INT64(&sub, "$lte", q->todo_before);
-		bson_append_document_end(filter, &sub);
+		append_number(filter, "todo", q->todo_before);
 		return;
 	}
 	if (q->key) {
@@ -425,16 +439,16 @@ static void query_filter(const struct query *q, bson_t *filter)
 		if (q->key_bucket)
 			mongo_put_string(filter, "bucket", q->key_bucket);
 		else
-			append_exists(filter, "bucket", false);
+			append_absent(filter, "bucket");
 	}
 	if (q->todo)
-		append_exists(filter, "todo", true);
+		append_number(filter, "todo", INT64_MAX);
 	if (q->acl)
 		BSON_APPEND_BOOL(filter, "acl", true);
 	if (q->labelled)
 		BSON_APPEND_BOOL(filter, "label", true);
 	if (!q->trash && !q->key && !q->todo && !q->acl && !q->labelled)
-		append_exists(filter, "target", false);
+		append_absent(filter, "target");
 	append_above(filter, "_id", q->after);
 }
 
@@ -464,8 +478,8 @@ int mongo_query(struct mongo_conn *c, const struct query *q, struct node_list *r
 int mongo_todo_count(struct mongo_conn *c, uint64_t *ret_records, uint64_t *ret_inline_bytes)
 {
 	/* A file whose content is in the record has its size there. */
-	bson_t *cmd = BCON_NEW("aggregate", MONGO_FILES, "pipeline", "[", "{", "$match", "{", "todo", "{", "$exists",
-			       BCON_BOOL(true), "}", "}", "}", "{", "$group", "{", "_id", BCON_NULL, "n", "{", "$sum",
+	bson_t *cmd = BCON_NEW("aggregate", MONGO_FILES, "pipeline", "[", "{", "$match", "{", "todo", "{", "$gte",
+			       BCON_INT64(INT64_MIN), "$lte", BCON_INT64(INT64_MAX), "}", "}", "}", "{", "$group", "{", "_id", BCON_NULL, "n", "{", "$sum",
 			       BCON_INT32(1), "}", "bytes", "{", "$sum", "{", "$cond", "[", "{", "$gt", "[", "$inline", BCON_NULL,
 			       "]", "}", "$size", BCON_INT32(0), "]", "}", "}", "}", "}", "]", "cursor", "{", "}");
 	bson_t reply;
