@@ -146,3 +146,10 @@ bool mfs_checksum_parse(const char *etag, uint64_t *ret)
 	*ret = sum;
 	return true;
 }
+
+bool mfs_checksum_fits(const char *etag, const void *buf, size_t len)
+{
+	uint64_t sum;
+
+	return !mfs_checksum_parse(etag, &sum) || sum == mfs_checksum(buf, len);
+}

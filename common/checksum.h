@@ -27,6 +27,8 @@ uint64_t mfs_checksum_final(struct mfs_checksum *c); /* and free */
 void mfs_checksum_free(struct mfs_checksum *c);	     /* without a result; NULL: nothing */
 
 void mfs_checksum_etag(uint64_t sum, char buf[MFS_CHECKSUM_ETAG_MAX]);
+/* Are these the bytes that the etag was made of? Yes also for another kind of etag, or none: nothing to compare with. */
+bool mfs_checksum_fits(const char *etag, const void *buf, size_t len);
 bool mfs_checksum_parse(const char *etag, uint64_t *ret); /* false: it is another kind of etag */
 
 #endif

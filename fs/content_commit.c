@@ -332,7 +332,7 @@ static int collect_locked(struct content *c, const struct round *rd, struct patc
 {
 	const struct state *s = rd->from;
 	uint64_t old = MFS_MIN(MFS_MIN((uint64_t)s->inline_data.size, rd->clip), rd->size), at = 0;
-	int r = 0;
+	int r = s->damaged && old ? -EIO : 0;
 
 	for (size_t i = c->n_sending + 1; i-- > 0 && r == 0;) {
 		const struct extent *e = i ? c->sending[i - 1] : NULL; /* frozen from the last to the first */

@@ -42,6 +42,7 @@ struct state {
 	uint64_t obj_len, size;
 	struct node_blob inline_data;
 	bool is_inline; /* also of an empty file that has no object yet */
+	bool damaged;	/* inline_data is not what its sum says: not to be given to anybody, nor taken into an object */
 	struct layout layout;
 	uint64_t lay, data;
 	int64_t todo;

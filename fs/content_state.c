@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "common/checksum.h"
 #include "common/hash.h"
 #include "fs/block_cache.h"
 #include "fs/content_internal.h"
@@ -213,6 +214,7 @@ struct state *state_clone(const struct state *s)
 	n->data = s->data;
 	n->todo = s->todo;
 	n->attr = s->attr;
+	n->damaged = s->damaged;
 	n->object = blob_ref(s->object);
 	if (node_blob_copy(&s->inline_data, &n->inline_data) < 0 || layout_copy(&s->layout, &n->layout) < 0) {
 		state_put(n);
@@ -262,6 +264,13 @@ int state_of_node(struct content_env *env, struct op_ctx *op, const struct node 
 	}
 	if (r == 0)
 		r = node_blob_copy(&n->inline_data, &s->inline_data);
+	if (r == 0 && s->inline_data.size && !mfs_checksum_fits(n->etag, s->inline_data.data, s->inline_data.size)) {
+		s->damaged = true;
+		mfs_log(MFS_LOG_FS, MFS_LOG_ERR, op,
+			"inode %" PRIu64 ": the bytes that the index has of it are not those that were written: EIO; see massfs scrub, "
+			"massfs versions",
+			n->attr.ino);
+	}
 	if (r == 0)
 		r = layout_parse(&n->slices, &s->layout);
 	if (r == 0)
@@ -326,6 +335,8 @@ int state_read(struct content_env *env, struct op_ctx *op, mfs_ino_t ino, struct
 
 	if (s->inline_data.size) {
 		if (off < s->inline_data.size) {
+			if (s->damaged && len)
+				return -EIO;
 			done = (size_t)MFS_MIN((uint64_t)len, s->inline_data.size - off);
 			memcpy(to, (const unsigned char *)s->inline_data.data + off, done);
 		}

@@ -78,6 +78,8 @@ int upload_stage(struct content *c, struct op_ctx *op)
 
 		if (c->upload)
 			return 0;
+		if (content_committed_locked(c) > 0 && c->state->damaged)
+			return -EIO;
 		if (content_committed_locked(c) > 0 && !absorb_inline_locked(c))
 			return -ENOMEM;
 		ranges_release(&c->holes); /* nothing lies below them */

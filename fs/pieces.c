@@ -127,6 +127,8 @@ static int check_inline(const struct file_content *c, char *why)
 		return damaged(why, "%zu bytes are in the index, the file has %" PRIu64, size, c->size);
 	if (size > MFS_INLINE_MAX)
 		return damaged(why, "%zu bytes are in the index, more than %d", size, MFS_INLINE_MAX);
+	if (!mfs_checksum_fits(c->etag, c->inline_data->data, size))
+		return damaged(why, "wrong checksum of its %zu bytes in the index", size);
 	return 0;
 }
 

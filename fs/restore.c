@@ -37,7 +37,10 @@ static int open_snapshot(struct verb_call *call, const struct past *p, struct sn
 				    .obj_len = p->obj_len,
 				    .slices = p->slices,
 				    .inline_data = p->inline_data };
-	int r = snapshot_of_version(call->vol, call->op, &v, ret);
+	int r;
+
+	memcpy(v.etag, p->etag, sizeof(v.etag));
+	r = snapshot_of_version(call->vol, call->op, &v, ret);
 
 	return r == -ENOENT ? -ENODATA : r;
 }

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "common/checksum.h"
 #include "common/log.h"
 #include "common/sync.h"
 #include "fs/block_cache.h"
@@ -63,7 +64,7 @@ static int add_docs(struct snapshot *s, struct op_ctx *op)
 	return 0;
 }
 
-static int fill(struct snapshot *s, struct op_ctx *op, const struct object_ref *ref,
+static int fill(struct snapshot *s, struct op_ctx *op, const struct object_ref *ref, const char *etag,
 		const struct node_blob *inline_data, const struct node_blob *slices)
 {
 	int err = object_ref_copy(ref, &s->ref);
@@ -79,10 +80,12 @@ static int fill(struct snapshot *s, struct op_ctx *op, const struct object_ref *
 	if (err == 0 && s->inline_data.size > 0 &&
 	    (!layout_is_empty(&s->layout) || !object_ref_is_empty(ref)))
 		err = -EUCLEAN;
+	if (err == 0 && s->inline_data.size > 0 && !mfs_checksum_fits(etag, s->inline_data.data, s->inline_data.size))
+		err = -EUCLEAN;
 	if (err == -EUCLEAN)
 		mfs_log(MFS_LOG_FS, MFS_LOG_ERR, op,
 			"inode %" PRIu64
-			": where its bytes are is not readable from the index: damaged; see massfs fsck",
+			": where its bytes are, or those that are in the index, is not what was written: damaged; see massfs scrub",
 			s->ino);
 	return err;
 }
@@ -111,7 +114,7 @@ int snapshot_of_node(struct volume *v, struct op_ctx *op, const struct node *n, 
 
 	if (err < 0)
 		return err;
-	err = fill(s, op, &n->ref, &n->inline_data, &n->slices);
+	err = fill(s, op, &n->ref, n->etag, &n->inline_data, &n->slices);
 	if (err < 0)
 		snapshot_free(s);
 	else
@@ -127,7 +130,7 @@ int snapshot_of_version(struct volume *v, struct op_ctx *op, const struct versio
 
 	if (err < 0)
 		return err;
-	err = fill(s, op, &r->ref, &r->inline_data, &r->slices);
+	err = fill(s, op, &r->ref, r->etag, &r->inline_data, &r->slices);
 	if (err < 0)
 		snapshot_free(s);
 	else

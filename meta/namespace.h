@@ -213,7 +213,7 @@ struct past {
 	uint64_t data;	 /* of a version */
 	struct object_ref ref;
 	struct node_blob slices, inline_data; /* owned */
-	char etag[OBJECT_ETAG_MAX + 1];	      /* of ref */
+	char etag[OBJECT_ETAG_MAX + 1];	      /* of ref, or of inline_data */
 	uint64_t size, obj_len;
 	int64_t mtime;	 /* of the content */
 	int64_t ended;	 /* when it was replaced or removed */

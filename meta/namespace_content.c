@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "common/checksum.h"
 #include "meta/drops.h"
 #include "meta/layout.h"
 #include "meta/namespace_internal.h"
@@ -163,6 +164,15 @@ static int queue_commit_jobs(struct ns_op *x, const struct node *n, const struct
 	return ns_job_file(x, n->attr.ino, c->temporary ? x->now + TEMPORARY_DELAY_NS : x->now);
 }
 
+/* Bytes in the index have their sum where an object's would stand; readers compare it (fs/content_state.c, fs/snapshot.c). */
+static void sum_inline(struct node *set)
+{
+	char etag[MFS_CHECKSUM_ETAG_MAX];
+
+	mfs_checksum_etag(mfs_checksum(set->inline_data.data, set->inline_data.size), etag);
+	snprintf(set->etag, sizeof(set->etag), "%s", etag);
+}
+
 /* The main write. `set` borrows from n and c. */
 static struct write *write_commit(struct ns_op *x, struct node *n, const struct commit *c, struct node *set,
 				  struct mfs_attr *ret)
@@ -179,6 +189,8 @@ static struct write *write_commit(struct ns_op *x, struct node *n, const struct 
 	set->attr.ctime = x->now;
 	set->slices = has_blob(c->slices) ? *c->slices : (struct node_blob){ 0 };
 	set->inline_data = has_blob(c->inline_data) ? *c->inline_data : (struct node_blob){ 0 };
+	if (has_blob(&set->inline_data))
+		sum_inline(set);
 	set->todo = c->todo;
 	x->work_now = c->todo && c->todo <= x->now;
 	w->node = set;
@@ -425,8 +437,18 @@ static int clip_content(const struct node *n, uint64_t size, struct node *set, s
 	/* What was cut off is the old state's, or garbage: not the file's any more. */
 	set->attr.alloc = MFS_MIN(n->attr.alloc, (size + 4095) / 4096 * 4096);
 	if (n->inline_data.size > size) {
+		/* What is left gets a sum of its own: not over damage. */
+		if (size && !mfs_checksum_fits(n->etag, n->inline_data.data, n->inline_data.size)) {
+			mfs_log(MFS_LOG_META, MFS_LOG_ERR, NULL,
+				"ino=%" PRIu64 " the bytes that the index has of it are damaged: not cut, but to nothing; see massfs scrub",
+				n->attr.ino);
+			return -EIO;
+		}
 		set->inline_data.size = (size_t)size;
-		if (size == 0)
+		set->etag[0] = '\0';
+		if (size)
+			sum_inline(set);
+		else
 			set->inline_data = (struct node_blob){ 0 };
 	}
 	if (size == 0)

@@ -510,6 +510,35 @@ def case_index_bit_flips(suite, place):
     put(index(volume), saved)
 
 
+def case_inline_bit_flip(suite, place):
+    """Content that is in the index: a flipped bit is EIO, scrub and fsck tell, and no object is made of it."""
+    volume = mfs.Volume(suite, "inline-flip", f"{place}/inline").format()
+    mount = volume.mount("allow_other")
+    data = mfs.noise("inline flip", 12_000)
+    put(f"{mount.path}/small", data)
+    put(f"{mount.path}/other", data[::-1])
+    mount.kill()
+    mfs.run(["umount", "-l", mount.path], ok=None)
+    same(fsck_problems(suite, volume.dir), [], "before the flip")  # and the log is in the database
+    whole = get(index(volume))
+    at = whole.find(data[6000:6032])
+    check(at > 0, "the content is not found in the index")
+    flip(index(volume), at + 3)
+    found, _ = scrub(suite, volume.dir)
+    expect_one(found, "small", "damaged record")
+    check(fsck_problems(suite, volume.dir), "fsck finds nothing")
+    mount = volume.mount("allow_other", path=mount.path)
+    raises(errno.EIO, get, f"{mount.path}/small")
+    same(get(f"{mount.path}/other"), data[::-1], "the other file")
+    suite.massfs("settle", mount.path)
+    check(not os.path.exists(volume.object("small")) or get(volume.object("small")) == b"", "an object was made of it")
+    put(f"{mount.path}/small", data)
+    same(get(f"{mount.path}/small"), data, "written anew")
+    mount.umount()
+    states = [d["state"] for d in scrub(suite, volume.dir)[0]]
+    check(len(states) == 1 and states[0] != "current", f"damaged after it was written anew: {states}")  # the version
+
+
 def case_older_index(suite, place):
     """An index restored from a copy: the files as they were then, and fsck says what is newer."""
     volume, mnt, contents = filled(suite, place)

@@ -1,13 +1,14 @@
 /*
  * fsck and scrub over crafted damage: each fault is found by its tool, told once a state, and nothing else is.
  */
-#include "tests/lib/volume_world.h"
+#include "tests/lib/world_mount.h"
 
 #include <errno.h>
 #include <stdlib.h>
 
 #include "common/checksum.h"
 #include "fs/fsck.h"
+#include "fs/reconcile.h"
 #include "fs/scrub.h"
 #include "meta/layout.h"
 
@@ -108,9 +109,16 @@ static void set_inline(struct node *n)
 {
 	set_inline_and_object(n);
 	object_ref_release(&n->ref);
+	n->etag[0] = '\0';
 	n->attr.obj_len = 0;
 	n->attr.size = 6;
 	n->todo = 0;
+}
+
+static void set_flipped(struct node *n)
+{
+	assert_true(n->inline_data.size > 0 && n->etag[0]);
+	((unsigned char *)n->inline_data.data)[n->inline_data.size / 2] ^= 0x10;
 }
 
 static void set_inline_too_long(struct node *n)
@@ -280,6 +288,55 @@ static void test_malformed_slices__are_told(void **state)
 	expect_damaged(w, "its slices cannot be read");
 }
 
+/* Bytes that the index has itself have a sum too: damaged, nobody is given them, and no object is made of them. */
+static void test_inline_bytes_that_are_damaged(void **state)
+{
+	struct world *w = *state;
+	unsigned char *bytes = mount_pattern(9000, 1), *got = malloc(9000);
+	struct content *c;
+	struct scrub_result res;
+	struct told t;
+	struct mount m;
+	mfs_ino_t ino = mount_make(w, "f");
+
+	w->cfg.inline_size = 16384;
+	mount_open(&m, w);
+	for (int round = 0; round < 2; round++) {
+		mount_write(&m, ino, bytes, 9000);
+		mount_assert_reads(&m, ino, bytes, 9000);
+		if (round == 1) { /* cut, it has a sum of what is left */
+			world_truncate(w, "f", 5000);
+			mount_assert_reads(&m, ino, bytes, 5000);
+		}
+		craft(w, ino, set_flipped);
+		assert_int_equal(content_open(&m.env, &w->op, ino, &c), 0);
+		assert_int_equal(content_read(c, &w->op, 0, got, 9000), -EIO);
+		content_free(c);
+		t = scrub(w, false, &res);
+		assert_int_equal(t.n, round + 1); /* what was written anew left a version, as damaged */
+		assert_string_equal(t.what, "damaged record");
+		assert_int_not_equal(fsck(w, false).n, 0);
+		/* Neither settled, nor cut, nor written into. */
+		assert_true(reconcile_file(w->v, &w->op, ino) < 0);
+		assert_null(world_view(w, "f"));
+		c = mount_writer(&m, ino);
+		assert_int_equal(content_truncate(c, &w->op, 100, NULL), -EIO);
+		assert_int_equal(content_write(c, &w->op, 10, "x", 1, false), 0);
+		assert_int_equal(content_flush(c, &w->op, NULL, NULL), -EIO);
+		content_give_up(c, &w->op, -EIO);
+		content_writer_closed(c);
+		content_free(c);
+		/* Written anew it is a file again. */
+		c = mount_writer(&m, ino);
+		assert_int_equal(content_truncate(c, &w->op, 0, NULL), 0);
+		mount_close_writer(&m, c);
+	}
+	assert_int_equal(world_force(w), 0);
+	free(bytes);
+	free(got);
+	mount_close(&m);
+}
+
 static void test_inline_beside_an_object__is_told(void **state)
 {
 	struct world *w = *state;
@@ -381,6 +438,7 @@ int main(void)
 		WORLD_TEST(test_quarantine__makes_it_missing),
 		WORLD_TEST(test_missing_patch__is_told_with_its_range),
 		WORLD_TEST(test_malformed_slices__are_told),
+		WORLD_TEST(test_inline_bytes_that_are_damaged),
 		WORLD_TEST(test_inline_beside_an_object__is_told),
 		WORLD_TEST(test_inline_longer_than_the_file__is_told),
 		WORLD_TEST(test_document__missing_or_malformed),
