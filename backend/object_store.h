@@ -255,6 +255,7 @@ struct s3_options {
 	unsigned int connections; /* at once; 0: 16 */
 	int64_t timeout_ns;	  /* 0: 60 s */
 	int64_t request_ns;	  /* one attempt, before another node is tried; 0: 10 s (and a second for each MiB) */
+	uint64_t copy_part;	  /* what is bigger than two of these is copied in such parts; 0: 128 MiB */
 	int64_t sweep_age_ns;	  /* unfinished uploads older than this are of closed runs; 0: 24 h */
 };
 /* -EINVAL -EACCES -ENOENT (no bucket, no keys) -ENOTSUP (no versioning, or rules that delete) -EIO, with the reason. */

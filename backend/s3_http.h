@@ -48,7 +48,8 @@ struct s3_exchange {
 };
 
 struct s3_reply {
-	int err;      /* 0: an answer came, see status; else -errno: -ETIMEDOUT, -ECANCELED, -EIO, -ENOMEM, -EBADMSG */
+	int err;      /* 0: an answer came, see status; else -errno: -ETIMEDOUT, -ECANCELED, -EIO, -ENOMEM, -EBADMSG,
+			 -EPROTO (a certificate: no use in asking again) */
 	bool sent;    /* with err: the server may have got the request */
 	bool gave_up; /* the node went down meanwhile */
 	int status;

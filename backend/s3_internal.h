@@ -17,7 +17,8 @@
 #include "common/sync.h"
 
 #define S3_PART_MAX  10000u
-#define S3_COPY_ONE  (UINT64_C(256) << 20) /* more is copied in parts, so that each request has an end in sight */
+/* Of a copy; what is more than two of them is copied in parts, so that each request has an end in sight (S3 itself wants that
+ * above 5 GiB). */
 #define S3_COPY_PART (UINT64_C(128) << 20)
 
 #define S3_CROWD_SLOTS 8192
@@ -29,7 +30,7 @@ struct s3_store {
 	struct s3_endpoints *nodes;
 	char *bucket, *region, *prefix, *storage_class;
 	bool virtual_host, readonly;
-	uint64_t capacity;
+	uint64_t capacity, copy_part;
 	int64_t timeout_ns, request_ns, sweep_age_ns;
 	struct s3_credentials_from from; /* strings owned */
 	struct mfs_mutex lock;		 /* guards credentials; a leaf */

@@ -194,6 +194,10 @@ int s3_run(struct s3_store *s, struct op_ctx *op, struct s3_tries *t, const stru
 		try_once(s, op, t, q, reply);
 		if (reply->err == -ECANCELED || reply->err == -ENOMEM)
 			return reply->err;
+		if (reply->err == -EPROTO && t->n + 1 >= s3_endpoints_count(s->nodes)) {
+			tell(s, op, q, reply, -EIO);
+			return -EIO;
+		}
 		if (!reply->err && is_success(q, reply))
 			return 0;
 		if (!reply->err)

@@ -350,6 +350,7 @@ static int copy_options(struct s3_store *s, const struct s3_options *o)
 	s->virtual_host = o->virtual_host;
 	s->readonly = o->readonly;
 	s->capacity = o->capacity ? o->capacity : CAPACITY;
+	s->copy_part = o->copy_part ? MFS_MAX(o->copy_part, OBJECT_PART_MIN) : S3_COPY_PART;
 	s->timeout_ns = o->timeout_ns ? o->timeout_ns : TIMEOUT_NS;
 	s->request_ns = o->request_ns ? o->request_ns : REQUEST_NS;
 	s->sweep_age_ns = o->sweep_age_ns ? o->sweep_age_ns : SWEEP_NS;

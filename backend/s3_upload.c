@@ -669,7 +669,7 @@ void s3_abort(struct object_upload *base, struct op_ctx *op)
 static int copy_big(struct s3_store *s, struct op_ctx *op, const struct object_ref *src, const char *bucket,
 		    const char *key, const struct object_meta *meta, const struct object_info *from, struct object_info *ret)
 {
-	uint64_t step = MFS_MAX(S3_COPY_PART, from->size / (S3_PART_MAX - 1) + 1), off = 0, sum;
+	uint64_t step = MFS_MAX(s->copy_part, from->size / (S3_PART_MAX - 1) + 1), off = 0, sum;
 	bool summed = from->own && mfs_checksum_parse(from->etag, &sum);
 	struct s3_upload *u;
 	unsigned int n = 1;
@@ -703,6 +703,6 @@ int s3_copy(struct object_store *base, struct op_ctx *op, const struct object_re
 	r = s3_head(base, op, src->bucket, src->key, src->version, &from);
 	if (r < 0)
 		return r;
-	return from.size <= S3_COPY_ONE ? copy_small(s, op, src, bucket, key, meta, &from, ret)
+	return from.size <= 2 * s->copy_part ? copy_small(s, op, src, bucket, key, meta, &from, ret)
 					: copy_big(s, op, src, bucket, key, meta, &from, ret);
 }

@@ -3,6 +3,7 @@
 builds MinIO if it is missing)."""
 import errno
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ class World:
     def __init__(self, suite, place, service="minio", more=""):
         self.suite = suite
         self.bucket = Bucket(place, service)
+        more = more.replace("{ca}", self.bucket.ca or "")
         self.volume = suite.volume(os.path.basename(place) + "/volume")
         self.conf = f"{place}/volume.conf"
         with open(self.conf, "w", encoding="utf-8") as f:
@@ -181,6 +183,138 @@ def case_many_versions_of_one_file(suite, place):
     check(versions < 100, f"{versions} versions on one key")
     same(len(suite.massfs_json("versions", f"{w.mount.path}/f")), 150, "versions")
     same(set(past(w, "f")), {text + b"%d" % n for n in range(149)}, "contents of the versions")
+    w.done()
+
+
+def write_and_read(w, what):
+    wanted = {"small": b"x" * 100, "folder/mid": mfs.noise(1, 70000), "folder/big": mfs.noise(2, 6 * MIB)}
+    for name, data in wanted.items():
+        os.makedirs(os.path.dirname(f"{w.mount.path}/{name}"), exist_ok=True)
+        mfs.put(f"{w.mount.path}/{name}", data)
+    w.remount()
+    try:
+        compare(w.mount.path, wanted)
+    except mfs.Failure as error:
+        raise mfs.Failure(f"{what}: {error}") from error
+    return wanted
+
+
+def case_https_ipv6_and_virtual_hosts(suite, place):
+    """By a certificate of its own authority, on [::1], with a region, and with BUCKET.HOST addresses."""
+    w = World(suite, place, "miniotls", "region = eu-test-1\nca_file = {ca}\n")
+    wanted = write_and_read(w, "https")
+    listed(w, wanted, "https")
+    w.mount.umount()
+    conf = mfs.get(w.conf).decode()
+    ipv6 = w.bucket.endpoints.replace("localhost", "[::1]")
+    for what, text, ok in (
+        ("[::1]", conf.replace(w.bucket.endpoints, ipv6), True),
+        ("virtual hosts", conf.replace("[mount]", "addressing = virtual\n[mount]"), True),
+        ("the certificate of nobody we know", re.sub("ca_file = .*\n", "", conf), False),
+        ("virtual hosts of an address", conf.replace(w.bucket.endpoints, ipv6).replace("[mount]", "addressing = virtual\n[mount]"),
+         False),
+        ("another region", conf.replace("eu-test-1", "us-east-1"), False),
+    ):
+        mfs.put(w.conf, text.encode())
+        try:
+            mount = w.start()
+        except mfs.MountError as error:
+            check(not ok, f"{what}: {error}")
+            continue
+        check(ok, f"{what}: it mounts")
+        compare(mount.path, wanted)
+        mfs.put(f"{mount.path}/{what}", what.encode())
+        wanted[what] = what.encode()
+        mount.umount()
+    mfs.put(w.conf, conf.encode())
+    w.mount = w.start()
+    listed(w, wanted, "after all ways in")
+    w.done()
+
+
+def case_keys_from_a_profile_with_a_session_token(suite, place):
+    w = World(suite, place)
+    wanted = write_and_read(w, "passwd_file")
+    w.mount.umount()
+    access, secret, token = w.bucket.session()
+    home = f"{place}/home"
+    os.makedirs(f"{home}/.aws", mode=0o700)
+    path = f"{home}/.aws/credentials"
+    mfs.put(path, f"[default]\naws_access_key_id = nobody\naws_secret_access_key = nothing\n[work]\n"
+                  f"aws_access_key_id = {access}\naws_secret_access_key = {secret}\naws_session_token = {token}\n".encode(), 0o600)
+    text = re.sub("passwd_file = .*\n", "", mfs.get(w.conf).decode())
+    environment = {"AWS_ACCESS_KEY_ID": access, "AWS_SECRET_ACCESS_KEY": secret, "AWS_SESSION_TOKEN": token}
+    for what, more, env, ok in (
+        ("profile", "profile = work\n", {"HOME": home}, True),
+        ("AWS_PROFILE", "", {"HOME": home, "AWS_PROFILE": "work"}, True),
+        ("environment", "", environment, True),
+        ("environment without the token", "", {**environment, "AWS_SESSION_TOKEN": ""}, False),
+        ("the default profile", "", {"HOME": home}, False),
+        ("no keys", "", {"HOME": place}, False),
+    ):
+        mfs.put(w.conf, text.replace("[mount]", f"{more}[mount]").encode())
+        try:
+            mount = w.volume.mount("allow_other", source=w.conf, env={**suite.env, **env})
+        except mfs.MountError as error:
+            check(not ok, f"{what}: {error}")
+            check(secret not in str(error) and token not in str(error), "a secret is shown")
+            continue
+        check(ok, f"{what}: it mounts")
+        compare(mount.path, wanted)
+        mfs.put(f"{mount.path}/{what}", mfs.noise(3, 50000))
+        check(token not in mount.log_text(), "the token is in the log")
+        mount.umount()
+    os.chmod(path, 0o644)
+    mfs.put(w.conf, text.replace("[mount]", "profile = work\n[mount]").encode())
+    try:
+        w.volume.mount("allow_other", source=w.conf, env={**suite.env, "HOME": home})
+        raise mfs.Failure("a profile that others can read was taken")
+    except mfs.MountError as error:
+        check("0644" in str(error), error)
+    os.chmod(path, 0o600)
+    mfs.put(w.conf, text.replace("[mount]", f"passwd_file = {w.bucket.passwd}\n[mount]").encode())
+    w.mount = w.start()
+    w.done()
+
+
+def case_a_prefix_and_a_storage_class(suite, place):
+    """Two volumes and other programs' objects in one bucket; nothing of one is seen, counted or collected by the other."""
+    w = World(suite, place, more="prefix = a/b/\nstorage_class = REDUCED_REDUNDANCY\n")
+    w.bucket.request("PUT", "a/other", body=b"not ours")
+    w.bucket.request("PUT", "a/b.not", body=b"not ours either")
+    other = suite.volume(os.path.basename(place) + "/second")
+    conf = f"{place}/second.conf"
+    mfs.put(conf, mfs.get(w.conf).replace(b"prefix = a/b/", b"prefix = a/c/").replace(w.volume.dir.encode(), other.dir.encode())
+            .replace(f"{place}/cache".encode(), f"{place}/cache2".encode()))
+    suite.massfs("format", conf)
+    second = other.mount("allow_other", source=conf)
+    wanted = write_and_read(w, "prefix")
+    mfs.put(f"{second.path}/small", b"of the second")
+    for n in range(3):
+        mfs.put(f"{w.mount.path}/folder/mid", mfs.noise(10 + n, 60000))
+    wanted["folder/mid"] = mfs.noise(12, 60000)
+    os.unlink(f"{w.mount.path}/small")
+    del wanted["small"]
+    for path in (w.mount.path, second.path):
+        suite.massfs("settle", "--wait", path)
+    same(w.bucket.keys("a/b/"), sorted(f"a/b/{n}" for n in wanted), "keys of the first")
+    same(w.bucket.keys("a/c/"), ["a/c/small"], "keys of the second")
+    same(len(suite.massfs_json("versions", f"{w.mount.path}/folder/mid")), 4, "versions")
+    xml = w.bucket.request("GET", query="list-type=2&prefix=a%2Fb%2Ffolder").decode()
+    same(set(re.findall("<StorageClass>(.*?)<", xml)), {"REDUCED_REDUNDANCY"}, "storage classes")
+    second.umount()
+    w.remount()
+    compare(w.mount.path, wanted)
+    w.mount.umount()
+    suite.env["MASSFS_TEST_GC_AGE"] = os.environ["MASSFS_TEST_GC_AGE"] = "0"
+    counted = suite.massfs_json("gc", w.conf)
+    same(counted["foreign"], 0, "foreign objects that gc of the first sees")
+    suite.massfs("gc", "--delete", w.conf)
+    del suite.env["MASSFS_TEST_GC_AGE"], os.environ["MASSFS_TEST_GC_AGE"]
+    same(w.bucket.get("a/c/small"), b"of the second", "the second's file after gc of the first")
+    same(w.bucket.get("a/b.not"), b"not ours either", "another program's object after gc")
+    w.mount = w.start()
+    compare(w.mount.path, wanted)
     w.done()
 
 

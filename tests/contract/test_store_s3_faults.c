@@ -176,6 +176,114 @@ static void test_upload__once_whatever_is_lost(void **state)
 	free(buf);
 }
 
+/* Big ones are copied in parts (5 GiB is the most that S3 copies at once; here it is 10 MiB), under the same rules. */
+static void test_copy__in_parts_whatever_is_lost(void **state)
+{
+	static const struct {
+		enum s3_fault fault;
+		const char *method, *part;
+	} faults[] = {
+		{ S3_FAULT_NONE, NULL, NULL },
+		{ S3_FAULT_LOSE_REPLY, "PUT", "partNumber=2" },	 { S3_FAULT_ERROR_200, "PUT", "partNumber=1" },
+		{ S3_FAULT_500_AFTER, "PUT", "partNumber=3" },	 { S3_FAULT_GARBAGE, "PUT", "partNumber=3" },
+		{ S3_FAULT_LOSE_REPLY, "POST", "uploadId" },	 { S3_FAULT_503, "POST", "uploads" },
+	};
+	enum { SIZE = 12 << 20 };
+	struct world *w = *state;
+	struct s3_options opt = options(w, s3_proxy_endpoint(w->proxy));
+	char *data = malloc(SIZE);
+	struct object_info src, info;
+	struct object_store *s;
+	struct object_ref ref;
+	unsigned int n = 1;
+
+	opt.copy_part = OBJECT_PART_MIN;
+	assert_int_equal(s3_store_open(&opt, &s, NULL), 0);
+	assert_non_null(data);
+	store_test_fill(data, SIZE, 3);
+	src = store_test_put(w->direct, "source", data, SIZE);
+	ref = store_test_ref("source", src.version);
+	for (size_t i = 0; i < MFS_ARRAY_LEN(faults); i++) {
+		struct object_meta meta = store_test_meta(200 + ++n);
+		int r;
+
+		s3_proxy_rule(w->proxy, faults[i].fault, faults[i].method, faults[i].part, faults[i].fault ? 1 : 0);
+		r = object_copy(s, NULL, &ref, NULL, KEY, &meta, &info);
+		if (faults[i].fault)
+			expect_hit(w);
+		if (faults[i].fault == S3_FAULT_GARBAGE && r == -EIO) { /* it may say so, and leaves nothing */
+			assert_int_equal(store_count_versions(w->direct), --n);
+			continue;
+		}
+		assert_int_equal(r, 0);
+		assert_int_equal(store_count_versions(w->direct), n);
+		store_test_expect(w->direct, KEY, info.version, data, SIZE);
+		assert_string_equal(info.etag, src.etag);
+	}
+	free(data);
+	object_store_free(s);
+}
+
+struct seen_key {
+	char versions[16][OBJECT_VERSION_MAX + 1];
+	bool markers[16];
+	size_t n;
+};
+
+static int see_key(void *arg, const char *key, const struct object_info *info)
+{
+	struct seen_key *k = arg;
+
+	assert_string_equal(key, KEY);
+	assert_true(k->n < 16);
+	memcpy(k->versions[k->n], info->version, sizeof(info->version));
+	k->markers[k->n++] = info->is_marker;
+	return 0;
+}
+
+/* All that one key holds, and nothing of those it is a prefix of; a marker goes as a version does. */
+static void test_list_key__the_newest_first_with_markers(void **state)
+{
+	struct world *w = *state;
+	struct object_info a = store_test_put(w->s, KEY, "1", 1), b = store_test_put(w->s, KEY, "2", 1), top;
+	struct seen_key k = { .n = 0 };
+	struct object_ref ref;
+
+	store_test_put(w->s, KEY "2", "x", 1);
+	store_test_put(w->s, "folder/fil", "x", 1);
+	assert_int_equal(object_put_marker(w->s, NULL, NULL, KEY), 0);
+	assert_int_equal(object_list_key(w->s, NULL, NULL, KEY, see_key, &k), 0);
+	assert_int_equal(k.n, 3);
+	assert_true(k.markers[0] && !k.markers[1] && !k.markers[2]);
+	assert_string_equal(k.versions[1], b.version);
+	assert_string_equal(k.versions[2], a.version);
+	ref = store_test_ref(KEY, k.versions[0]);
+	assert_int_equal(object_delete_version(w->s, NULL, &ref), 0);
+	assert_int_equal(object_head(w->s, NULL, NULL, KEY, NULL, &top), 0);
+	assert_string_equal(top.version, b.version);
+	k.n = 0;
+	assert_int_equal(object_list_key(w->s, NULL, NULL, "none", see_key, &k), 0);
+	assert_int_equal(k.n, 0);
+}
+
+static void test_put__tells_of_a_crowded_key(void **state)
+{
+	struct world *w = *state;
+	struct object_meta meta = store_test_meta(1);
+	struct object_info info;
+	unsigned int told = 0;
+
+	assert_false(object_key_is_crowded(w->direct, KEY));
+	for (unsigned int i = 0; i < S3_CROWD_PUTS; i++) {
+		assert_int_equal(told, 0);
+		assert_int_equal(object_put(w->direct, NULL, NULL, KEY, "x", 1, &meta, &info), 0);
+		told += info.crowded;
+	}
+	assert_int_equal(told, 1);
+	assert_true(object_key_is_crowded(w->direct, KEY));
+	assert_false(object_key_is_crowded(w->direct, KEY));
+}
+
 /* A connection that was kept and died: libcurl would send the request again on its own. */
 static void test_put__is_not_repeated_by_libcurl(void **state)
 {
@@ -506,6 +614,9 @@ int main(void)
 		T(test_put__once_whatever_is_lost),
 		T(test_copy__once_whatever_is_lost),
 		T(test_upload__once_whatever_is_lost),
+		T(test_copy__in_parts_whatever_is_lost),
+		T(test_list_key__the_newest_first_with_markers),
+		T(test_put__tells_of_a_crowded_key),
 		T(test_put__is_not_repeated_by_libcurl),
 		T(test_get__right_or_again),
 		T(test_head_and_lists__right_or_again),

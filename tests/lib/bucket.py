@@ -4,6 +4,7 @@ import hmac
 import html
 import os
 import re
+import ssl
 import subprocess
 import time
 import urllib.error
@@ -25,6 +26,8 @@ class Bucket:
         said = dict(line.split("=", 1) for line in text.splitlines())
         self.endpoints = said[f"{service}_endpoints"]
         self.passwd = said[f"{service}_credentials"]
+        self.ca = said.get(f"{service}_ca")
+        self.region = "eu-test-1" if self.ca else "us-east-1"
         self.pids = [int(p) for p in said[f"{service}_pids"].split(",")]
         with open(self.passwd, encoding="utf-8") as file:
             self.access, self.secret = file.read().strip().split(":")
@@ -37,25 +40,33 @@ class Bucket:
         """The lines of a .conf's [volume] that name it."""
         return (f"objects = s3\nendpoint = {self.endpoints}\nbucket = {self.name}\npasswd_file = {self.passwd}\n{more}")
 
-    def request(self, method, key="", query="", body=b"", headers=(), node=0):
-        host = self.endpoints.split(",")[node].partition("//")[2]
-        path = "/" + urllib.parse.quote(f"{self.name}/{key}", safe="/-_.~")
+    def request(self, method, key="", query="", body=b"", headers=(), node=0, service="s3"):
+        scheme, _, host = self.endpoints.split(",")[node].partition("://")
+        path = "/" + urllib.parse.quote(f"{self.name}/{key}", safe="/-_.~") if service == "s3" else "/"
         stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
         payload = hashlib.sha256(body).hexdigest()
         head = {"host": host, "x-amz-content-sha256": payload, "x-amz-date": stamp, **dict(headers)}
         names = ";".join(sorted(head))
         text = "\n".join([method, path, query, *(f"{k}:{head[k]}" for k in sorted(head)), "", names, payload])
-        scope = f"{stamp[:8]}/us-east-1/s3/aws4_request"
+        scope = f"{stamp[:8]}/{self.region}/{service}/aws4_request"
         sign = "\n".join(["AWS4-HMAC-SHA256", stamp, scope, hashlib.sha256(text.encode()).hexdigest()])
         k = ("AWS4" + self.secret).encode()
-        for part in (stamp[:8], "us-east-1", "s3", "aws4_request"):
+        for part in (stamp[:8], self.region, service, "aws4_request"):
             k = hmac.new(k, part.encode(), hashlib.sha256).digest()
         head["Authorization"] = (f"AWS4-HMAC-SHA256 Credential={self.access}/{scope}, SignedHeaders={names}, "
                                  f"Signature={hmac.new(k, sign.encode(), hashlib.sha256).hexdigest()}")
-        url = f"http://{host}{path}" + (f"?{query}" if query else "")
-        with urllib.request.urlopen(urllib.request.Request(url, data=body or None, method=method, headers=head),
-                                    timeout=60) as reply:
+        url = f"{scheme}://{host}{path}" + (f"?{query}" if query else "")
+        context = ssl.create_default_context(cafile=self.ca) if self.ca else None
+        with urllib.request.urlopen(urllib.request.Request(url, data=body or None, method=method, headers=head), timeout=60,
+                                    context=context) as reply:
             return reply.read()
+
+    def session(self):
+        """Keys for a while: (access key, secret key, token)."""
+        body = b"Action=AssumeRole&Version=2011-06-15&DurationSeconds=3600"
+        xml = self.request("POST", body=body, headers={"content-type": "application/x-www-form-urlencoded"}, service="sts").decode()
+        return tuple(html.unescape(re.search(f"<{n}>(.*?)</{n}>", xml).group(1))
+                     for n in ("AccessKeyId", "SecretAccessKey", "SessionToken"))
 
     def get(self, key):
         """The bytes on top of a key; None: nothing is there."""
