@@ -10,9 +10,11 @@
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <hiredis/sds.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #define REPLY_MAX_COMMANDS 4
 
@@ -56,18 +58,27 @@ static int wait_for(struct redis_conn *c, short events, int64_t deadline_ns)
 	}
 }
 
+/* As redisBufferWrite(), which would raise SIGPIPE when the server has gone. */
+static int write_some(struct redis_conn *c)
+{
+	ssize_t n = send(c->c->fd, c->c->obuf, sdslen(c->c->obuf), MSG_NOSIGNAL);
+
+	if (n < 0)
+		return errno == EAGAIN || errno == EINTR ? 0 : fail(c, "connection lost", strerror(errno));
+	sdsrange(c->c->obuf, (int)n, -1);
+	return 0;
+}
+
 int redis_conn_flush(struct redis_conn *c, int64_t deadline_ns)
 {
-	int done = 0;
+	int r = 0;
 
-	for (;;) {
-		if (redisBufferWrite(c->c, &done) != REDIS_OK)
-			return fail_io(c);
-		if (done)
-			return 0;
-		if (wait_for(c, POLLOUT, deadline_ns) < 0)
-			return -EIO;
+	while (r == 0 && sdslen(c->c->obuf) > 0) {
+		r = write_some(c);
+		if (r == 0 && sdslen(c->c->obuf) > 0)
+			r = wait_for(c, POLLOUT, deadline_ns);
 	}
+	return r;
 }
 
 static int next_reply(struct redis_conn *c, redisReply **ret)
