@@ -320,7 +320,8 @@ int blob_list_add(struct blob_list *l, const void *data, size_t size)
 	}
 	if (!copy)
 		return -ENOMEM;
-	memcpy(copy, data, size);
+	if (size)
+		memcpy(copy, data, size);
 	((char *)copy)[size] = '\0';
 	l->v[l->n++] = (struct node_blob){ .data = copy, .size = size };
 	return 0;

@@ -31,6 +31,7 @@
 #include "meta/sqlite_row.h"
 #include "meta/sqlite_schema.h"
 #include "meta/sqlite_side.h"
+#include "meta/sqlite_tags.h"
 #include "meta/sqlite_vfs.h"
 #include "meta/sqlite_wal.h"
 #include "meta/sqlite_write.h"
@@ -246,6 +247,47 @@ static int sqlite_query(struct engine *e, struct op_ctx *op, const struct query 
 			n->attr.flags |= ATTR_IN_TRASH;
 	}
 	return r;
+}
+
+static int find_page(struct sqlite_conn *c, const struct expr_term *t, mfs_ino_t after, size_t limit, struct node_list *ret)
+{
+	MFS_AUTOFREE mfs_ino_t *inos = calloc(limit, sizeof(*inos));
+	struct ino_page page = { .v = inos };
+	int r = inos ? tags_find(c, t, after, limit, &page) : -ENOMEM;
+
+	for (size_t i = 0; r == 0 && i < page.n; i++) {
+		struct node *n = node_list_add(ret);
+
+		r = n ? sqlite_load(c, page.v[i], n) : -ENOMEM;
+	}
+	return r;
+}
+
+/* In one read transaction: a page that is short for want of a record that went meanwhile would say that it is the last. */
+static int sqlite_find(struct engine *e, struct op_ctx *op, const struct expr_term *t, mfs_ino_t after, size_t limit,
+		       struct node_list *ret)
+{
+	WITH_READER(engine_of(e), op, c, r);
+	bool own;
+
+	if (r < 0 || after > INT64_MAX)
+		return r;
+	own = sqlite3_get_autocommit(c->db); /* a snapshot's connection is in one already */
+	if (own)
+		r = conn_exec_text(c, "BEGIN");
+	if (r == 0)
+		r = find_page(c, t, after, limit, ret);
+	if (own)
+		conn_rollback(c);
+	return r;
+}
+
+static int sqlite_tag_names(struct engine *e, struct op_ctx *op, const char *name, const void *after, size_t after_len,
+			    size_t limit, struct blob_list *ret)
+{
+	WITH_READER(engine_of(e), op, c, r);
+
+	return r < 0 ? r : tags_names(c, name, after, after_len, limit, ret);
 }
 
 /* Changes. */
@@ -663,6 +705,9 @@ static const struct engine_ops sqlite_ops = {
 	.list = sqlite_list,
 	.aliases = sqlite_aliases,
 	.query = sqlite_query,
+	.indexes = SQLITE_INDEXES,
+	.find = sqlite_find,
+	.tag_names = sqlite_tag_names,
 	.apply = sqlite_apply,
 	.sync = sqlite_sync,
 	.reserve = sqlite_reserve,

@@ -1,5 +1,5 @@
 /*
- * struct node <-> a row of `files` or `trash`, with what lies beside the row: big xattr values and tags.
+ * struct node <-> a row of `files` or `trash`, with what lies beside the row: big xattr values and contents.
  *
  * The xattrs column is the whole set, packed: for each, u16 length of the name, u32 length of the value (its top bit:
  * the value is in xattrs_big), name, value; little-endian. One column, so that a get is one row.
@@ -15,7 +15,6 @@
 #include "common/str.h"
 
 #define XATTR_IS_BIG  0x80000000u
-#define TAG_VALUE_MAX 128
 
 static bool is_ascii(const unsigned char *p, size_t len)
 {
@@ -448,38 +447,6 @@ int row_read(struct sqlite_conn *c, sqlite3_stmt *st, struct node *ret)
 
 /* Beside the row. */
 
-/* Samba keeps DOS attributes and streams in user.*: nobody searches for those. */
-static bool is_tag(const char *xattr)
-{
-	return strncmp(xattr, "user.", 5) == 0 && xattr[5] && strcmp(xattr, "user.DOSATTRIB") != 0 &&
-	       strncmp(xattr, "user.DosStream.", 15) != 0;
-}
-
-/* At most TAG_VALUE_MAX bytes, without half a UTF-8 character at the end of valid text. */
-static size_t tag_value_len(const struct node_xattr *x)
-{
-	const unsigned char *v = x->value;
-	size_t len = MFS_MIN(x->size, (size_t)TAG_VALUE_MAX);
-
-	if (len < x->size && mfs_utf8_valid(x->value, x->size))
-		while (len && (v[len] & 0xc0) == 0x80)
-			len--;
-	return len;
-}
-
-static int put_tag(struct sqlite_conn *c, mfs_ino_t ino, const struct node_xattr *x)
-{
-	CONN_STMT(st);
-	int r = conn_stmt(c, SQL_TAG_PUT, &st);
-
-	if (r < 0)
-		return r;
-	bind_u64(st, 1, ino);
-	row_bind_string(st, 2, x->name + 5);
-	row_bind_bytes(st, 3, x->value, tag_value_len(x));
-	return conn_run(c, st);
-}
-
 static int put_big_xattr(struct sqlite_conn *c, mfs_ino_t ino, const struct node_xattr *x)
 {
 	CONN_STMT(st);
@@ -493,18 +460,22 @@ static int put_big_xattr(struct sqlite_conn *c, mfs_ino_t ino, const struct node
 	return conn_run(c, st);
 }
 
-int row_put_xattr_tables(struct sqlite_conn *c, const struct node *n)
+int row_put_big_xattrs(struct sqlite_conn *c, const struct node *n)
 {
-	bool in_trash = n->attr.flags & ATTR_IN_TRASH;
 	int r = 0;
 
-	for (size_t i = 0; r == 0 && i < n->n_xattrs; i++) {
-		if (!in_trash && is_tag(n->xattrs[i].name))
-			r = put_tag(c, n->attr.ino, &n->xattrs[i]);
-		if (r == 0 && n->xattrs[i].size > MFS_XATTR_BIG)
+	for (size_t i = 0; r == 0 && i < n->n_xattrs; i++)
+		if (n->xattrs[i].size > MFS_XATTR_BIG)
 			r = put_big_xattr(c, n->attr.ino, &n->xattrs[i]);
-	}
 	return r;
+}
+
+bool row_has_big_xattrs(const struct node *n)
+{
+	for (size_t i = 0; i < n->n_xattrs; i++)
+		if (n->xattrs[i].size > MFS_XATTR_BIG)
+			return true;
+	return false;
 }
 
 static int delete_of(struct sqlite_conn *c, enum sql_id id, mfs_ino_t ino)
@@ -518,11 +489,9 @@ static int delete_of(struct sqlite_conn *c, enum sql_id id, mfs_ino_t ino)
 	return conn_run(c, st);
 }
 
-int row_delete_xattr_tables(struct sqlite_conn *c, mfs_ino_t ino)
+int row_delete_big_xattrs(struct sqlite_conn *c, mfs_ino_t ino)
 {
-	int r = delete_of(c, SQL_TAG_DELETE, ino);
-
-	return r < 0 ? r : delete_of(c, SQL_XATTR_BIG_DELETE, ino);
+	return delete_of(c, SQL_XATTR_BIG_DELETE, ino);
 }
 
 int row_put_contents(struct sqlite_conn *c, const struct node *n, bool had)

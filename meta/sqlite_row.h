@@ -34,9 +34,10 @@ int row_read(struct sqlite_conn *c, sqlite3_stmt *st, struct node *ret) MFS_NODI
  */
 int row_read_lean(struct sqlite_conn *c, sqlite3_stmt *st, struct node *ret) MFS_NODISCARD;
 
-/* What lies beside the row: values over MFS_XATTR_BIG, and the tags (only of records in files). */
-int row_put_xattr_tables(struct sqlite_conn *c, const struct node *n) MFS_NODISCARD;
-int row_delete_xattr_tables(struct sqlite_conn *c, mfs_ino_t ino) MFS_NODISCARD;
+/* What lies beside the row: values over MFS_XATTR_BIG. (Tags: sqlite_tags.h.) */
+int row_put_big_xattrs(struct sqlite_conn *c, const struct node *n) MFS_NODISCARD;
+int row_delete_big_xattrs(struct sqlite_conn *c, mfs_ino_t ino) MFS_NODISCARD;
+bool row_has_big_xattrs(const struct node *n);
 
 /* Does the record, lean or whole, have bytes in `contents`? */
 static inline bool row_has_contents(const struct node *n)

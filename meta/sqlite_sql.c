@@ -69,7 +69,28 @@
 /* In place of tables that no version had a use for. */
 #define CELLS_DDL "CREATE TABLE cells(name TEXT PRIMARY KEY, token INTEGER NOT NULL, value BLOB NOT NULL) WITHOUT ROWID;"
 
-const char sqlite_ddl_2_to_3[] = "DROP TABLE shared; DROP TABLE locks;" CELLS_DDL
+/* See sqlite_tags.h. The key serves equality in order of inodes, the first index presence, the second ranges of numbers. */
+#define TAGS_DDL                                                                                                        \
+	"CREATE TABLE tags(k BLOB NOT NULL, v BLOB NOT NULL, ino INTEGER NOT NULL, bare INTEGER NOT NULL, num REAL,"    \
+	" PRIMARY KEY(k,v,ino,bare)) WITHOUT ROWID;"                                                                    \
+	"CREATE INDEX tags_ino ON tags(k,ino);"                                                                         \
+	"CREATE INDEX tags_num ON tags(k,num,ino) WHERE num IS NOT NULL;"
+#define FIELDS_DDL                                                       \
+	"CREATE INDEX files_hash ON files(hash) WHERE hash IS NOT NULL;" \
+	"CREATE INDEX files_mtime ON files(mtime);"                      \
+	"CREATE INDEX files_btime ON files(btime);"                      \
+	"CREATE INDEX files_size ON files(size);"
+#define FIND_BY(column)                                                                                        \
+	"SELECT ino FROM files INDEXED BY files_" column " WHERE " column ">=?4 AND " column "<=?5 AND ino>?1" \
+	" ORDER BY ino LIMIT ?2"
+#define SCAN_BY(column) \
+	"SELECT ino FROM files NOT INDEXED WHERE " column ">=?4 AND " column "<=?5 AND ino>?1 ORDER BY ino LIMIT ?2"
+#define COUNT_BY(column)                                                                                            \
+	"SELECT count(*) FROM (SELECT 1 FROM files INDEXED BY files_" column " WHERE " column ">=?3 AND " column "<=?4" \
+	" LIMIT ?1)"
+
+/* The rows of tags are made anew behind it (tags_rebuild). */
+const char sqlite_ddl_2_to_3[] = "DROP TABLE shared; DROP TABLE locks;" CELLS_DDL "DROP TABLE tags;" TAGS_DDL FIELDS_DDL
 				 "UPDATE volume SET schema=3 WHERE formatted;"
 				 "PRAGMA user_version=3";
 
@@ -105,8 +126,7 @@ const char sqlite_ddl[] =
 	"CREATE INDEX aliases_target ON aliases(target);"
 	"CREATE TABLE xattrs_big(ino INTEGER NOT NULL, name TEXT NOT NULL, value BLOB NOT NULL,"
 	" PRIMARY KEY(ino,name));"
-	"CREATE TABLE tags(ino INTEGER NOT NULL, k TEXT NOT NULL, v TEXT NOT NULL, PRIMARY KEY(ino,k)) WITHOUT ROWID;"
-	"CREATE INDEX tags_kv ON tags(k,v);"
+	TAGS_DDL
 	"CREATE TABLE versions(ino INTEGER NOT NULL, data INTEGER NOT NULL, path TEXT, store INTEGER NOT NULL,"
 	" bucket TEXT, key TEXT, version TEXT, size INTEGER NOT NULL, obj_len INTEGER NOT NULL,"
 	" mtime INTEGER NOT NULL, replaced INTEGER NOT NULL, until INTEGER NOT NULL, mode INTEGER NOT NULL,"
@@ -123,7 +143,7 @@ const char sqlite_ddl[] =
 	" started INTEGER NOT NULL, heartbeat INTEGER NOT NULL, closed INTEGER NOT NULL);"
 	"CREATE TABLE volume(one INTEGER PRIMARY KEY CHECK(one=1), schema INTEGER NOT NULL, uuid TEXT NOT NULL,"
 	" created INTEGER NOT NULL, formatted INTEGER NOT NULL, next_ino INTEGER NOT NULL);"
-	"INSERT INTO volume VALUES(1,0,'',0,0,1000);" CELLS_DDL
+	"INSERT INTO volume VALUES(1,0,'',0,0,1000);" CELLS_DDL FIELDS_DDL
 	/* Made now, used by later versions of the program. (ops: see sqlite_ring.h) */
 	"CREATE TABLE ops(session INTEGER NOT NULL, slot INTEGER NOT NULL, number INTEGER NOT NULL,"
 	" PRIMARY KEY(session,slot)) WITHOUT ROWID;"
@@ -191,8 +211,37 @@ const char *const sqlite_sql[SQL_N] = {
 	[SQL_XATTR_BIG_GET] = "SELECT value FROM xattrs_big WHERE ino=?1 AND name=?2",
 	[SQL_XATTR_BIG_PUT] = "INSERT OR REPLACE INTO xattrs_big(ino,name,value) VALUES(?1,?2,?3)",
 	[SQL_XATTR_BIG_DELETE] = "DELETE FROM xattrs_big WHERE ino=?1",
-	[SQL_TAG_PUT] = "INSERT OR REPLACE INTO tags(ino,k,v) VALUES(?1,?2,?3)",
-	[SQL_TAG_DELETE] = "DELETE FROM tags WHERE ino=?1",
+	[SQL_TAG_PUT] = "INSERT OR REPLACE INTO tags(k,v,ino,bare,num) VALUES(?1,?2,?3,?4,?5)",
+	[SQL_TAG_DELETE] = "DELETE FROM tags WHERE k=?1 AND v=?2 AND ino=?3 AND bare=?4",
+	[SQL_NEXT_WITH_XATTRS] = "SELECT ino FROM files WHERE ino>?1 AND xattrs IS NOT NULL ORDER BY ino LIMIT 1",
+
+	[SQL_FIND_TAG] = "SELECT DISTINCT ino FROM tags INDEXED BY tags_ino WHERE k=?3 AND ino>?1 ORDER BY ino LIMIT ?2",
+	[SQL_FIND_TAG_VALUE] = "SELECT ino FROM tags WHERE k=?3 AND v=?4 AND v=?5 AND ino>?1 AND NOT bare ORDER BY ino LIMIT ?2",
+	[SQL_FIND_TAG_VALUES] = "SELECT DISTINCT ino FROM tags NOT INDEXED WHERE k=?3 AND v>=?4 AND v<=?5 AND ino>?1"
+				" AND NOT bare ORDER BY ino LIMIT ?2",
+	[SQL_FIND_TAG_NUMBERS] = "SELECT DISTINCT ino FROM tags INDEXED BY tags_num WHERE k=?3 AND num>=?4 AND num<=?5"
+				 " AND num IS NOT NULL AND ino>?1 ORDER BY ino LIMIT ?2",
+	[SQL_FIND_HASH] = "SELECT ino FROM files INDEXED BY files_hash WHERE hash IS NOT NULL AND hash>=?4 AND hash<=?5"
+			  " AND ino>?1 ORDER BY ino LIMIT ?2",
+	[SQL_FIND_MTIME] = FIND_BY("mtime"),
+	[SQL_FIND_BTIME] = FIND_BY("btime"),
+	[SQL_FIND_SIZE] = FIND_BY("size"),
+	[SQL_SCAN_MTIME] = SCAN_BY("mtime"),
+	[SQL_SCAN_BTIME] = SCAN_BY("btime"),
+	[SQL_SCAN_SIZE] = SCAN_BY("size"),
+	[SQL_COUNT_TAG_VALUES] = "SELECT count(*) FROM (SELECT 1 FROM tags NOT INDEXED WHERE k=?2 AND v>=?3 AND v<=?4 LIMIT ?1)",
+	[SQL_COUNT_TAG_NUMBERS] = "SELECT count(*) FROM (SELECT 1 FROM tags INDEXED BY tags_num WHERE k=?2 AND num>=?3 AND num<=?4"
+				  " AND num IS NOT NULL LIMIT ?1)",
+	[SQL_COUNT_MTIME] = COUNT_BY("mtime"),
+	[SQL_COUNT_BTIME] = COUNT_BY("btime"),
+	[SQL_COUNT_SIZE] = COUNT_BY("size"),
+	/* From one name to the next: as many seeks as there are names. */
+	[SQL_TAG_NAMES] = "WITH RECURSIVE n(k) AS (SELECT min(k) FROM tags WHERE ?1 IS NULL OR k>?1 UNION ALL"
+			  " SELECT (SELECT min(k) FROM tags WHERE k>n.k) FROM n WHERE n.k IS NOT NULL)"
+			  " SELECT k FROM n WHERE k IS NOT NULL LIMIT ?2",
+	[SQL_TAG_VALUES] = "WITH RECURSIVE n(v) AS (SELECT min(v) FROM tags WHERE k=?3 AND NOT bare AND (?1 IS NULL OR v>?1) UNION ALL"
+			   " SELECT (SELECT min(v) FROM tags WHERE k=?3 AND NOT bare AND v>n.v) FROM n WHERE n.v IS NOT NULL)"
+			   " SELECT v FROM n WHERE v IS NOT NULL LIMIT ?2",
 
 	[SQL_ALIAS_GET] = "SELECT id,parent,name,target FROM aliases WHERE id=?1",
 	[SQL_ALIAS_TAKEN] = "SELECT EXISTS(SELECT 1 FROM files WHERE parent=?2 AND name=?3)"

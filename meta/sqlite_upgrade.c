@@ -9,6 +9,7 @@
 #include "common/log.h"
 #include "meta/engine.h"
 #include "meta/sqlite_schema.h"
+#include "meta/sqlite_tags.h"
 #include "meta/sqlite_vfs.h"
 
 /* The steps from each schema to the next; what is too much for one statement would stand here as a function. */
@@ -18,8 +19,11 @@ static int run_steps(struct sqlite_conn *c, int64_t version)
 {
 	int r = 0;
 
-	for (; r == 0 && version < MFS_SCHEMA; version++)
+	for (; r == 0 && version < MFS_SCHEMA; version++) {
 		r = conn_exec_text(c, steps[version]);
+		if (r == 0 && version == 2)
+			r = tags_rebuild(c);
+	}
 	return r;
 }
 

@@ -10,6 +10,7 @@
 
 #include "common/log.h"
 #include "meta/sqlite_row.h"
+#include "meta/sqlite_tags.h"
 
 #define DEPTH_MAX 100000 /* directories above one another; more is a cycle in a damaged index */
 #define EDIT_OF_ATTR                                                                                            \
@@ -121,13 +122,34 @@ static void put_ret_attr(struct mfs_attr *ret, const struct node *n)
 		*ret = n->attr;
 }
 
+/* Of a record that is new in its table. */
+static int put_beside(struct sqlite_conn *c, const struct node *n)
+{
+	MFS_CLEANUP(tag_rows_release) struct tag_rows none = { 0 }, rows = { 0 };
+	int r = tag_rows_of(n, &rows);
+
+	if (r == 0)
+		r = tag_rows_change(c, n->attr.ino, &none, &rows);
+	return r < 0 ? r : row_put_big_xattrs(c, n);
+}
+
+static int delete_beside(struct sqlite_conn *c, const struct node *n)
+{
+	MFS_CLEANUP(tag_rows_release) struct tag_rows none = { 0 }, rows = { 0 };
+	int r = tag_rows_of(n, &rows);
+
+	if (r == 0)
+		r = tag_rows_change(c, n->attr.ino, &rows, &none);
+	return r == 0 && row_has_big_xattrs(n) ? row_delete_big_xattrs(c, n->attr.ino) : r;
+}
+
 static int insert_row(struct sqlite_conn *c, const struct node *n)
 {
 	bool in_trash = n->attr.flags & ATTR_IN_TRASH;
 	int r = in_trash ? run_row(c, SQL_TRASH_INSERT, n, COL_OPENERS) :
 			   run_row(c, SQL_FILE_INSERT, n, COL_LAST_BODY);
 
-	return r == 0 && n->n_xattrs ? row_put_xattr_tables(c, n) : r;
+	return r == 0 && n->n_xattrs ? put_beside(c, n) : r;
 }
 
 int sqlite_insert_node(struct sqlite_conn *c, const struct write *w, struct sqlite_delta *delta)
@@ -170,20 +192,33 @@ static int update_row(struct sqlite_conn *c, const struct write *w, const struct
 	return r;
 }
 
+static int edit_beside(struct sqlite_conn *c, const struct node *n, const struct tag_rows *old, bool had_big)
+{
+	MFS_CLEANUP(tag_rows_release) struct tag_rows now = { 0 };
+	int r = tag_rows_of(n, &now);
+
+	if (r == 0)
+		r = tag_rows_change(c, n->attr.ino, old, &now);
+	if (r == 0 && had_big)
+		r = row_delete_big_xattrs(c, n->attr.ino);
+	return r < 0 ? r : row_put_big_xattrs(c, n);
+}
+
 /* EDIT and RENAME. Rule M6 is for stores that cannot update an indexed name; SQLite's UPDATE is delete and insert. */
 static int write_edit(struct sqlite_conn *c, const struct write *w, struct node *n)
 {
-	bool had_xattrs = n->n_xattrs, had_contents = row_has_contents(n);
-	int r = change_edit(w, n);
+	bool had_big = row_has_big_xattrs(n), had_contents = row_has_contents(n);
+	MFS_CLEANUP(tag_rows_release) struct tag_rows old = { 0 };
+	int r = w->mask & EDIT_XATTRS ? tag_rows_of(n, &old) : 0;
 
+	if (r == 0)
+		r = change_edit(w, n);
 	if (r == 0 && w->kind == WRITE_RENAME)
 		r = check_taken(c, SQL_FILE_TAKEN, w->ino, n->parent, &n->name);
 	if (r == 0)
 		r = update_row(c, w, n);
-	if (r == 0 && (w->mask & EDIT_XATTRS) && had_xattrs)
-		r = row_delete_xattr_tables(c, w->ino);
 	if (r == 0 && (w->mask & EDIT_XATTRS))
-		r = row_put_xattr_tables(c, n);
+		r = edit_beside(c, n, &old, had_big);
 	if (r == 0 && (w->mask & EDIT_REF))
 		r = row_put_contents(c, n, had_contents);
 	return r;
@@ -194,7 +229,7 @@ static int delete_row(struct sqlite_conn *c, const struct node *n)
 	bool in_trash = n->attr.flags & ATTR_IN_TRASH;
 	int r = delete_by_id(c, in_trash ? SQL_TRASH_DELETE : SQL_FILE_DELETE, n->attr.ino);
 
-	return r == 0 && n->n_xattrs ? row_delete_xattr_tables(c, n->attr.ino) : r;
+	return r == 0 && n->n_xattrs ? delete_beside(c, n) : r;
 }
 
 /* TRASH and UNTRASH: out of one table, into the other. What is in `contents` stays there. */

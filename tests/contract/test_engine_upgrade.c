@@ -98,6 +98,10 @@ static const char rows[] =
 	"(1,0,NULL,0,16877,0,0,1,0,0,0,0,1,2,3,4,1,0,0,0,2,0,0,NULL,NULL,NULL,NULL,0,0,0,0),"
 	"(1000,1,'one',1000,33188,5,6,2,0,70,60,4096,1,2,3,4,9,8,7,0,0,0,0,NULL,'one','v-1','e',5,0,0,0),"
 	"(1001,1,'due',1001,33188,5,6,1,0,0,0,0,1,2,3,4,1,1,1,0,0,0,0,NULL,NULL,NULL,NULL,5,77,0,0);"
+	/* user.k = 7, user.xdg.tags = a, b */
+	"UPDATE files SET xattrs=x'060001000000757365722e6b37' || x'0d0004000000757365722e7864672e7461677361' || x'2c2062'"
+	" WHERE ino=1000; UPDATE files SET xattrs=CAST(xattrs AS BLOB);"
+	"INSERT INTO tags VALUES(1000,'k','7'); INSERT INTO tags VALUES(1000,'xdg.tags','a, b');"
 	"INSERT INTO trash(ino,parent,name,pos,mode,uid,gid,nlink,rdev,size,obj_len,alloc,atime,mtime,ctime,btime,ver,data,lay,"
 	"flags,children,dying,store,bucket,key,version,etag,creator_uid,todo,pending,quota,trash_path,trash_time) VALUES"
 	"(1002,0,NULL,1002,33188,5,6,0,0,5,5,4096,1,2,3,4,2,2,2,16,0,0,0,NULL,'gone','v-2','',5,0,0,0,'gone',50);"
@@ -192,6 +196,30 @@ static void check_records(struct engine *e)
 	node_list_release(&l);
 }
 
+static void check_tag(struct engine *e, const char *text)
+{
+	const struct expr_env env = { .now = 0 };
+	MFS_AUTOFREE char *reason = NULL;
+	MFS_AUTOEXPR struct expr *x = NULL;
+	struct node_list l = NODE_LIST_INIT;
+	size_t column;
+
+	OK(expr_parse(text, strlen(text), &env, &x, &column, &reason));
+	OK(engine_find(e, NULL, &x->terms[x->root], 0, 10, &l));
+	if (l.n != 1 || l.v[0].attr.ino != 1000)
+		fail_msg("%s: %zu", text, l.n);
+	node_list_release(&l);
+}
+
+static void check_tags(struct engine *e)
+{
+	check_tag(e, "k = 7");
+	check_tag(e, "k > 6.5");
+	check_tag(e, "a");
+	check_tag(e, "b");
+	check_tag(e, "size = 70");
+}
+
 static void check_side(struct engine *e)
 {
 	struct volume_record volume;
@@ -233,6 +261,7 @@ static void it_keeps_everything(void **state)
 	assert_int_equal(from, 1);
 	OK(open_at(w->path, &e));
 	check_records(e);
+	check_tags(e);
 	check_side(e);
 	OK(engine_check(e, NULL, on_fault, &faults));
 	assert_int_equal(faults, 0);
