@@ -15,7 +15,7 @@
 #define REDIS_RUN_MAX	  40
 #define REDIS_WHY_MAX	  160
 #define REDIS_CONNECT_NS  (MFS_NSEC_PER_SEC / 20)
-#define REDIS_COMMAND_NS  (MFS_NSEC_PER_SEC / 20)
+#define REDIS_COMMAND_NS  (MFS_NSEC_PER_SEC / 10)
 
 struct redis_uri {
 	char *path; /* a unix socket; else host and port */

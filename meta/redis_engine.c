@@ -45,7 +45,7 @@
  *
  * Round trips: a hit costs one to Redis (EVALSHA: 8 to 20 us) and none to the index. A miss costs that, the call of the
  * inner engine, and one fill. A change costs none in its caller. With Redis away: none; a hung one costs each request under
- * way 50 ms, once.
+ * way 100 ms, once.
  */
 #include <errno.h>
 #include <inttypes.h>
