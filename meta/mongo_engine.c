@@ -1,11 +1,10 @@
 /*
- * The mongo engine: opening, closing, snapshots, and its operations, each on a connection of its own with the call's deadline.
+ * The mongo engine: opening, closing, and its operations, each on a connection of its own with the call's deadline.
  */
 #include <errno.h>
 #include <string.h>
 
 #include "common/clock.h"
-#include "common/log.h"
 #include "common/str.h"
 #include "meta/mongo_internal.h"
 
@@ -20,6 +19,11 @@
                                                                             \
 		r_ < 0 ? r_ : (call);                                       \
 	})
+
+static int op_snapshot(struct engine *e, struct op_ctx *op, struct engine **ret)
+{
+	return mongo_snapshot(mongo_of(e), op, ret);
+}
 
 static int op_get(struct engine *e, struct op_ctx *op, mfs_ino_t ino, struct node *ret)
 {
@@ -201,19 +205,12 @@ static int op_count(struct engine *e, struct op_ctx *op, uint64_t *ret_files, ui
 	return ON_CONN(e, op, mongo_usage_sum(c, ret_files, ret_bytes));
 }
 
-static int op_snapshot(struct engine *e, struct op_ctx *op, struct engine **ret);
-
 static void op_free(struct engine *e)
 {
 	struct mongo_engine *m = mongo_of(e);
 
 	if (m->own) {
-		/* A snapshot: the rest is its parent's. */
-		mongoc_client_session_destroy(m->snapshot);
-		m->own->m = mfs_container_of(m->parent, struct mongo_engine, base);
-		mongo_conn_put(m->own);
-		pthread_mutex_destroy(&m->own_lock.m);
-		free(m);
+		mongo_snapshot_free(m);
 		return;
 	}
 	mongo_watch_free(m);
@@ -266,72 +263,6 @@ static const struct engine_ops mongo_ops = {
 	.check = op_check,
 	.count = op_count,
 };
-
-/* --- snapshots --- */
-
-/* Does the server read at a moment of the past, and say which? (MongoDB 5.0 and newer.) One that ignores the wish does not. */
-static int can_snapshot(struct mongo_conn *c)
-{
-	bson_t *cmd = BCON_NEW("find", MONGO_VOLUME, "limit", BCON_INT32(1), "singleBatch", BCON_BOOL(true), "readConcern", "{",
-			       "level", "snapshot", "}");
-	bson_iter_t it, at;
-	bson_t reply;
-	int r = mongo_run(c, MONGO_ADMIN_READ | MONGO_QUIET, cmd, &reply);
-
-	if (r == 0 && !(bson_iter_init(&it, &reply) && bson_iter_find_descendant(&it, "cursor.atClusterTime", &at) &&
-			BSON_ITER_HOLDS_TIMESTAMP(&at)))
-		r = -EOPNOTSUPP;
-	bson_destroy(&reply);
-	bson_destroy(cmd);
-	return r == -EIO ? -EOPNOTSUPP : r;
-}
-
-static int op_snapshot(struct engine *e, struct op_ctx *op, struct engine **ret)
-{
-	struct mongo_engine *m = mongo_of(e), *s = NULL;
-	mongoc_session_opt_t *opts = NULL;
-	struct volume_record v;
-	struct mongo_conn *c = NULL;
-	bson_error_t err;
-	int r;
-
-	if (m->own)
-		return -EOPNOTSUPP;
-	r = mongo_conn_get(m, op, &c);
-	if (r < 0)
-		return r;
-	r = can_snapshot(c);
-	if (r < 0)
-		goto fail;
-	s = calloc(1, sizeof(*s));
-	r = s ? 0 : -ENOMEM;
-	if (r < 0)
-		goto fail;
-	*s = (struct mongo_engine){ .base.ops = &mongo_ops, .parent = e, .database = m->database, .where = m->where,
-				    .deadline_ns = m->deadline_ns, .readonly = true, .pool = m->pool };
-	opts = mongoc_session_opts_new();
-	mongoc_session_opts_set_snapshot(opts, true);
-	s->snapshot = mongoc_client_start_session(c->client, opts, &err);
-	mongoc_session_opts_destroy(opts);
-	if (!s->snapshot) {
-		r = mongo_error(c, MONGO_READ, &err, NULL);
-		goto fail;
-	}
-	pthread_mutex_init(&s->own_lock.m, NULL);
-	s->own = c;
-	/* The first read fixes the moment. */
-	r = engine_volume_get(&s->base, op, &v);
-	if (r < 0) {
-		op_free(&s->base);
-		return r;
-	}
-	*ret = &s->base;
-	return 0;
-fail:
-	free(s);
-	mongo_conn_put(c);
-	return r;
-}
 
 /* --- opening --- */
 

@@ -63,7 +63,7 @@ struct mongo_engine {
 	/* An engine_snapshot: its reads are made one after the other on `own`, in the session `snapshot`. Else NULL. */
 	mongoc_client_session_t *snapshot;
 	struct mongo_conn *own;
-	struct engine *parent;
+	struct mongo_engine *parent;
 	struct mfs_mutex own_lock; /* held by the call that has `own` */
 };
 
@@ -271,6 +271,11 @@ int mongo_usage_init(struct mongo_engine *m) MFS_NODISCARD;
 void mongo_usage_free(struct mongo_engine *m); /* tells what was not told yet */
 void mongo_usage_add(struct mongo_engine *m, int64_t files, int64_t bytes);
 int mongo_usage_sum(struct mongo_conn *c, uint64_t *ret_files, uint64_t *ret_bytes) MFS_NODISCARD;
+
+/* --- snapshots (mongo_snapshot.c): engine_snapshot() and the end of one --- */
+
+int mongo_snapshot(struct mongo_engine *m, struct op_ctx *op, struct engine **ret) MFS_NODISCARD;
+void mongo_snapshot_free(struct mongo_engine *s);
 
 /* --- opening (mongo_uri.c) --- */
 

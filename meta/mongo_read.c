@@ -477,11 +477,10 @@ int mongo_query(struct mongo_conn *c, const struct query *q, struct node_list *r
 
 int mongo_todo_count(struct mongo_conn *c, uint64_t *ret_records, uint64_t *ret_inline_bytes)
 {
-	/* A file whose content is in the record has its size there. */
 	bson_t *cmd = BCON_NEW("aggregate", MONGO_FILES, "pipeline", "[", "{", "$match", "{", "todo", "{", "$gte",
 			       BCON_INT64(INT64_MIN), "$lte", BCON_INT64(INT64_MAX), "}", "}", "}", "{", "$group", "{", "_id", BCON_NULL, "n", "{", "$sum",
-			       BCON_INT32(1), "}", "bytes", "{", "$sum", "{", "$cond", "[", "{", "$gt", "[", "$inline", BCON_NULL,
-			       "]", "}", "$size", BCON_INT32(0), "]", "}", "}", "}", "}", "]", "cursor", "{", "}");
+			       BCON_INT32(1), "}", "bytes", "{", "$sum", "{", "$binarySize", "{", "$ifNull", "[", "$inline",
+			       BCON_UTF8(""), "]", "}", "}", "}", "}", "}", "]", "cursor", "{", "}");
 	bson_t reply;
 	int r = mongo_run(c, MONGO_READ, cmd, &reply);
 

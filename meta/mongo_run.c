@@ -99,6 +99,9 @@ static int note_error(struct mongo_conn *c, unsigned int flags, const bson_error
 {
 	int r = judge(flags, err, reply);
 
+	/* A snapshot's transaction is over: there is no going on. */
+	if (c->m->own && r == -EDEADLK)
+		r = -EIO;
 	if (is_outage(err)) {
 		c->broken = true;
 		mongo_health(c->m, err);
