@@ -2,7 +2,7 @@
  * find: files by their tags and fields (meta/expr.h), as far as the caller may see them.
  *
  * Called by tools/cmd_find.c: find [options] -- DIR EXPR. Options: --json --print0 --count --explain --indexed-only
- * --reverse --order=FIELD --limit=N --after=INODE.
+ * --reverse --order=FIELD --limit=N --after=INODE --shown=DIR (what the user calls it, for the paths that are printed).
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -21,6 +21,7 @@
 struct finding {
 	struct verb_call *call;
 	const char *dir, *text; /* the operands */
+	const char *shown;	/* before each path; "": nothing */
 	bool json, print0, count, explain;
 	struct search s;
 	struct mfs_buf line;
@@ -55,6 +56,14 @@ static int json_tag(void *arg, const struct tag *t)
 	return mfs_buf_puts(&x->line, "x"); /* not the first any more */
 }
 
+/* As find(1) has it: the directory as it was named, a slash, the rest. */
+static void put_path(struct finding *x, const struct search_hit *h, struct mfs_buf *b)
+{
+	bool slash = *x->shown && *h->below && strcmp(x->shown, "/") != 0;
+
+	(void)mfs_buf_printf(b, "%s%s%s", x->shown, slash ? "/" : "", *x->shown || *h->below ? h->below : ".");
+}
+
 static int hit_json(struct finding *x, const struct search_hit *h)
 {
 	const struct mfs_attr *a = &h->node->attr;
@@ -63,7 +72,7 @@ static int hit_json(struct finding *x, const struct search_hit *h)
 	bool first = true;
 	int r;
 
-	(void)mfs_buf_printf(&shown, "%s%s%s", x->dir, *x->dir && *h->below ? "/" : "", h->below);
+	put_path(x, h, &shown);
 	fputc('{', f);
 	json_number(f, &first, "ino", a->ino);
 	json_text(f, &first, "path", mfs_buf_str(&shown));
@@ -91,7 +100,9 @@ static int hit(void *arg, const struct search_hit *h)
 		return -EPIPE;
 	if (x->json)
 		return hit_json(x, h);
-	fprintf(x->call->out, "%s%s%s", x->dir, *x->dir && *h->below ? "/" : "", *x->dir || *h->below ? h->below : ".");
+	mfs_buf_clear(&x->line);
+	put_path(x, h, &x->line);
+	fputs(mfs_buf_str(&x->line), x->call->out);
 	fputc(x->print0 ? '\0' : '\n', x->call->out);
 	return 0;
 }
@@ -138,6 +149,10 @@ static bool take_option(struct finding *x, const char *arg)
 			*flags[i].flag = true;
 			return true;
 		}
+	if (strncmp(arg, "--shown=", 8) == 0) {
+		x->shown = arg + 8;
+		return true;
+	}
 	if (strncmp(arg, "--order=", 8) == 0)
 		return take_order(x, arg + 8);
 	if (strncmp(arg, "--limit=", 8) == 0)
@@ -221,7 +236,7 @@ static int finish(struct finding *x, int r, const struct search_stats *st)
 
 int verb_find(struct verb_call *call, const struct verb_args *args)
 {
-	struct finding x = { .call = call, .s.cred = &call->cred, .line = MFS_BUF_INIT(MFS_MIB) };
+	struct finding x = { .call = call, .s.cred = &call->cred, .shown = "", .line = MFS_BUF_INIT(VERB_PATH_MAX * 4) };
 	const struct expr_env env = { .now = mfs_now_ns(), .user = user_by_name };
 	MFS_AUTOFREE char *reason = NULL;
 	MFS_AUTOEXPR struct expr *e = NULL;

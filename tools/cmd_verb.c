@@ -174,6 +174,18 @@ static int run_on_volume(struct call *call, const struct place *place)
 	return status;
 }
 
+int tool_verb_at(const struct place *place, int argc, char **argv)
+{
+	struct call call = { .verb = argv[0], .argc = argc };
+
+	if (argc > MAX_ARGS) {
+		tool_error("massfs", "more than %d arguments", MAX_ARGS);
+		return VERB_USAGE;
+	}
+	memcpy(call.argv, argv, (size_t)argc * sizeof(*argv));
+	return place->is_mounted ? run_in_daemon(&call, place) : run_on_volume(&call, place);
+}
+
 static bool wants_help(const struct call *call)
 {
 	for (int i = 1; i < call->argc && strcmp(call->argv[i], "--"); i++)

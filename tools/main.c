@@ -31,6 +31,8 @@ static const struct command by_verb[] = {
 	{ "load", cmd_load },
 	{ "rebuild", cmd_rebuild },
 	{ "upgrade", cmd_upgrade },
+	{ "find", cmd_find },
+	{ "tag", cmd_tag },
 };
 
 static int (*find(const struct command *commands, size_t n, const char *name))(int, char **)
@@ -61,6 +63,12 @@ static void print_help(FILE *out)
 	      "      a volume's index from such a text\n"
 	      "  massfs rebuild [--force] [--verbose] [--json] SOURCE\n"
 	      "      a lost index, from the objects and the index log among them\n",
+	      out);
+	fputs("  massfs find [OPTIONS] [DIR] EXPRESSION...\n"
+	      "      files by tags and fields; massfs-find(1) has the language\n"
+	      "  massfs tag add|rm [-r] [--files-from=FILE|-] [-t TAG[=VALUE]]... [TAG[=VALUE]] FILE...\n"
+	      "  massfs tag ls [-r] [--files-from=FILE|-] [--json] FILE...\n"
+	      "      tags on files and directories\n",
 	      out);
 	fputs("\n"
 	      "Verbs with FILE or PATH work on a file in a mount, below a volume's objects/, or SOURCE:/path.\n"

@@ -34,6 +34,12 @@ int cmd_load(int argc, char **argv);
 int cmd_rebuild(int argc, char **argv);
 int cmd_upgrade(int argc, char **argv);
 int cmd_verb(int argc, char **argv);
+int cmd_find(int argc, char **argv);
+int cmd_tag(int argc, char **argv);
+
+/* Run a verb where `place` is, in its daemon or on its volume, with just these arguments (at most 64). An enum verb_exit. */
+struct place;
+int tool_verb_at(const struct place *place, int argc, char **argv);
 
 /* The base name of argv[0]. */
 const char *tool_base_name(const char *path);
