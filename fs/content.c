@@ -65,7 +65,7 @@ int content_refresh(struct content *c, struct op_ctx *op)
 	{
 		MFS_GUARD(&c->lock);
 
-		if (!c->stale || c->dirty)
+		if (!c->stale || content_holds_locked(c))
 			return 0;
 		c->seen = c->reloads;
 	}
@@ -73,10 +73,12 @@ int content_refresh(struct content *c, struct op_ctx *op)
 	if (r < 0)
 		return r;
 	MFS_GUARD(&c->lock);
-	if (c->dirty) { /* a write came meanwhile, on top of the old state: the commit will see that it moved */
+	if (content_holds_locked(c)) { /* a write came meanwhile, on top of the old state: the commit will see that it moved */
 		state_put(s);
 		return 0;
 	}
+	if (s->data != c->state->data)
+		c->dirty = false; /* empty, and written by another mount since */
 	content_adopt_locked(c, s);
 	return 0;
 }
@@ -85,8 +87,10 @@ void content_touch_locked(struct content *c)
 {
 	int64_t now = mfs_mono_ns();
 
-	if (!c->dirty)
+	if (!c->dirty) {
 		c->dirty_since = now;
+		content_session_now(c);
+	}
 	c->dirty = true;
 	c->closed = false;
 	c->written = now;
@@ -201,6 +205,7 @@ void content_writer_opened(struct content *c)
 	if (!c->state->object && c->size == 0 && !c->state->todo && !c->dirty) {
 		c->dirty = true;
 		c->dirty_since = c->written = mfs_mono_ns();
+		content_session_now(c);
 	}
 }
 
@@ -358,15 +363,19 @@ static int commit_first(struct content *c, struct op_ctx *op)
 	return r;
 }
 
-/* Appended bytes may move at the commit (content_commit.c): what was written plainly beyond the end, or is, must not be
- * in one commit with them. Of no matter where nobody else can commit. */
+/*
+ * Appended bytes may move at the commit (content_commit.c): what was written plainly beyond the end, or right up to it, or
+ * reaches over their beginning or end, must not be in one commit (or one extent) with them. What lies within them moves
+ * along. Of no matter where nobody else can commit.
+ */
 static bool must_part_locked(const struct content *c, uint64_t off, size_t len, bool append)
 {
 	if (c->env->vol->engine->ops->caps & ENGINE_SINGLE_MOUNT)
 		return false;
 	if (append)
-		return c->append_from == CONTENT_ALL && c->dirty && c->size > content_committed_locked(c) && !c->rewrite;
-	return c->append_from != CONTENT_ALL && off + len > c->size;
+		return c->append_from == CONTENT_ALL && c->dirty && !c->rewrite &&
+		       (c->size > content_committed_locked(c) || dirty_ends_at(&c->map, off));
+	return c->append_from != CONTENT_ALL && (off + len > c->size || (off < c->append_from && off + len >= c->append_from));
 }
 
 /* Up to len bytes into the map: how many; -errno. */
@@ -401,7 +410,7 @@ static int write_fresh(struct content *c, struct op_ctx *op)
 	{
 		MFS_GUARD(&c->lock);
 
-		if (!c->stale || c->dirty)
+		if (!c->stale || content_holds_locked(c))
 			return 0;
 		content_enter_locked(c);
 	}

@@ -36,6 +36,10 @@ struct content_env { /* what all contents of a mount share; vol, budget and uplo
 	 * counted in the index at the first use and again when a bound is reached, as settles and unlinks lower it. */
 	_Atomic uint64_t inline_files, inline_bytes;
 	_Atomic int64_t inline_counted; /* monotonic time of the last count; 0: none yet */
+	/* A commit went over what another mount had committed: what readers saw before it may be elsewhere in the file now. May be
+	 * NULL; set before the first content. Called with no lock held. */
+	void (*moved)(void *arg, mfs_ino_t ino);
+	void *moved_arg;
 };
 void content_env_init(struct content_env *env, struct volume *vol, struct budget *budget, struct workers *uploaders);
 void content_env_release(struct content_env *env); /* no content may be left */

@@ -38,6 +38,8 @@ struct round {
 	bool partial;	   /* more is dirty than one commit takes */
 	bool keep_version;
 	bool asked;	   /* the index was: an object may be named by it */
+	bool overtaken;	   /* somebody's change of the layout came between, be it only a settle */
+	bool rebased;	   /* another mount's content came between */
 	bool rest_frozen;  /* STAGED: what is in `sending` is the commit's, no upload job has it */
 	bool stored, at_gate; /* gate: of key, from before the object is there until the record names it (fs/key_gate.h) */
 	struct object_info info;
@@ -89,6 +91,8 @@ static enum kind choose_locked(const struct content *c)
 		/* In order and without gaps only what begins at the beginning. */
 		bool dense = half && c->map.n && c->map.v[0]->off <= OBJECT_PART_MIN;
 
+		if (content_appends_locked(c))
+			return PATCH;
 		return dense || content_sparse(c) ? STAGED : PATCH;
 	}
 	if (c->size <= CONTENT_SMALL || (c->size <= OBJECT_PART_MIN && (half || old == 0 || c->state->is_inline)))
@@ -100,8 +104,16 @@ static enum kind choose_locked(const struct content *c)
 static int take_locked(struct content *c, struct round *rd)
 {
 	size_t max = rd->kind == PATCH ? LAYOUT_COMMIT_MAX / 2 : SIZE_MAX;
-	int r = freeze_locked(c, max);
+	bool apart = false;
+	int r;
 
+	if (c->map.n > max && content_appends_locked(c)) { /* what was appended goes as a whole, when the rest has gone */
+		size_t first = dirty_find(&c->map, c->append_from);
+
+		apart = first > 0;
+		max = apart ? MFS_MIN(max, first) : SIZE_MAX;
+	}
+	r = freeze_locked(c, max);
 	if (r < 0)
 		return r;
 	rd->partial = c->map.n > 0;
@@ -115,8 +127,10 @@ static int take_locked(struct content *c, struct round *rd)
 	}
 	c->frozen = c->holes;
 	c->holes = (struct ranges){ 0 };
-	c->frozen_append = c->append_from;
-	c->append_from = CONTENT_ALL;
+	if (!apart) {
+		c->frozen_append = c->append_from;
+		c->append_from = CONTENT_ALL;
+	}
 	c->gen++;
 	return 0;
 }
@@ -196,6 +210,7 @@ static int store_whole(struct content *c, struct op_ctx *op, struct round *rd)
 	const unsigned char *data = NULL;
 	int r;
 
+	meta.session = c->session;
 	if (rd->mtime)
 		meta.mtime = rd->mtime;
 	{
@@ -445,8 +460,10 @@ static int record(struct content *c, struct op_ctx *op, struct round *rd, struct
 		.alloc = rd->alloc,
 		.mtime = rd->mtime,
 		.keep_version = rd->keep_version,
-		.queue_key = rd->info.not_shown || rd->info.crowded,
+		/* Who moved the layout meanwhile may have put its own object on top of ours. */
+		.queue_key = rd->info.not_shown || rd->info.crowded || rd->overtaken,
 		.temporary = rd->temporary,
+		.session = c->session,
 		.durable = true,
 	};
 	int r = rd->kind == PATCH ? layout_prepare(c, op, next, &enc) : 0;
@@ -511,6 +528,19 @@ static void undo(struct content *c, struct op_ctx *op, struct round *rd, int err
 
 /* ---- a lost race ---- */
 
+/* What was appended since, and is not in this commit, begins no further ahead than at `end`. */
+static void move_rest_locked(struct content *c, uint64_t end)
+{
+	uint64_t from = c->append_from, delta;
+
+	if (from == CONTENT_ALL || from >= end)
+		return;
+	delta = end - from;
+	dirty_shift(&c->map, from, (int64_t)delta);
+	c->append_from += delta;
+	c->size += delta;
+}
+
 /* Somebody else's state is the committed one now, and ranges were written here: they stay where they are, appended ones
  * move to the new end. */
 static void move_over_locked(struct content *c, struct round *rd, const struct state *s)
@@ -540,7 +570,10 @@ static void move_over_locked(struct content *c, struct round *rd, const struct s
 		return;
 	}
 	rd->size = MFS_MAX(s->size, size > was ? size : end);
-	c->size = c->size > size ? MFS_MAX(c->size, rd->size) : rd->size;
+	if (c->append_from != CONTENT_ALL)
+		move_rest_locked(c, rd->size);
+	else
+		c->size = c->size > size ? MFS_MAX(c->size, rd->size) : rd->size;
 }
 
 /* The record moved: build on what it says now. */
@@ -558,6 +591,7 @@ static int rebase(struct content *c, struct op_ctx *op, struct round *rd)
 	if (r < 0)
 		return r;
 	MFS_GUARD(&c->lock);
+	rd->overtaken = true;
 	if (s->data != rd->from->data) {
 		/* The outcome of our last commit was unknown: this is it, applied. */
 		bool ours = c->unsure_data && s->data == c->unsure_data + 1 && s->size == c->unsure_size;
@@ -566,6 +600,7 @@ static int rebase(struct content *c, struct op_ctx *op, struct round *rd)
 			rd->keep_version = true;
 		else if (!ours)
 			move_over_locked(c, rd, s);
+		rd->rebased = true;
 	}
 	state_put(c->state);
 	state_put(rd->from);
@@ -592,6 +627,8 @@ static void took_over(struct content *c, struct round *rd)
 	inline_moved(c->env, rd->from, rd->next);
 	state_put(c->state);
 	c->state = MFS_TAKE(rd->next);
+	if (rd->rebased) /* what was read so far was of neither */
+		c->own_from = c->state->data;
 	c->clip = CONTENT_ALL;
 	for (size_t i = 0; i < c->n_sending; i++)
 		extent_free(c->env->budget, c->sending[i]);
@@ -606,6 +643,7 @@ static void took_over(struct content *c, struct round *rd)
 	c->last_error = 0;
 	/* Writes that came during the commit stay dirty. */
 	c->dirty = c->map.n > 0 || c->holes.n > 0 || c->size != rd->size;
+	content_session_now(c);
 	if (c->dirty)
 		c->dirty_since = mfs_mono_ns();
 	if (c->append_from != CONTENT_ALL) /* of a stream: what it took along is not at issue any more */
@@ -741,6 +779,8 @@ static int commit_once(struct content *c, struct op_ctx *op, struct mfs_attr *at
 		r = attempts(c, op, &rd, attr);
 	if (r == 0) {
 		took_over(c, &rd);
+		if (rd.rebased && c->env->moved)
+			c->env->moved(c->env->moved_arg, c->ino);
 		*ret_partial = rd.partial;
 	} else {
 		bool asked = rd.asked;
@@ -758,6 +798,13 @@ static int commit_once(struct content *c, struct op_ctx *op, struct mfs_attr *at
 	return r;
 }
 
+static bool is_dirty(struct content *c)
+{
+	MFS_GUARD(&c->lock);
+
+	return c->dirty || c->upload;
+}
+
 int content_commit(struct content *c, struct op_ctx *op, struct mfs_attr *attr, bool *ret_committed)
 {
 	struct mfs_attr now;
@@ -767,6 +814,8 @@ int content_commit(struct content *c, struct op_ctx *op, struct mfs_attr *attr, 
 	for (unsigned int i = 0; partial && i < ROUNDS_MAX; i++) {
 		partial = false;
 		r = content_refresh(c, op);
+		if (r == 0 && !is_dirty(c)) /* not any more: somebody else has written the empty file */
+			return 0;
 		if (r == 0)
 			r = commit_once(c, op, &now, &partial);
 		if (r < 0)

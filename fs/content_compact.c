@@ -175,7 +175,7 @@ static int pick_live(const struct content *c, const struct state *s, struct patc
 	return r == -EUCLEAN ? -EIO : r;
 }
 
-static int record(struct content *c, struct op_ctx *op, struct state *next)
+static int record(struct content *c, struct op_ctx *op, struct state *next, uint64_t session)
 {
 	struct encoded enc = { 0 };
 	struct mfs_attr now;
@@ -189,6 +189,7 @@ static int record(struct content *c, struct op_ctx *op, struct state *next)
 				     .size = next->size,
 				     .alloc = next->attr.alloc,
 				     .settle = true,
+				     .session = session,
 				     .slices = &enc.slices,
 				     .docs = enc.docs.v,
 				     .n_docs = (uint32_t)enc.docs.n,
@@ -217,7 +218,7 @@ static int compact(struct content *c, struct op_ctx *op, struct state *s, struct
 	r = next ? patch_store(c, op, s, p, false, 0, next) : -ENOMEM;
 	if (r == 0) {
 		mfs_crash_point("compact.stored");
-		r = record(c, op, next);
+		r = record(c, op, next, p->seg.session);
 		if (r < 0)
 			patch_undo(c, op, p, r);
 	} else {
@@ -246,6 +247,8 @@ int content_compact(struct content *c, struct op_ctx *op)
 		MFS_GUARD(&c->lock);
 
 		s = state_ref(c->state);
+		if (!c->dirty)
+			content_session_now(c);
 	}
 	if (c->wasteful || many_segments(c->env, &s->layout))
 		r = pick_live(c, s, &p);

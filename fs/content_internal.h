@@ -107,6 +107,7 @@ struct content {
 	uint64_t read_end, window, fetched; /* read-ahead: where the last read ended, how far ahead, up to where asked for */
 
 	bool dirty;	   /* differs from the record */
+	_Atomic uint64_t session; /* in which it became so: its objects are that one's, and its commit must not be fenced */
 	bool unlinked;	   /* has no name: nothing of it needs to be durable */
 	bool rewrite;	   /* truncated to nothing since the last commit: what others commit meanwhile is replaced */
 	int64_t mtime;	   /* of the last write not in the record; 0: none */
@@ -122,6 +123,25 @@ struct content {
 static inline bool content_sparse(const struct content *c)
 {
 	return object_store_caps(c->env->vol->store) & OBJECT_CAP_SPARSE;
+}
+
+/* Bytes were appended whose place the commit decides, as others may have made the file longer: not to be sent before. */
+static inline bool content_appends_locked(const struct content *c)
+{
+	return c->append_from != CONTENT_ALL && !c->rewrite && !(c->env->vol->engine->ops->caps & ENGINE_SINGLE_MOUNT);
+}
+
+/* It is clean (but for what a commit has just taken): what comes now is of the mount's session of this moment. */
+static inline void content_session_now(struct content *c)
+{
+	c->session = c->env->vol->session;
+}
+
+/* Is there anything that another mount's state must be kept away for? An empty file is dirty by being opened for writing. */
+static inline bool content_holds_locked(const struct content *c)
+{
+	return c->dirty && (c->map.n || c->holes.n || c->n_sending || c->upload || c->rewrite || c->clip != CONTENT_ALL ||
+			    c->size != c->state->size || c->mtime);
 }
 
 /* How much of the committed state counts. */

@@ -309,6 +309,7 @@ int patch_store(struct content *c, struct op_ctx *op, struct state *from, struct
 	char key[LAYOUT_PATCH_KEY_MAX];
 	int r = 0;
 
+	meta.session = c->session;
 	if (mtime)
 		meta.mtime = mtime;
 	p->seg = (struct segment){ .pos = pos, .len = p->bytes, .session = meta.session, .op = meta.op };
@@ -372,7 +373,7 @@ int layout_prepare(struct content *c, struct op_ctx *op, struct state *next, str
 	if (need) {
 		r = namespace_reserve(c->env->vol->ns, op, (unsigned int)need, &first);
 		if (r == 0)
-			r = layout_make_docs(&next->layout, c->ino, c->env->vol->session, first, &ret->docs);
+			r = layout_make_docs(&next->layout, c->ino, c->session, first, &ret->docs);
 	}
 	if (r == 0)
 		r = layout_encode(&next->layout, &ret->slices);

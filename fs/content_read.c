@@ -21,7 +21,7 @@ static void view_take(struct content *c, uint64_t off, void *buf, size_t len, st
 {
 	MFS_GUARD(&c->lock);
 
-	*v = (struct view){ .stale = c->stale && !c->dirty };
+	*v = (struct view){ .stale = c->stale && !content_holds_locked(c) };
 	if (v->stale)
 		return;
 	/* The bytes of an upload that is being completed are in no place that can be read, for a moment. */

@@ -27,7 +27,7 @@ int content_key(struct content *c, struct op_ctx *op, struct mfs_buf *key, bool 
 
 bool upload_suits_locked(const struct content *c)
 {
-	return content_committed_locked(c) == 0 || c->state->is_inline;
+	return (content_committed_locked(c) == 0 || c->state->is_inline) && !content_appends_locked(c);
 }
 
 bool upload_wanted_locked(struct content *c)
@@ -84,6 +84,7 @@ int upload_stage(struct content *c, struct op_ctx *op)
 			return -ENOMEM;
 		ranges_release(&c->holes); /* nothing lies below them */
 		meta = volume_object_meta(v, &c->state->attr);
+		meta.session = c->session;
 	}
 	r = content_key(c, op, &c->upload_key, &c->upload_temporary);
 	if (r == 0)
@@ -289,6 +290,7 @@ int upload_finish(struct content *c, struct op_ctx *op, uint64_t size, int64_t m
 		MFS_GUARD(&c->lock);
 
 		meta = volume_object_meta(c->env->vol, &c->state->attr);
+		meta.session = c->session;
 		if (mtime)
 			meta.mtime = mtime;
 	}

@@ -271,6 +271,13 @@ void dirty_cut(struct dirty *d, struct budget *b, uint64_t off, uint64_t len)
 	}
 }
 
+bool dirty_ends_at(const struct dirty *d, uint64_t off)
+{
+	size_t i = off ? dirty_find(d, off - 1) : d->n;
+
+	return i < d->n && d->v[i]->off < off && d->v[i]->off + d->v[i]->len == off;
+}
+
 void dirty_shift(struct dirty *d, uint64_t from, int64_t delta)
 {
 	for (size_t i = d->n; i-- > 0 && d->v[i]->off >= from;)

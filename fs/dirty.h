@@ -38,6 +38,8 @@ bool dirty_fill(struct dirty *d, struct budget *b, uint64_t off, const void *buf
 void dirty_cut(struct dirty *d, struct budget *b, uint64_t off, uint64_t len);
 /* What lies at or beyond `from` moves by delta; nothing is in the way there. */
 void dirty_shift(struct dirty *d, uint64_t from, int64_t delta);
+/* Does an extent end right at off? What is written there may become part of it. */
+bool dirty_ends_at(const struct dirty *d, uint64_t off);
 /* Index of the first extent that ends above off; d->n: none. */
 size_t dirty_find(const struct dirty *d, uint64_t off);
 /* Forget what lies at or beyond size. */

@@ -465,6 +465,23 @@ int news_listen(struct newsroom *n, void (*fn)(void *arg, const struct news *new
 	return 0;
 }
 
+void news_content_moved(void *arg, mfs_ino_t ino)
+{
+	struct massfs *fs = arg;
+	struct inode *i = inode_find(fs->inodes, ino);
+
+	if (!i)
+		return;
+	{
+		MFS_GUARD(&i->lock);
+
+		i->cache_bad = true;
+	}
+	notify_inode(fs->notifier, ino, true);
+	notify_inode_later(fs->notifier, ino);
+	inode_put(fs->inodes, &i);
+}
+
 void news_stats(struct newsroom *n, struct news_stats *ret)
 {
 	int64_t beat = n ? engine_last_beat(n->fs->vol->engine) : INT64_MAX;

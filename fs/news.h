@@ -32,6 +32,9 @@ static inline bool massfs_live(const struct massfs *fs)
  * the kernel's first request. -ENOSPC: too many listeners. */
 int news_listen(struct newsroom *n, void (*fn)(void *arg, const struct news *news), void *arg) MFS_NODISCARD;
 
+/* For content_env.moved: the kernel's pages and size of the file are of what it looked like before. arg: the massfs. */
+void news_content_moved(void *arg, mfs_ino_t ino);
+
 /* Counts for massfs status. */
 struct news_stats {
 	bool live;

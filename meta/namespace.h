@@ -143,6 +143,7 @@ struct commit {
 	 * -EXDEV, if it is another object or `lay` by now. -ENOTSUP, -EMLINK: it cannot be shared. */
 	mfs_ino_t share_of;
 	uint64_t share_lay;
+	uint64_t session; /* whose the object is and must not be fenced: of its object_meta; 0: the engine's at this moment */
 	int64_t todo; /* wall time at which the reconciler shall look at it; 0: no need (the commit clears an old one) */
 };
 /*

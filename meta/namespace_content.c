@@ -53,21 +53,21 @@ static void expect_place(struct write *w, const struct node *n)
 		ns_expect_name(w, n->parent, &n->name);
 }
 
-static void expect_content(struct ns_op *x, struct write *w, uint64_t lay)
+static void expect_content(struct write *w, uint64_t lay, uint64_t session)
 {
 	w->expect.flags |= EXPECT_LAY | EXPECT_NOT_FENCED;
 	w->expect.lay = lay;
-	w->expect.session = x->ns->e->session;
+	w->expect.session = session;
 }
 
 /* What cannot be committed to at all, and a lost race that only the caller can mend. */
-static int check_content(struct namespace *ns, struct op_ctx *op, const struct node *n, uint64_t lay)
+static int check_content(struct op_ctx *op, const struct node *n, uint64_t lay, uint64_t session)
 {
 	if (attr_is_dir(&n->attr))
 		return -EISDIR;
 	if (!attr_is_reg(&n->attr))
 		return -EINVAL;
-	if (node_blob_has_u64(&n->fenced, ns->e->session)) {
+	if (node_blob_has_u64(&n->fenced, session)) {
 		mfs_log(MFS_LOG_META, MFS_LOG_ERR, op,
 			"ino=%" PRIu64
 			" this mount was fenced (taken for dead) and must not write the file any more; the answer is EIO",
@@ -202,7 +202,7 @@ static struct write *write_commit(struct ns_op *x, struct node *n, const struct 
 	}
 	if (killed)
 		ns_expect_ver(w, n->attr.ver);
-	expect_content(x, w, c->lay);
+	expect_content(w, c->lay, c->session ? c->session : x->ns->e->session);
 	expect_place(w, n);
 	if (c->settle)
 		return w;
@@ -347,7 +347,7 @@ static int commit_once(struct namespace *ns, struct op_ctx *op, const struct com
 	*mine = false;
 	if (r < 0)
 		return r;
-	r = check_content(ns, op, &n, c->lay);
+	r = check_content(op, &n, c->lay, c->session ? c->session : ns->e->session);
 	*mine = r == 0; /* -EAGAIN from here on is a race that another reading mends */
 	if (r == 0)
 		r = commit_node(ns, op, c, &n, p, ret);
@@ -508,7 +508,7 @@ static int truncate_node(struct namespace *ns, struct op_ctx *op, const struct t
 	w->mask = EDIT_SIZE | EDIT_MTIME | EDIT_CTIME | killed | room.mask;
 	if (killed)
 		ns_expect_ver(w, ver);
-	expect_content(&x, w, t->lay);
+	expect_content(w, t->lay, ns->e->session);
 	if (changes)
 		expect_place(w, n);
 	room.set.attr.mtime = room.set.attr.ctime = x.now;
@@ -529,7 +529,7 @@ static int truncate_once(struct namespace *ns, struct op_ctx *op, const struct t
 	*mine = false;
 	if (r < 0)
 		return r;
-	r = check_content(ns, op, &n, t->lay);
+	r = check_content(op, &n, t->lay, ns->e->session);
 	*mine = r == 0;
 	if (r == 0)
 		r = truncate_node(ns, op, t, &n, p, ret);

@@ -10,6 +10,7 @@
 #include "fs/fuse/notify.h"
 #include "fs/names.h"
 #include "fs/news.h"
+#include "meta/mem_internal.h"
 
 #define LOG_MAX 4096
 #define ENTRY_TTL (500 * 1000000LL)
