@@ -10,6 +10,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "fs/atime.h"
+#include "fs/leases.h"
 #include "fs/reconcile.h"
 
 struct dirty_list {
@@ -111,7 +112,9 @@ int massfs_drain(struct massfs *fs, struct op_ctx *op, void (*report)(void *arg,
 	(void)!atimes_flush(fs->atimes, op);
 	/* All jobs (a temporary name gives its final name's key up now), and small content, so that the objects of an unmounted
 	 * volume are its files. What is big or takes long is as durable where it is: the next mount goes on with that. */
-	r2 = reconcile_run_small(fs->vol, op, mfs_mono_ns() + DRAIN_NS, &left, tell_settled, &p);
+	r2 = 0;
+	if (lease_hold(fs->vol, LEASE_RECONCILE)) /* else the mount that has it goes on */
+		r2 = reconcile_run_small(fs->vol, op, mfs_mono_ns() + DRAIN_NS, &left, tell_settled, &p);
 	if (r2 < 0)
 		mfs_log(MFS_LOG_FS, MFS_LOG_WARN, op, "views in objects/ are left to the next mount: %s", strerror(-r2));
 	r2 = engine_sync(fs->vol->engine, op);

@@ -15,6 +15,7 @@
 #include "common/crash_point.h"
 #include "common/log.h"
 #include "fs/gc_internal.h"
+#include "fs/leases.h"
 #include "meta/drops.h"
 
 #define PAGE	   256
@@ -138,6 +139,9 @@ static int expire_trash(struct volume *v, struct op_ctx *op, const struct gc_opt
 	size_t limit = opt->delete_it ? 10000 : SIZE_MAX / 2;
 	int r;
 
+	/* A mount that has it open says so as soon as it hears of the unlink, or is dead. */
+	if (v->sessions && v->cfg)
+		keep = MFS_MAX(keep, v->cfg->lease_ns);
 	if (__builtin_sub_overflow(opt->now, keep, &before))
 		return 0;
 	r = engine_sessions(v->engine, op, &sessions);
@@ -379,7 +383,7 @@ static void *collector_main(void *arg)
 					  .now = mfs_now_ns(),
 					  .dropped_age_ns = gc_dropped_age_ns() };
 		struct gc_result res = { 0 };
-		int r = gc_expire(c->v, &c->op, &opt, &res);
+		int r = lease_hold(c->v, LEASE_GC) ? gc_expire(c->v, &c->op, &opt, &res) : 0;
 
 		if (r < 0 && r != -ECANCELED && r != last)
 			mfs_log(MFS_LOG_FS, MFS_LOG_WARN, NULL,

@@ -15,6 +15,7 @@
 #include "common/log.h"
 #include "fs/gc_internal.h"
 #include "fs/index_log.h"
+#include "meta/fence.h"
 
 #define BATCH	 512
 #define PAGE	 1000
@@ -32,7 +33,9 @@ struct walk {
 	struct op_ctx *op;
 	const struct gc_options *opt;
 	struct gc_result *res;
-	struct session_list sessions;
+	struct session_list sessions; /* when the walk began */
+	struct session_list now;      /* after the batch at hand was listed */
+	uint64_t fenced, fenced_ino;  /* the last one that was, for which inode */
 	struct job_list jobs; /* JOB_VIEW of sessions whose leftovers may still be shown at a key */
 	struct piece batch[BATCH];
 	size_t n_batch;
@@ -45,6 +48,7 @@ struct walk {
 	struct gc_set logged;
 };
 
+/* Closed before the walk began; of those that nobody knows: long before. One that began since is in `now`. */
 static bool is_live(const struct walk *w, uint64_t session)
 {
 	if (session == w->v->session)
@@ -55,7 +59,37 @@ static bool is_live(const struct walk *w, uint64_t session)
 	for (size_t i = 0; i < w->sessions.n; i++)
 		if (w->sessions.v[i].id == session)
 			return !w->sessions.v[i].closed;
+	for (size_t i = 0; i < w->now.n; i++)
+		if (w->now.v[i].id == session)
+			return true;
 	return false; /* not known any more: closed long ago */
+}
+
+/* Whoever stored what was listed has a session that is known by now. */
+static int read_sessions(struct walk *w)
+{
+	session_list_release(&w->now);
+	w->now = (struct session_list){ 0 };
+	return w->v->sessions ? engine_sessions(w->v->engine, w->op, &w->now) : 0;
+}
+
+/*
+ * A session that is closed may still have a commit under way, where it was closed by others: a frozen mount can wake after hours.
+ * From here on the record takes none of its commits; what it names then, it names. The caller looks at that again.
+ */
+static int fence(struct walk *w, mfs_ino_t ino, uint64_t session)
+{
+	int r;
+
+	if (w->fenced == session && w->fenced_ino == ino)
+		return 0;
+	r = fence_inode(w->v->engine, w->op, ino, session);
+	if (r < 0)
+		return r;
+	w->fenced = session;
+	w->fenced_ino = ino;
+	w->names.ino = 0;
+	return 0;
 }
 
 /* What was dropped since the last time. */
@@ -147,6 +181,15 @@ static int judge(struct walk *w, struct piece *p)
 		w->res->in_flight++;
 		return 0;
 	}
+	if (w->opt->delete_it && w->v->sessions) {
+		int r = fence(w, p->info.ino, p->info.session);
+
+		cell_record_release(&p->shared);
+		if (r == 0)
+			r = suspect(w, p);
+		if (r < 0 || !p->is_suspect)
+			return r;
+	}
 	w->res->unnamed++;
 	w->res->unnamed_bytes += p->info.size;
 	gc_found(w->opt, "unnamed", &p->info);
@@ -183,6 +226,8 @@ static int judge_batch(struct walk *w)
 		r = atomic_load(&w->op->cancelled) ? -ECANCELED : suspect(w, &w->batch[i]);
 	if (r == 0)
 		r = read_dropped(w);
+	if (r == 0)
+		r = read_sessions(w);
 	if (r == 0 && w->opt->delete_it)
 		r = engine_sync(w->v->engine, w->op);
 	for (size_t i = 0; r == 0 && i < w->n_batch; i++)
@@ -232,6 +277,16 @@ static int judge_doc(struct walk *w, const struct slices_doc_record *d)
 
 	if (gc_set_has(&w->dropped_docs, d->id) || is_live(w, d->session))
 		return 0;
+	if (w->opt->delete_it && w->v->sessions) {
+		int r = fence(w, d->ino, d->session);
+
+		if (r == 0)
+			r = gc_names_read(w->v, w->op, d->ino, &w->names);
+		if (r == 0)
+			r = gc_names_doc(&w->names, d->id);
+		if (r != 0)
+			return MFS_MIN(r, 0);
+	}
 	w->res->unnamed_docs++;
 	snprintf(info.version, sizeof(info.version), "%" PRIu64, d->id);
 	gc_found(w->opt, "unnamed slices", &info);
@@ -261,6 +316,8 @@ static int judge_docs(struct walk *w, struct slices_doc_list *l)
 	}
 	if (r == 0)
 		r = read_dropped(w);
+	if (r == 0)
+		r = read_sessions(w);
 	for (size_t i = 0; r == 0 && i < n; i++)
 		r = judge_doc(w, &l->v[i]);
 	return r;
@@ -354,6 +411,7 @@ int gc_run(struct volume *v, struct op_ctx *op, const struct gc_options *opt, st
 		ret->waiting -= MFS_MIN(ret->waiting, ret->dropped);
 	clear_batch(w);
 	session_list_release(&w->sessions);
+	session_list_release(&w->now);
 	job_list_release(&w->jobs);
 	gc_names_release(&w->names);
 	gc_set_release(&w->shown);

@@ -21,6 +21,7 @@
 #define TRIES_MAX      16
 #define PATH_BYTES_MAX 16384 /* a longer path is no key (OBJECT_KEY_MAX), whatever it is in full */
 #define SOON_NS	       (20 * INT64_C(1000000))
+#define FLIGHT_NS	MFS_NSEC_PER_SEC /* another mount's upload: its commit, or its end */
 #define AWAIT_NS	(10 * MFS_NSEC_PER_SEC)
 #define O_PREFIX       ".massfs/o/"
 
@@ -228,6 +229,7 @@ static int move_to(struct reconcile_ctx *rc, const struct node *n, enum move how
 	struct object_info info = { 0 };
 	struct commit c = { .ref = { .key = (char *)(uintptr_t)key },
 			    .slices = exact ? &n->slices : &holes,
+			    .session = meta.session,
 			    .etag = exact && n->etag[0] ? n->etag : NULL };
 	int r;
 
@@ -288,6 +290,7 @@ static int put_on_top(struct reconcile_ctx *rc, const struct node *n)
 		/* A store where a copy onto itself is a new version: the record has to name that one. */
 		struct commit c = { .ref = { .bucket = n->ref.bucket, .key = n->ref.key },
 				    .slices = &n->slices,
+				    .session = meta.session,
 				    .etag = n->etag[0] ? n->etag : NULL };
 
 		r = retry(switch_record(rc, n, &info, &c));
@@ -593,11 +596,16 @@ static int key_once(struct reconcile_ctx *rc, const char *key)
 		r = move_temporary_holder(rc, key);
 		if (r != 0)
 			return r < 0 ? r : -EAGAIN;
+		r = reconcile_in_flight(rc, key);
+		if (r != 0)
+			return r < 0 ? r : later(rc, FLIGHT_NS);
 		r = is_folder(rc, key) ? reconcile_clear_key(rc, key) : hide(rc, key);
 		if (r == 0 && is_folder(rc, key)) /* or it became one meanwhile */
 			r = reconcile_clear_key(rc, key);
-		if (r < 0)
-			return r;
+		if (r == 0)
+			r = reconcile_in_flight(rc, key); /* it came between the two */
+		if (r != 0)
+			return r < 0 ? r : later(rc, FLIGHT_NS);
 		/* Another job may have shown a file here since we looked. */
 		r = reconcile_file_at(rc, key, &n);
 		if (r < 0)

@@ -33,6 +33,7 @@ struct import {
 	mfs_ino_t ino, parent;
 	const char *name; /* in key */
 	bool made;	  /* a new file */
+	uint64_t session; /* of what is stored for it */
 };
 
 static int lookup(struct import *x, mfs_ino_t dir, const char *name, size_t len, struct mfs_attr *ret)
@@ -183,6 +184,7 @@ static int record(struct import *x, const struct object_info *info, struct mfs_a
 		.alloc = info->alloc,
 		.mtime = x->info.mtime,
 		.keep_version = true,
+		.session = x->session,
 		.queue_key = info->not_shown || info->crowded,
 		.durable = true,
 	};
@@ -269,7 +271,7 @@ static int import(struct import *x)
 int reconcile_import(struct reconcile_ctx *rc, const char *key)
 {
 	MFS_AUTOFREE char *copy_of_key = strdup(key);
-	struct import x = { .rc = rc, .key = key, .held = { .key = copy_of_key } };
+	struct import x = { .rc = rc, .key = key, .held = { .key = copy_of_key }, .session = rc->v->session };
 	int r;
 
 	if (!copy_of_key)

@@ -80,6 +80,11 @@ int reconcile_clear_key(struct reconcile_ctx *rc, const char *key) MFS_NODISCARD
 /* No more than 64 versions stay on a file's key. */
 int reconcile_thin_key(struct reconcile_ctx *rc, const char *key) MFS_NODISCARD;
 
+/* --- reconcile_others.c --- */
+
+/* Is another mount storing an object at this key, of which the index may hear yet? 1, 0. */
+int reconcile_in_flight(struct reconcile_ctx *rc, const char *key) MFS_NODISCARD;
+
 /* --- reconcile.c, reconcile_dir.c, reconcile_view.c --- */
 
 /* The file's object becomes one whole native object at its place, on top of its key. */

@@ -286,6 +286,7 @@ int restore_content(struct verb_call *call, const struct past *p, mfs_ino_t ino)
 {
 	struct restore x = { .call = call, .p = p };
 	struct volume *v = call->vol;
+	uint64_t session = v->session; /* of what is stored for it */
 	struct commit c;
 	int r = namespace_get(v->ns, call->op, ino, &x.n);
 
@@ -302,6 +303,7 @@ int restore_content(struct verb_call *call, const struct past *p, mfs_ino_t ino)
 	if (r == -ENOENT)
 		r = -ENODATA;
 	if (r == 0) {
+		c.session = session;
 		r = commit_restored(&x, &c);
 		if (r < 0)
 			take_back(&x, r);

@@ -114,6 +114,8 @@ static int begin(struct sessions *s, struct op_ctx *op)
 	s->started = s->recorded = mfs_now_ns();
 	rec = record_of(s, session, host, false);
 	session_cell_name(name, session);
+	/* Its own first change: known again if the reply is lost. */
+	c.id = (struct op_id){ .session = session, .number = atomic_fetch_add(&v->engine->next_number, 1) + 1 };
 	change_write(&c, WRITE_SESSION_PUT, session)->session = &rec;
 	r = session_cell_write(&cell, name, CELL_LIVE, session, 0, &c);
 	if (r == 0)

@@ -110,27 +110,35 @@ void lock_mount_free(struct lock_mount *m)
 }
 
 /* Its thread has to be ended like any other, but the index hears nothing of it: the engine answers nothing any more. */
-static int no_apply(struct engine *e, struct op_ctx *op, struct change *c)
+static struct engine_ops dying;
+static const struct engine_ops *alive;
+static int changes_left;
+
+static int dying_apply(struct engine *e, struct op_ctx *op, struct change *c)
 {
-	(void)e;
-	(void)op;
-	(void)c;
-	return -EIO;
+	return __atomic_sub_fetch(&changes_left, 1, __ATOMIC_RELAXED) < 0 ? -EIO : alive->apply(e, op, c);
+}
+
+void lock_mount_die_after(struct lock_mount *m, int changes)
+{
+	alive = m->v.engine->ops;
+	dying = *alive;
+	dying.apply = dying_apply;
+	changes_left = changes;
+	m->v.engine->ops = &dying;
 }
 
 void lock_mount_kill(struct lock_mount *m)
 {
-	const struct engine_ops *real = m->v.engine->ops;
-	struct engine_ops dead = *real;
-
-	dead.apply = no_apply;
-	m->v.engine->ops = &dead;
+	if (m->v.engine->ops != &dying)
+		lock_mount_die_after(m, 0);
+	changes_left = 0;
 	sessions_hook(m->v.sessions, NULL);
 	assert_int_equal(engine_watch(m->v.engine, NULL, NULL), 0);
 	file_locks_stop(m->fl);
 	locks_free(m->locks);
 	sessions_end(m->v.sessions);
-	m->v.engine->ops = real;
+	m->v.engine->ops = alive;
 	release(m);
 }
 

@@ -45,6 +45,8 @@ struct lock_mount *lock_mount_new(struct lock_world *w, int64_t lease_ns, bool h
 void lock_mount_free(struct lock_mount *m); /* an unmount */
 /* As kill -9. */
 void lock_mount_kill(struct lock_mount *m);
+/* So many changes more arrive in the index, then none. One mount at a time; lock_mount_kill() it. */
+void lock_mount_die_after(struct lock_mount *m, int changes);
 
 mfs_ino_t lock_file(struct lock_world *w, const char *name); /* an empty file in the root */
 struct file_lock lock_of(mfs_ino_t ino, uint64_t owner, uint8_t type, uint64_t start, uint64_t end);
