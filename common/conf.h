@@ -36,6 +36,7 @@ struct mfs_config {
 	char *endpoint, *bucket, *region, *prefix, *addressing, *ca_file, *storage_class;
 	char *passwd_file, *profile, *access_key, *secret_key;
 	unsigned int connections; /* 0: the store decides */
+	int64_t timeout_ns;	  /* how long one call of the store may take, with all its attempts; 0: the store decides */
 
 	/* index = mongodb (meta/engine.h). From the .conf only: the two URIs may hold a password and are never shown. */
 	char *mongodb, *redis; /* redis NULL: none */

@@ -55,6 +55,7 @@ static const struct conf_key keys[] = {
 	{ .name = "access_key", .kind = KIND_STRING, .where = IN_VOLUME, AT(access_key) },
 	{ .name = "secret_key", .kind = KIND_STRING, .where = IN_VOLUME, AT(secret_key) },
 	{ .name = "connections", .kind = KIND_UINT, .where = IN_VOLUME, AT(connections), RANGE(1, 1024) },
+	{ .name = "timeout", .kind = KIND_DURATION, .where = IN_VOLUME, AT(timeout_ns), RANGE(1, 86400) },
 	{ .name = "mongodb", .kind = KIND_STRING, .where = IN_VOLUME, AT(mongodb) },
 	{ .name = "database", .kind = KIND_STRING, .where = IN_VOLUME, AT(database) },
 	{ .name = "redis", .kind = KIND_STRING, .where = IN_VOLUME, AT(redis) },

@@ -116,6 +116,7 @@ static int open_bucket(const struct mfs_config *cfg, const struct volume_store_o
 		.readonly = opt->readonly,
 		.capacity = cfg->capacity,
 		.connections = cfg->connections,
+		.timeout_ns = cfg->timeout_ns,
 	};
 	bool has_folder = cfg->dir; /* else the bucket itself says whose it is (fs/volume_cluster.h) */
 	int r = opt->create || !has_folder ? 0 : check_mark(cfg, ret_reason);
