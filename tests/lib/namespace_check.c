@@ -113,7 +113,7 @@ static void check_links(struct walk *k)
 
 		if (s->names != (s->dir ? 1 : s->nlink))
 			fault(k, fmt("has %u names and nlink %u", s->names, s->nlink), s->ino);
-		if (s->dir && s->nlink != 1 + s->subdirs)
+		if (s->dir && s->nlink != dir_nlink(k->w, s->subdirs))
 			fault(k, fmt("has %u subdirectories and nlink %u", s->subdirs, s->nlink), s->ino);
 		if (aliases + 1 != (int)s->names)
 			fault(k, fmt("has %u names and %d aliases", s->names, aliases), s->ino);

@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "tests/lib/mongo_server.h"
+
 static int open_mem(struct ns_world *w, unsigned int mount, struct engine **ret)
 {
 	(void)mount;
@@ -22,26 +24,39 @@ static int open_mem(struct ns_world *w, unsigned int mount, struct engine **ret)
 	return mem_engine_new(w->shared, ret);
 }
 
+static int make_dir(struct ns_world *w)
+{
+	const char *tmp = getenv("TMPDIR");
+
+	if (w->dir[0])
+		return 0;
+	snprintf(w->dir, sizeof(w->dir), "%.40s/massfs-ns-XXXXXX", tmp ? tmp : "/tmp");
+	return mkdtemp(w->dir) ? 0 : -errno;
+}
+
 static int open_sqlite(struct ns_world *w, unsigned int mount, struct engine **ret)
 {
 	struct sqlite_options opt = { .create = true, .nosync = true, .cache_bytes = 4 * MFS_MIB };
 	char path[96];
+	int r = make_dir(w);
 
 	(void)mount;
-	if (!w->dir[0]) {
-		const char *tmp = getenv("TMPDIR");
-
-		snprintf(w->dir, sizeof(w->dir), "%.40s/massfs-ns-XXXXXX", tmp ? tmp : "/tmp");
-		if (!mkdtemp(w->dir))
-			return -errno;
-	}
 	snprintf(path, sizeof(path), "%s/index.db", w->dir);
-	return sqlite_engine_open(path, &opt, ret);
+	return r < 0 ? r : sqlite_engine_open(path, &opt, ret);
+}
+
+static int open_mongo(struct ns_world *w, unsigned int mount, struct engine **ret)
+{
+	int r = make_dir(w);
+
+	(void)mount;
+	return r < 0 ? r : mongo_server_open(w->dir, &w->mongo, ret);
 }
 
 const struct ns_kind ns_kinds[] = {
-	{ "mem", 2, open_mem },
-	{ "sqlite", 1, open_sqlite },
+	{ .name = "mem", .mounts = 2, .open = open_mem },
+	{ .name = "sqlite", .mounts = 1, .open = open_sqlite },
+	{ .name = "mongo", .mounts = 2, .open = open_mongo, .asked = true, .touches_after = true },
 };
 const size_t ns_n_kinds = MFS_ARRAY_LEN(ns_kinds);
 
@@ -162,9 +177,16 @@ void ns_world_free(struct ns_world *w)
 		engine_free(w->e[1]);
 	engine_free(w->e[0]);
 	mem_shared_free(w->shared);
+	if (w->mongo)
+		mongo_server_release(w->mongo);
 	if (w->dir[0])
 		nftw(w->dir, remove_one, 8, FTW_DEPTH | FTW_PHYS);
 	free(w);
+}
+
+uint32_t dir_nlink(const struct ns_world *w, uint32_t subdirs)
+{
+	return w->kind->touches_after ? 1 : 1 + subdirs;
 }
 
 /* Calls. */
@@ -387,7 +409,7 @@ int ns_suite_run(const char *suite, const struct ns_test *tests, size_t n)
 		struct CMUnitTest *v = calloc(n, sizeof(*v));
 		char group[96];
 
-		if (!v || (only && strcmp(only, ns_kinds[k].name) != 0)) {
+		if (!v || (only ? strcmp(only, ns_kinds[k].name) != 0 : ns_kinds[k].asked)) {
 			free(v);
 			continue;
 		}
@@ -402,6 +424,7 @@ int ns_suite_run(const char *suite, const struct ns_test *tests, size_t n)
 		failed += _cmocka_run_group_tests(group, v, n, NULL, NULL);
 		free(v);
 	}
+	mongo_server_stop();
 	return failed;
 }
 

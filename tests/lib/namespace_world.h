@@ -28,6 +28,8 @@ struct ns_kind {
 	const char *name;
 	unsigned int mounts; /* engine instances that may have one index open at a time */
 	int (*open)(struct ns_world *w, unsigned int mount, struct engine **ret);
+	bool asked; /* only when MASSFS_TEST_ENGINE names it: it needs a server */
+	bool touches_after; /* touches are not in the change's transaction: a directory's nlink stays 1 (meta/change.h) */
 };
 extern const struct ns_kind ns_kinds[];
 extern const size_t ns_n_kinds;
@@ -35,7 +37,8 @@ extern const size_t ns_n_kinds;
 struct ns_world {
 	const struct ns_kind *kind;
 	struct mem_shared *shared; /* mem */
-	char dir[64];		   /* sqlite */
+	char dir[64];		   /* sqlite, mongo */
+	void *mongo;		   /* the database */
 	struct engine *e[NS_MOUNTS]; /* with one mount, e[1] is e[0] */
 	struct engine *bare;	     /* e[0] below what was wrapped around it; for looking at the index */
 	struct namespace *ns[NS_MOUNTS];
@@ -66,6 +69,8 @@ mfs_ino_t mk(struct ns_world *w, mfs_ino_t dir, const char *name, uint32_t mode)
 #define mkfile(w, dir, name) mk(w, dir, name, S_IFREG | 0644)
 #define mkdirat_(w, dir, name) mk(w, dir, name, S_IFDIR | 0755)
 struct mfs_attr attr_of(struct ns_world *w, mfs_ino_t ino);
+/* The nlink of a directory with so many subdirectories. */
+uint32_t dir_nlink(const struct ns_world *w, uint32_t subdirs);
 /* Of a name; 0: there is none. */
 mfs_ino_t ino_at(struct ns_world *w, mfs_ino_t dir, const char *name);
 char *path_of(struct ns_world *w, mfs_ino_t ino); /* owned; NULL: -ENOENT */
