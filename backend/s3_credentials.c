@@ -93,17 +93,11 @@ static char *trim(char *s)
 	return s;
 }
 
-/* The first line that is no comment. */
-static int from_passwd(const char *path, struct s3_credentials *ret, char **ret_reason)
+int s3_credentials_of_passwd(char *text, struct s3_credentials *ret)
 {
-	struct mfs_buf b = MFS_BUF_INIT(FILE_MAX);
-	char *line, *rest, *save = NULL;
-	int r = read_private(path, &b, ret_reason);
+	char *line, *save = NULL;
 
-	if (r < 0)
-		goto out;
-	r = -EINVAL;
-	for (rest = b.data; b.data && (line = strtok_r(rest, "\n", &save)); rest = NULL) {
+	for (; (line = strtok_r(text, "\n", &save)); text = NULL) {
 		char *secret, *token;
 
 		line = trim(line);
@@ -111,17 +105,26 @@ static int from_passwd(const char *path, struct s3_credentials *ret, char **ret_
 			continue;
 		secret = strchr(line, ':');
 		if (!secret)
-			break;
+			return -EINVAL;
 		*secret++ = '\0';
 		token = strchr(secret, ':');
 		if (token)
 			*token++ = '\0';
-		r = take(line, secret, token, ret);
-		break;
+		return take(line, secret, token, ret);
 	}
-	if (r == -EINVAL)
-		mfs_fail(ret_reason, r, "%s: holds no line ACCESS_KEY:SECRET_KEY", path);
-out:
+	return -EINVAL;
+}
+
+static int from_passwd(const char *path, struct s3_credentials *ret, char **ret_reason)
+{
+	struct mfs_buf b = MFS_BUF_INIT(FILE_MAX);
+	int r = read_private(path, &b, ret_reason);
+
+	if (r == 0) {
+		r = b.data ? s3_credentials_of_passwd(b.data, ret) : -EINVAL;
+		if (r == -EINVAL)
+			mfs_fail(ret_reason, r, "%s: holds no line ACCESS_KEY:SECRET_KEY", path);
+	}
 	buf_wipe(&b);
 	return r;
 }
@@ -138,8 +141,7 @@ static int from_environment(struct s3_credentials *ret, char **ret_reason)
 	return r == -EINVAL ? mfs_fail(ret_reason, r, "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY: not usable") : r;
 }
 
-/* INI: [profile] and aws_* = value. */
-static int find_profile(char *text, const char *profile, struct s3_credentials *ret)
+int s3_credentials_of_profile(char *text, const char *profile, struct s3_credentials *ret)
 {
 	const char *access_key = NULL, *secret_key = NULL, *token = NULL;
 	bool here = false;
@@ -187,7 +189,7 @@ static int from_profile(const char *profile, struct s3_credentials *ret, char **
 		return -ENOENT;
 	r = read_private(path, &b, ret_reason);
 	if (r == 0)
-		r = b.data ? find_profile(b.data, name, ret) : -ENOENT;
+		r = b.data ? s3_credentials_of_profile(b.data, name, ret) : -ENOENT;
 	buf_wipe(&b);
 	if (r == -EINVAL)
 		mfs_fail(ret_reason, r, "%s: the keys of [%s] are not usable", path, name);

@@ -25,4 +25,9 @@ void s3_credentials_release(struct s3_credentials *c);
 int s3_credentials_load(const struct s3_credentials_from *from, struct s3_credentials *ret,
 			char **ret_reason) MFS_NODISCARD;
 
+/* Of the text of such a file, which is cut up: the first line that is no comment (-EINVAL), or the keys of [profile] (-ENOENT,
+ * -EINVAL). */
+int s3_credentials_of_passwd(char *text, struct s3_credentials *ret) MFS_NODISCARD;
+int s3_credentials_of_profile(char *text, const char *profile, struct s3_credentials *ret) MFS_NODISCARD;
+
 #endif

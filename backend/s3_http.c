@@ -164,12 +164,19 @@ static size_t on_body(char *data, size_t size, size_t n, void *arg)
 /* "bytes 0-99/1000", or with 416 an asterisk for the range. */
 static void parse_range(struct s3_reply *r, const char *v)
 {
+	uint64_t first, last, total;
 	char end;
 
-	if (sscanf(v, "bytes %" SCNu64 "-%" SCNu64 "/%" SCNu64 "%c", &r->first, &r->last, &r->total, &end) == 3)
-		r->has_range = r->first <= r->last && r->last < r->total && v[6] != '-';
-	else if (sscanf(v, "bytes */%" SCNu64 "%c", &r->total, &end) != 1)
-		r->total = 0;
+	/* One that makes no sense takes an earlier one back, too. */
+	r->has_range = sscanf(v, "bytes %" SCNu64 "-%" SCNu64 "/%" SCNu64 "%c", &first, &last, &total, &end) == 3 && first <= last &&
+		       last < total && v[6] != '-';
+	if (r->has_range) {
+		r->first = first;
+		r->last = last;
+		r->total = total;
+	} else if (sscanf(v, "bytes */%" SCNu64 "%c", &total, &end) == 1) {
+		r->total = total;
+	}
 }
 
 static void copy_text(char *to, size_t size, const char *v)
@@ -212,6 +219,21 @@ static void take_header(struct s3_reply *r, const char *name, char *v)
 	}
 }
 
+void s3_http_header(struct s3_reply *r, char *line)
+{
+	char *value = strchr(line, ':');
+	size_t len;
+
+	if (!value)
+		return;
+	*value++ = '\0';
+	value += strspn(value, " \t");
+	len = strlen(value);
+	while (len && (value[len - 1] == ' ' || value[len - 1] == '\t'))
+		value[--len] = '\0';
+	take_header(r, line, value);
+}
+
 static void begin_reply(struct s3_reply *r)
 {
 	struct mfs_buf body = r->body;
@@ -224,7 +246,7 @@ static void begin_reply(struct s3_reply *r)
 static size_t on_header(char *data, size_t size, size_t n, void *arg)
 {
 	struct exchange *e = arg;
-	char line[2048], *value;
+	char line[2048];
 
 	n *= size;
 	if (n >= sizeof(line))
@@ -240,17 +262,7 @@ static size_t on_header(char *data, size_t size, size_t n, void *arg)
 		e->reply->status = (int)status;
 		return n;
 	}
-	value = strchr(line, ':');
-	if (value) {
-		size_t len;
-
-		*value++ = '\0';
-		value += strspn(value, " \t");
-		len = strlen(value);
-		while (len && (value[len - 1] == ' ' || value[len - 1] == '\t'))
-			value[--len] = '\0';
-		take_header(e->reply, line, value);
-	}
+	s3_http_header(e->reply, line);
 	return n;
 }
 

@@ -68,6 +68,9 @@ struct s3_reply {
 void s3_reply_release(struct s3_reply *r);
 #define S3_AUTO_REPLY MFS_CLEANUP(s3_reply_release)
 
+/* One line of a head, which is written to: a field that is known is taken over, as far as it makes sense. */
+void s3_http_header(struct s3_reply *r, char *line);
+
 /* *reply is S3_REPLY_INIT or was used before; what it held is cleared. */
 void s3_http_exchange(struct s3_http *h, struct op_ctx *op, const struct s3_exchange *x, struct s3_reply *reply);
 

@@ -87,7 +87,7 @@ static void test_meta__comes_back(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < MFS_ARRAY_LEN(times); i++) {
-		struct object_meta meta = { UINT64_MAX, 1, 99, 0640, 12, UINT32_MAX, times[i] };
+		struct object_meta meta = { UINT64_MAX, 1, 99, 0640, 12, UINT32_MAX, times[i], false };
 		struct object_info info = { .etag = "5d41402abc4b2a76b9719d911017c592" };
 		struct s3_meta_headers h;
 
