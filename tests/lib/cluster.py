@@ -130,6 +130,7 @@ class Servers:
                 self.proxies[name] = Proxy(name, *self.ends[name], listen)
         self.bucket = Bucket.__new__(Bucket)  # the tests' own client, past the proxies
         self.bucket.service, self.bucket.dir, self.bucket.name = minio, self.s3.dir, "volume"
+        self.bucket.ca, self.bucket.region = None, "us-east-1"
         self.bucket.endpoints, self.bucket.passwd = self.s3["endpoints"], self.s3["credentials"]
         with open(self.bucket.passwd, encoding="utf-8") as file:
             self.bucket.access, self.bucket.secret = file.read().strip().split(":")
@@ -258,9 +259,19 @@ class Mount(mfs.Mount):
         super().umount(timeout)
 
     def kill(self):
-        super().kill()
-        if self.process:  # the mount point would stay, dead
-            run(["umount", "-i", "-l", self.path], ok=None)
+        """kill -9. A thread of the daemon that was telling the kernel of a name may wait in there for a call that waits for the daemon;
+        then the device stays open, and all wait until the connection is aborted (umount -f).
+        """
+        if self in self.suite.mounts:
+            self.suite.mounts.remove(self)
+        if self.process and self.process.poll() is None:
+            self.process.kill()
+            try:
+                self.process.wait(timeout=3)
+            except subprocess.TimeoutExpired:
+                run(["umount", "-i", "-f", self.path], ok=None)
+                self.process.wait(timeout=20)
+        run(["umount", "-i", "-f", "-l", self.path], ok=None)  # the mount point would stay, dead
 
 
 def suite_volume(suite, name):

@@ -10,7 +10,9 @@ from mfs import Failure
 
 
 def close_files():
-    """A child must not keep its parent's files open: a flock would outlive the parent's close."""
+    """A child must not keep its parent's files open: a flock would outlive the parent's close. Nor must a case that has failed: its
+    mounts could not go. Pipes and sockets stay.
+    """
     for name in os.listdir("/proc/self/fd"):
         try:
             target = os.readlink(f"/proc/self/fd/{name}")

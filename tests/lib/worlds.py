@@ -6,6 +6,7 @@ import traceback
 import cluster
 import mfs
 from mfs import get, wait_for
+from workers import close_files
 
 
 class World:
@@ -64,13 +65,11 @@ def run_cases(suite, cases):
         kwargs = getattr(call, "world", {})
         key = "mounts" if not kwargs else name[len("case_"):]
         start = time.monotonic()
-        held = set(os.listdir("/proc/self/fd"))
         try:
             if key not in worlds:
                 worlds[key] = World(suite, key, **kwargs)
             worlds[key].need()
-            held = set(os.listdir("/proc/self/fd"))
-            call(worlds[key])
+                call(worlds[key])
             print(f"ok     {name[5:]} ({time.monotonic() - start:.1f} s)", flush=True)
         except mfs.Skip as reason:
             suite.skips.append(name)
@@ -79,7 +78,7 @@ def run_cases(suite, cases):
             where = [t for t in traceback.extract_tb(error.__traceback__) if "/tests/" in t.filename]
             line = " < ".join(f"{os.path.basename(t.filename)}:{t.lineno}" for t in reversed(where[-3:]))
             suite.fail(f"{name[5:]} at {line}: {type(error).__name__}: {error}")
-            mfs.close_others(held)
+            close_files()
             for mount in worlds[key].m if key in worlds else ():
                 mount.thaw() if hasattr(mount, "thaw") else None
         if key in worlds and kwargs:
