@@ -23,6 +23,7 @@ struct finding {
 	const char *dir, *text; /* the operands */
 	const char *shown;	/* before each path; "": nothing */
 	bool json, print0, count, explain;
+	bool first_tag; /* of the hit that is printed */
 	struct search s;
 	struct mfs_buf line;
 };
@@ -42,18 +43,11 @@ static bool user_by_name(void *arg, const char *name, uint32_t *ret)
 static int json_tag(void *arg, const struct tag *t)
 {
 	struct finding *x = arg;
-	FILE *f = x->call->out;
-	MFS_AUTOFREE char *name = strndup(t->name, t->name_len), *value = strndup(t->value, t->size);
-	MFS_AUTOBUF struct mfs_buf b = MFS_BUF_INIT(MFS_MIB);
 
-	if (!name || !value || mfs_buf_put_json(&b, name) < 0)
-		return -ENOMEM;
-	if (!t->bare) {
-		mfs_buf_puts(&b, ", ");
-		(void)mfs_buf_put_json(&b, value);
-	}
-	fprintf(f, "%s[%s]", x->line.len ? ", " : "", mfs_buf_str(&b));
-	return mfs_buf_puts(&x->line, "x"); /* not the first any more */
+	if (!x->first_tag)
+		fputs(", ", x->call->out);
+	x->first_tag = false;
+	return verb_tag_json(x->call->out, t);
 }
 
 /* As find(1) has it: the directory as it was named, a slash, the rest. */
@@ -84,7 +78,7 @@ static int hit_json(struct finding *x, const struct search_hit *h)
 	json_text(f, &first, "mime", h->node->mime);
 	json_text(f, &first, "hash", *h->node->hash ? h->node->hash : NULL);
 	fputs(", \"tags\": [", f);
-	mfs_buf_clear(&x->line);
+	x->first_tag = true;
 	r = node_each_tag(h->node, json_tag, x);
 	fputs("]}\n", f);
 	return r;

@@ -10,6 +10,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/base64.h"
+#include "common/str.h"
 #include "fs/verbs_internal.h"
 #include "meta/tags.h"
 
@@ -88,19 +90,40 @@ static int may_tag(struct tagging *x, const struct node *n)
 	return 0;
 }
 
-static int print_json(void *arg, const struct tag *t)
+/* Text as it is; what JSON cannot hold (no UTF-8, a NUL) in base64, under the key with _base64 behind it. */
+static int json_bytes(FILE *f, bool *first, const char *key, const void *bytes, size_t size)
 {
-	struct tagging *x = arg;
-	MFS_AUTOFREE char *name = strndup(t->name, t->name_len), *value = strndup(t->value, t->size);
-	bool first = true;
+	MFS_AUTOFREE char *text = malloc(size + 1), *other = mfs_str_printf("%s_base64", key);
+	MFS_AUTOBUF struct mfs_buf coded = MFS_BUF_INIT(MFS_MIB);
 
-	if (!name || !value)
+	if (!text || !other)
 		return -ENOMEM;
-	fputc('{', x->call->out);
-	json_text(x->call->out, &first, "name", name);
-	json_text(x->call->out, &first, "value", t->bare ? NULL : value);
-	fputs("}", x->call->out);
+	if (size)
+		memcpy(text, bytes, size);
+	text[size] = '\0';
+	if (mfs_utf8_valid(text, size)) {
+		json_text(f, first, key, text);
+		return 0;
+	}
+	if (mfs_base64_put(&coded, bytes, size) < 0)
+		return -ENOMEM;
+	json_text(f, first, other, mfs_buf_str(&coded));
 	return 0;
+}
+
+int verb_tag_json(FILE *f, const struct tag *t)
+{
+	bool first = true;
+	int r;
+
+	fputc('{', f);
+	r = json_bytes(f, &first, "name", t->name, t->name_len);
+	if (r == 0 && t->bare)
+		json_text(f, &first, "value", NULL);
+	else if (r == 0)
+		r = json_bytes(f, &first, "value", t->value, t->size);
+	fputc('}', f);
+	return r;
 }
 
 struct printing {
@@ -115,7 +138,7 @@ static int print_json_item(void *arg, const struct tag *t)
 	if (!p->first)
 		fputs(", ", p->x->call->out);
 	p->first = false;
-	return print_json(p->x, t);
+	return verb_tag_json(p->x->call->out, t);
 }
 
 /* Bytes that would break the line, or hide what a value is, are shown as \n, \xHH. */

@@ -77,6 +77,10 @@ void verb_progress_end(struct verb_progress *p);
 void verb_layout_json(struct verb_call *call, bool *first, const struct node *n);
 void verb_layout(struct verb_call *call, const struct node *n);
 
+/* A tag as a JSON object (verb_tag.c). -ENOMEM. */
+struct tag;
+int verb_tag_json(FILE *f, const struct tag *t) MFS_NODISCARD;
+
 const char *verb_type_name(uint32_t mode);
 /* Login name, or the number. Returns buf (of 40 bytes at least). */
 char *verb_user_name(uid_t uid, char *buf, size_t size);
