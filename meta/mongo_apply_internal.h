@@ -24,11 +24,21 @@ struct mongo_dying {
 	int64_t since; /* monotonic */
 };
 
+/* Which numbers the dropped records of a change were given: the same again when it is sent again. */
+#define MONGO_NUMBERED 64
+struct mongo_numbered {
+	struct op_id id;
+	uint64_t first;
+	uint32_t n;
+};
+
 struct mongo_apply {
 	struct mfs_mutex lock; /* a leaf: no call is made with it held */
 	uint64_t *flights;     /* numbers of the changes under way */
 	size_t n_flights, cap_flights;
 	uint64_t next_dropped, left_dropped; /* numbers reserved for dropped records */
+	struct mongo_numbered numbered[MONGO_NUMBERED];
+	unsigned int next_numbered;
 	uint64_t last_token;		     /* of a job */
 	struct mongo_dying dying[MONGO_DYING_SEEN];
 	unsigned int next_dying;
@@ -41,6 +51,7 @@ struct applying {
 	struct mongo_conn *c;
 	struct change *ch;
 	uint64_t floor;	  /* own changes with a lower number had ended before this one began */
+	uint64_t dropped; /* the first number of those that were dropped without one; 0: none given yet */
 	bool look;	  /* sent before, outcome unknown: look for the id before anything else */
 	bool may_touched; /* its touches may have been counted before */
 };

@@ -73,6 +73,7 @@ struct side_run {
 	unsigned int flags;
 	struct mongo_batch batches[N_SIDE]; /* one a collection, so that what is written in order stays in order */
 	unsigned int n;
+	uint32_t n_dropped; /* that were given a number */
 };
 
 static struct mongo_batch *batch_of(struct side_run *s, const char *collection)
@@ -125,31 +126,72 @@ static int write_version(struct side_run *s, const struct write *w)
 	return add_put(s, MONGO_VERSIONS, &q, &doc);
 }
 
-/* A number for a record that has none; numbers are reserved many at a time. */
-static int next_dropped_id(struct applying *a, uint64_t *ret)
+static uint32_t count_unnumbered(const struct change *c)
+{
+	uint32_t n = 0;
+
+	for (unsigned int i = 0; i < c->n_writes; i++) {
+		const struct write *w = &c->writes[i];
+
+		for (uint32_t k = 0; w->kind == WRITE_DROPPED_PUT && k < write_records(w); k++)
+			n += w->dropped[k].id == 0;
+	}
+	return n;
+}
+
+/* Lock is held. The numbers that an earlier attempt gave; 0: not known. */
+static uint64_t numbered_before(const struct applying *a, uint32_t n)
+{
+	const struct mongo_apply *s = a->m->apply;
+
+	for (unsigned int i = 0; a->look && change_has_id(a->ch) && i < MONGO_NUMBERED; i++) {
+		const struct mongo_numbered *x = &s->numbered[i];
+
+		if (x->n == n && x->id.session == a->ch->id.session && x->id.number == a->ch->id.number)
+			return x->first;
+	}
+	return 0;
+}
+
+/* n numbers in a row of those that are reserved, for this change; false: there are not so many. */
+static bool take_numbers(struct applying *a, uint32_t n)
 {
 	struct mongo_apply *s = a->m->apply;
+	MFS_GUARD(&s->lock);
+
+	a->dropped = numbered_before(a, n);
+	if (a->dropped)
+		return true;
+	if (s->left_dropped < n)
+		return false;
+	a->dropped = s->next_dropped;
+	s->next_dropped += n;
+	s->left_dropped -= n;
+	s->numbered[s->next_numbered++ % MONGO_NUMBERED] =
+		(struct mongo_numbered){ .id = a->ch->id, .first = a->dropped, .n = n };
+	return true;
+}
+
+/* Numbers for the records that have none; many are reserved at a time. */
+static int number_dropped(struct applying *a)
+{
+	struct mongo_apply *s = a->m->apply;
+	uint32_t n = count_unnumbered(a->ch), count = MFS_MAX(n, DROPPED_RESERVE);
 	uint64_t first;
 	int r;
 
-	{
+	if (a->dropped)
+		return 0;
+	while (!take_numbers(a, n)) {
+		r = mongo_reserve(a->c, count, &first);
+		if (r < 0)
+			return r;
 		MFS_GUARD(&s->lock);
-
-		if (s->left_dropped) {
-			s->left_dropped--;
-			*ret = s->next_dropped++;
-			return 0;
+		if (s->left_dropped < count) {
+			s->next_dropped = first;
+			s->left_dropped = count;
 		}
 	}
-	r = mongo_reserve(a->c, DROPPED_RESERVE, &first);
-	if (r < 0)
-		return r;
-	MFS_GUARD(&s->lock);
-	if (!s->left_dropped) {
-		s->next_dropped = first + 1;
-		s->left_dropped = DROPPED_RESERVE - 1;
-	}
-	*ret = first;
 	return 0;
 }
 
@@ -169,9 +211,11 @@ static int write_dropped(struct side_run *s, const struct write *w)
 		struct dropped_record d = w->dropped[i]; /* borrows */
 
 		if (d.id == 0)
-			r = next_dropped_id(s->a, &d.id);
+			r = number_dropped(s->a);
 		if (r < 0)
 			break;
+		if (d.id == 0)
+			d.id = s->a->dropped + s->n_dropped++;
 		mongo_id_put(d.id, &q);
 		mongo_dropped_put(&d, &doc);
 		r = add_put(s, MONGO_DROPPED, &q, &doc);

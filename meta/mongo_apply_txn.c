@@ -564,26 +564,38 @@ static int run_statements(struct txn *t, bool together)
 	return r;
 }
 
-/* -ECOMM: unknown; whatever a second answer says, the first commit may have been done. */
-static int commit(struct txn *t, mongoc_client_session_t *s)
+static int commit_once(struct txn *t, mongoc_client_session_t *s)
 {
 	struct mongo_conn *c = t->a->c;
 	bson_error_t err;
 	bson_t reply;
-	bool done;
+	bool done = mongoc_client_session_commit_transaction(s, &reply, &err);
+	int r = done ? 0 : mongo_error(c, MONGO_WRITE, &err, &reply);
+
+	bson_destroy(&reply);
+	if (done)
+		mongo_health(c->m, NULL);
+	/* A conflict is an answer. That it knows of no transaction is not: it may have forgotten what it has done. */
+	return r == -EDEADLK && err.code != 112 ? -EPROTO : r;
+}
+
+/*
+ * While nobody answers it is sent again: the server knows what it did with it, and where it has not come the transaction is
+ * still open and would be in everybody's way. -ECOMM: unknown.
+ */
+static int commit(struct txn *t, mongoc_client_session_t *s)
+{
+	unsigned int tries = 0;
 	int r;
 
-	done = mongoc_client_session_commit_transaction(s, &reply, &err);
-	if (done) {
-		bson_destroy(&reply);
-		mongo_health(c->m, NULL);
-		return 0;
+	for (;;) {
+		r = commit_once(t, s);
+		if (r != -ECOMM)
+			return r == -EPROTO ? -ECOMM : r;
+		r = mongo_back_off(t->a->c, tries++);
+		if (r < 0)
+			return r == -ECANCELED ? -ECOMM : r;
 	}
-	r = mongo_error(c, MONGO_WRITE, &err, &reply);
-	bson_destroy(&reply);
-	if (r == -EDEADLK && err.code != 112) /* the driver may have sent it twice, to a server that had forgotten it */
-		r = -ECOMM;
-	return r;
 }
 
 static int run_once(struct txn *t, bool together)

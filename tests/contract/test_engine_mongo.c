@@ -13,6 +13,7 @@ int main(void)
 						 .persists = true,
 						 .two_instances = true,
 						 .record_ring = 16,
+						 .puts_first = true,
 						 .share = 5 };
 	int failed;
 

@@ -21,6 +21,7 @@ struct engine_kind {
 	bool persists;		       /* closing all instances keeps the index */
 	bool two_instances;	       /* open may be called again for a second engine on the same index */
 	unsigned int record_ring;      /* ids are remembered per record, so many of them; 0: a session's last 65536 */
+	bool puts_first;	       /* side records that only a successful change names are written before it */
 	unsigned int share;	       /* of the race rounds it runs, in percent; 0: all */
 };
 
