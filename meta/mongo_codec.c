@@ -277,7 +277,7 @@ static int get_xattr(const bson_iter_t *at, struct node_xattr *ret)
 		if (!strcmp(key, "v") && !(BSON_ITER_HOLDS_BINARY(&it) && mongo_iter_bytes(&it, &value, &size)))
 			return -EUCLEAN;
 	}
-	if (!name || name_len == 0 || name_len > MFS_XATTR_NAME_MAX || memchr(name, 0, name_len) || size > MFS_XATTR_SIZE_MAX)
+	if (!name || !value || name_len == 0 || name_len > MFS_XATTR_NAME_MAX || memchr(name, 0, name_len) || size > MFS_XATTR_SIZE_MAX)
 		return -EUCLEAN;
 	ret->name = strndup(name, name_len);
 	ret->value = malloc(size ? size : 1);

@@ -62,7 +62,10 @@ static int parse(const char *text, mongoc_uri_t **ret, char **ret_reason)
 {
 	bson_error_t err = { 0 };
 
+	/* It logs what it stumbles over, too: see below. */
+	mongoc_log_set_handler(NULL, NULL);
 	*ret = text ? mongoc_uri_new_with_error(text, &err) : NULL;
+	mongoc_log_set_handler(log_line, NULL);
 	if (*ret)
 		return 0;
 	/* libmongoc's reason may quote what it stumbled over: part of a password, perhaps. */
