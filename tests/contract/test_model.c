@@ -552,16 +552,17 @@ static int do_op(struct run *r, const struct op *as_drawn)
 /* Comparing all there is. */
 
 /* A file: its names. A directory: one and its subdirectories. */
-static unsigned int links_of(const struct model *m, int inode)
+static unsigned int links_of(const struct run *r, int inode)
 {
-	unsigned int n = 1;
+	const struct model *m = &r->m;
+	unsigned int n = 0;
 
 	if (!S_ISDIR(m->v[inode].mode))
 		return m->v[inode].n_links;
 	for (int i = 0; i < MODEL_INODES; i++)
 		n += m->v[i].used && S_ISDIR(m->v[i].mode) && m->v[i].n_links &&
 		     m->v[i].links[0].dir == inode;
-	return n;
+	return dir_nlink(r->w, n);
 }
 
 static int compare_inline(const struct model_inode *m, const struct node_blob *b)
@@ -623,8 +624,8 @@ static int compare_inode(struct run *r, int i)
 	if (a->mode != m->mode || a->uid != m->uid || a->gid != m->gid)
 		bad = FAIL(r, "inode %d has mode %o %u:%u, the model %o %u:%u", i, a->mode, a->uid, a->gid,
 			   m->mode, m->uid, m->gid);
-	else if (a->nlink != links_of(&r->m, i))
-		bad = FAIL(r, "inode %d has nlink %u, the model %u", i, a->nlink, links_of(&r->m, i));
+	else if (a->nlink != links_of(r, i))
+		bad = FAIL(r, "inode %d has nlink %u, the model %u", i, a->nlink, links_of(r, i));
 	else if (a->size != m->size || a->obj_len != m->obj_len)
 		bad = FAIL(r, "inode %d has size %" PRIu64 "/%" PRIu64 ", the model %" PRIu64 "/%" PRIu64, i,
 			   a->size, a->obj_len, m->size, m->obj_len);
