@@ -571,6 +571,34 @@ static int mem_list_versions(struct object_store *s, struct op_ctx *op, const ch
 	}
 }
 
+/* The newest first. */
+static int mem_list_key(struct object_store *s, struct op_ctx *op, const char *bucket, const char *want, object_list_fn *fn,
+			void *arg)
+{
+	MFS_AUTOFREE struct object_info *v = NULL;
+	uint64_t number = 0;
+	size_t n = 0;
+	int r = bucket ? -EINVAL : 1;
+
+	(void)op;
+	while (r > 0) {
+		MFS_AUTOFREE char *key = NULL;
+		struct object_info info, *more;
+
+		r = next_version(mem_of(s), number, &number, &key, &info);
+		if (r <= 0 || strcmp(key, want) != 0)
+			continue;
+		more = reallocarray(v, n + 1, sizeof(*v));
+		if (!more)
+			return -ENOMEM;
+		v = more;
+		v[n++] = info;
+	}
+	while (r == 0 && n)
+		r = fn(arg, want, &v[--n]);
+	return r;
+}
+
 static int mem_statfs(struct object_store *s, struct op_ctx *op, struct object_statfs *ret)
 {
 	struct mem_store *m = mem_of(s);
@@ -616,6 +644,7 @@ static const struct object_store_ops mem_ops = {
 	.hold = mem_hold,
 	.list_keys = mem_list_keys,
 	.list_versions = mem_list_versions,
+	.list_key = mem_list_key,
 	.statfs = mem_statfs,
 	.sweep = mem_sweep,
 };

@@ -318,7 +318,7 @@ int object_list_key(struct object_store *s, struct op_ctx *op, const char *bucke
 	int r;
 
 	assert(s && key && fn);
-	if (!(s->ops->caps & OBJECT_CAP_KEY_HIDES))
+	if (!s->ops->list_key)
 		return -EOPNOTSUPP;
 	r = check_key(s, op, key);
 	return r < 0 ? r : s->ops->list_key(s, op, bucket, key, fn, arg);

@@ -212,7 +212,7 @@ int object_list_keys(struct object_store *s, struct op_ctx *op, const char *buck
 /* Every version there is, in no order. */
 int object_list_versions(struct object_store *s, struct op_ctx *op, const char *bucket, object_list_fn *fn,
 			 void *arg) MFS_NODISCARD;
-/* OBJECT_CAP_KEY_HIDES: what exactly this key holds, the newest first, markers too (delete_version takes one of these away).
+/* What exactly this key holds, the newest first, markers too (delete_version takes one of these away). OBJECT_CAP_KEY_HIDES, mem:
  * -EOPNOTSUPP. */
 int object_list_key(struct object_store *s, struct op_ctx *op, const char *bucket, const char *key, object_list_fn *fn,
 		    void *arg) MFS_NODISCARD;

@@ -134,8 +134,8 @@ bool sessions_sure(struct sessions *s)
 {
 	int64_t confirmed = atomic_load(&s->confirmed);
 
-	/* Somebody else's clock began no earlier than ours; a tenth is for clocks that go at different speeds. */
-	return confirmed && sessions_boot_ns() - confirmed < s->lease_ns - s->lease_ns / 10;
+	/* Somebody else's clock began no earlier than ours; the rest is for clocks that go at different speeds. */
+	return confirmed && sessions_boot_ns() - confirmed < s->death_ns - s->lease_ns / 20;
 }
 
 bool lease_hold(struct volume *v, enum lease_role role)
@@ -218,24 +218,31 @@ static int lost(struct sessions *s, struct op_ctx *op)
 	return r;
 }
 
-/* The index has another token than ours: of an earlier heartbeat whose answer was lost, or we are dead. */
-static int resolve(struct sessions *s, struct op_ctx *op, const char *name)
+/* The index has another token than ours: of an earlier heartbeat whose answer was lost (1), or we are dead (0). */
+static int find_token(struct sessions *s, struct op_ctx *op)
 {
 	struct cell_record cell = { 0 };
 	enum cell_word word;
+	char name[CELL_NAME];
 	uint64_t who;
-	int r = engine_cell_get(s->v->engine, op, name, &cell);
+	int r;
 
-	if (r == -ENOENT)
-		return lost(s, op);
+	session_cell_name(name, s->v->session);
+	r = engine_cell_get(s->v->engine, op, name, &cell);
 	if (r < 0)
-		return r;
-	if (session_cell_read(&cell, &word, &who) && word == CELL_LIVE && who == s->v->session)
+		return r == -ENOENT ? 0 : r;
+	r = session_cell_read(&cell, &word, &who) && word == CELL_LIVE && who == s->v->session;
+	if (r)
 		s->token = cell.token;
-	else
-		r = lost(s, op);
 	cell_record_release(&cell);
 	return r;
+}
+
+static int resolve(struct sessions *s, struct op_ctx *op)
+{
+	int r = find_token(s, op);
+
+	return r == 0 ? lost(s, op) : MFS_MIN(r, 0);
 }
 
 static int beat(struct sessions *s, struct op_ctx *op)
@@ -260,7 +267,7 @@ static int beat(struct sessions *s, struct op_ctx *op)
 		atomic_store(&s->confirmed, began);
 	}
 	cell_record_release(&cell);
-	return r == -EAGAIN ? resolve(s, op, name) : r;
+	return r == -EAGAIN ? resolve(s, op) : r;
 }
 
 int sessions_step(struct sessions *s, struct op_ctx *op)
@@ -299,11 +306,11 @@ static void tell(struct sessions *s, int r)
 static void *run(void *arg)
 {
 	struct sessions *s = arg;
-	int64_t beat_ns = MFS_MIN(BEAT_NS, s->lease_ns / 5), next = mfs_mono_ns() + beat_ns;
+	int64_t next = mfs_mono_ns() + s->beat_ns;
 
 	pthread_setname_np(pthread_self(), "session");
 	while (sleep_until(s, next)) {
-		next = mfs_mono_ns() + beat_ns;
+		next = mfs_mono_ns() + s->beat_ns;
 		s->op.deadline_ns = mfs_mono_ns() + s->lease_ns / 2;
 		tell(s, sessions_step(s, &s->op));
 	}
@@ -340,6 +347,8 @@ int sessions_begin(struct volume *v, struct op_ctx *op, bool heartbeat, struct s
 		return -ENOMEM;
 	s->v = v;
 	s->lease_ns = v->cfg->lease_ns > 0 ? v->cfg->lease_ns : 10 * MFS_NSEC_PER_SEC;
+	s->beat_ns = MFS_MIN(BEAT_NS, s->lease_ns / 5);
+	s->death_ns = s->lease_ns - 2 * s->beat_ns;
 	pthread_mutex_init(&s->lock.m, NULL);
 	pthread_cond_init(&s->wake, NULL);
 	r = begin(s, op);
@@ -392,6 +401,8 @@ void sessions_end(struct sessions *s)
 		pthread_join(s->thread, NULL);
 	sessions_drop_leases(s, &op);
 	r = end(s, &op);
+	if (r == -EAGAIN) /* a heartbeat whose answer was lost; or others have closed it, which is as good */
+		r = find_token(s, &op) == 1 ? end(s, &op) : 0;
 	if (r < 0)
 		mfs_log(MFS_LOG_FS, MFS_LOG_WARN, &op, "session %" PRIu64 " could not be closed (%s); another mount does it after lease=",
 			s->v->session, strerror(-r));

@@ -2,8 +2,8 @@
  * A mount among others: its session with a heartbeat, and its watch over theirs.
  *
  * Each session has an index cell leases/session-NUMBER, which its mount replaces once a second, expecting what it wrote
- * before. The others see it change. One that stands still for `lease`, on the watcher's own clock (rule M7) and while the
- * watcher saw the index all the time, is dead: the watcher marks the cell, which the dead one's next heartbeat
+ * before. The others see it change. One that stands still for nearly `lease` (two heartbeats less, so that what it held is free
+ * within `lease` of its death), on the watcher's own clock (rule M7) and while the watcher saw the index all the time, is dead: the watcher marks the cell, which the dead one's next heartbeat
  * cannot pass, so that a session never comes back; takes its locks away (each record fenced in the same change); and
  * closes it. Whoever dies in between is followed by the next one.
  *

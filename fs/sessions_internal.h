@@ -22,6 +22,8 @@ struct seen { /* a session of somebody else */
 struct sessions {
 	struct volume *v;
 	int64_t lease_ns;
+	int64_t beat_ns;  /* between two heartbeats, and two looks */
+	int64_t death_ns; /* who was seen to stand still for so long is dead: what it held is free within lease_ns of its last moment */
 	pthread_t thread;
 	bool has_thread;
 	struct op_ctx op; /* cancelled: the thread ends */

@@ -222,7 +222,7 @@ static int bury_dead(struct sessions *s, struct op_ctx *op)
 
 	for (size_t i = 0; i < s->n_seen; i++) {
 		struct seen *x = &s->seen[i];
-		int err = x->dead || s->looked - x->since >= s->lease_ns ? bury(s, op, x) : 0;
+		int err = x->dead || s->looked - x->since >= s->death_ns ? bury(s, op, x) : 0;
 
 		r = r ? r : err;
 	}

@@ -8,7 +8,7 @@
 
 #include "fs/leases.h"
 
-#define LEASE (300 * MS)
+#define LEASE (600 * MS)
 #define ALL   LOCK_END_MAX
 
 static int setup(void **state)
@@ -228,12 +228,12 @@ static void test_a_burial_that_nobody_ended_is_ended_by_another(void **state)
 		dead = victim->v.session;
 		assert_int_equal(lock_set(victim, lock_of(ino, 1, LOCK_TYPE_WRITE, 0, ALL)), 0);
 		lock_mount_kill(victim);
-		for (int64_t end = mfs_mono_ns() + LEASE - LEASE / 4; mfs_mono_ns() < end;) {
+		for (int64_t end = mfs_mono_ns() + LEASE / 2 - LEASE / 8; mfs_mono_ns() < end;) {
 			assert_int_equal(sessions_step(burier->v.sessions, &w->op), 0);
 			lock_sleep(LEASE / 16);
 		}
 		assert_false(lock_session_is_closed(w, dead));
-		lock_sleep(LEASE / 4 + 20 * MS); /* from here on it is due: heartbeat, mark, locks, end */
+		lock_sleep(LEASE / 4 + 40 * MS); /* from here on it is due: heartbeat, mark, locks, end */
 		lock_mount_die_after(burier, changes);
 		(void)!sessions_step(burier->v.sessions, &w->op);
 		if (changes < 4)
@@ -395,7 +395,7 @@ static void test_heartbeats_of_three_and_the_death_of_one(void **state)
 	began = mfs_mono_ns();
 	assert_int_equal(lock_wait(w->m[1], lock_of(ino, 1, LOCK_TYPE_WRITE, 0, ALL)), 0);
 	printf("a dead mount's lock with lease=2s was free after %lld ms\n", (long long)((mfs_mono_ns() - began) / MS));
-	assert_true(mfs_mono_ns() - began < 5 * lease);
+	assert_true(mfs_mono_ns() - began < 5 * lease); /* on a machine that is busy; else within the lease */
 	assert_true(lock_is_fenced(w, ino, dead));
 	assert_int_equal(w->m[1]->n_lost + w->m[2]->n_lost, 0);
 }

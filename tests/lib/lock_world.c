@@ -15,6 +15,7 @@ struct lock_world *lock_world_new(void)
 	assert_int_equal(mem_engine_new(w->shared, &w->look), 0);
 	assert_int_equal(engine_volume_put(w->look, &w->op, &rec), 0);
 	assert_int_equal(namespace_new(w->look, &no, &w->ns), 0);
+	assert_int_equal(mem_store_new(&w->store), 0);
 	return w;
 }
 
@@ -22,6 +23,7 @@ void lock_world_free(struct lock_world *w)
 {
 	namespace_free(w->ns);
 	engine_free(w->look);
+	object_store_free(w->store);
 	mem_shared_free(w->shared);
 	free(w);
 }
@@ -57,7 +59,11 @@ static void renewed(void *arg, uint64_t before, uint64_t session)
 
 static void work(void *arg)
 {
-	((struct lock_mount *)arg)->n_work++;
+	struct lock_mount *m = arg;
+
+	m->n_work++;
+	if (m->on_work)
+		m->on_work(m);
 }
 
 struct lock_mount *lock_mount_new(struct lock_world *w, int64_t lease_ns, bool heartbeat, const struct fault_plan *plan)
@@ -74,6 +80,8 @@ struct lock_mount *lock_mount_new(struct lock_world *w, int64_t lease_ns, bool h
 	m->v.mode = VOLUME_MOUNT;
 	m->v.lock_fd = -1;
 	m->v.next_op = 1;
+	m->v.root = MFS_ROOT_INO;
+	m->v.store = w->store;
 	assert_int_equal(mem_engine_new(w->shared, &e), 0);
 	if (plan) {
 		struct engine *faulty;

@@ -27,10 +27,13 @@ struct lock_mount {
 	struct file_locks *fl;
 	struct locks *locks;
 	int n_lost, n_renewed, n_work; /* calls of hooks */
+	void (*on_work)(struct lock_mount *m); /* or NULL */
+	void *arg;
 };
 
 struct lock_world {
 	struct mem_shared *shared;
+	struct object_store *store; /* in memory, of all mounts */
 	struct op_ctx op;
 	struct lock_mount *m[8];
 	struct engine *look; /* of nobody */
