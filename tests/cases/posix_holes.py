@@ -79,7 +79,8 @@ def case_punch_reads_zeros_and_gives_space_back(case):
     same(os.pread(fd, 4 * MIB, 0), bytes(want), "content while open")
     os.close(fd)
     whole_states(case, path, lambda f: check(os.pread(f, 5 * MIB, 0) == want, "content"))
-    check(blocks(path) <= before - MIB + 64 * KIB, f"st_blocks {blocks(path)} after a punch, {before} before")
+    if case.suite.args.store == "localdir":  # an object of a bucket has no holes: once it is one again, they are zeros in it
+        check(blocks(path) <= before - MIB + 64 * KIB, f"st_blocks {blocks(path)} after a punch, {before} before")
 
 
 def case_punch_beyond_the_end(case):
@@ -135,7 +136,8 @@ def case_what_is_refused(case):
     raises(errno.EINVAL, fallocate, fd, 0, 0, 0)
     raises(errno.EINVAL, fallocate, fd, 0, -1, 10)
     raises(errno.EFBIG, fallocate, fd, 0, 0, 1 << 50)
-    raises(errno.ENOSPC, fallocate, fd, 0, 0, 1 << 42)
+    if case.suite.args.store == "localdir":  # a bucket has no end
+        raises(errno.ENOSPC, fallocate, fd, 0, 0, 1 << 42)
     os.close(fd)
     fd = os.open(path, os.O_RDONLY)
     raises(errno.EBADF, fallocate, fd, PUNCH_HOLE | KEEP_SIZE, 0, 4096)
@@ -145,6 +147,8 @@ def case_what_is_refused(case):
 
 
 def case_seek_finds_data_and_holes(case):
+    if case.suite.args.store != "localdir":
+        raise mfs.Skip("once settled an object of a bucket has zeros where the file had holes")
     path = case.path("f")
     fd = opened(path)
     os.pwrite(fd, noise(1, 64 * KIB), 0)

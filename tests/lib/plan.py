@@ -112,13 +112,26 @@ def short_share():
         suite("tsan", "cases/posix_files"),
         suite("tsan", "cases/posix_names"),
         suite("tsan", "ext/realwork", "--parts", "stress", seeded=True, note="-stress"),
+        *s3_share(),
         *cluster_share(),
+    ]
+
+
+def s3_share():
+    """An sqlite index with its objects in a MinIO: at most 8 minutes."""
+    return [
+        *programs("asan", ("s3",), 200, "short"),
+        suite("release", "cases/s3", timeout=1200),
+        suite("release", "ext/pjdfstest", "--store", "s3", note="-s3"),
+        suite("release", "ext/fsx", "--store", "s3", "--operations", "500", seeded=True, note="-s3"),
+        suite("release", "cases/posix_files", "--store", "s3", note="-s3"),
     ]
 
 
 def cluster_share():
     """On MinIO, MongoDB and Redis: at most 12 minutes of the short share, in sum, two at a time."""
     return [
+        *programs("asan", ("mongo",), 200, "short"),
         suite("release", "cases/roundtrips", serial=True),
         suite("release", "cases/mounts", seeded=True, timeout=1200),
         suite("release", "cases/mountlocks", seeded=True),
@@ -163,7 +176,15 @@ def long_parts():
                               suite("asan", "ext/databases", seeded=True, timeout=2400)],
         "scattered": lambda: [suite("release", "ext/scattered", "--share", "long", seeded=True, serial=True, timeout=2400)],
         "s3": lambda: [*programs("asan", ("s3",), 1000, "long"), *programs("tsan", ("s3",), 1000, "long"),
-                       suite("release", "cases/s3", serial=True), suite("asan", "cases/s3", serial=True)],
+                       suite("release", "cases/s3", serial=True), suite("asan", "cases/s3", serial=True),
+                       suite("asan", "ext/pjdfstest", "--store", "s3", note="-s3"),
+                       *[suite("asan", f"cases/{n}", "--store", "s3", note="-s3") for n in ("posix_files", "posix_meta", "posix_holes")]],
+        "s3-fsx": lambda: [suite("release", "ext/fsx", "--store", "s3", "--seeds", "1", "--operations", "5000", "--only", c,
+                                 seeded=True, timeout=2400, note=f"-s3-{c}-{n + 1}") for n in range(2) for c in FSX],
+        "s3-realwork": lambda: [suite("release", "ext/realwork", "--store", "s3", "--share", "long", "--parts", p, seeded=True,
+                                      timeout=2400, note=f"-s3-{p}") for p in ("trees,sparse", "build", "stress", "fio")],
+        "mongo": lambda: [*programs("asan", ("mongo-all",), 1000, "long"), *programs("release", ("mongo-all",), 2000, "long")],
+        "mongo-tsan": lambda: programs("tsan", ("mongo-all",), 500, "long"),
         "mounts": lambda: [suite("release", "cases/mounts", "--share", "long", "--seconds", "600", seeded=True, timeout=2400),
                            suite("release", "cases/mountlocks", "--share", "long", seeded=True, timeout=2400),
                            suite("tsan", "cases/mountlocks", seeded=True, timeout=1800),
