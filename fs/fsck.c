@@ -196,6 +196,8 @@ static int check_child_counts(struct fsck *f)
 			continue;
 		if (r < 0)
 			return r;
+		if (!(f->v->engine->ops->caps & ENGINE_SINGLE_MOUNT)) /* is not counted: stat shows 1 */
+			dirs = n.attr.nlink - 1;
 		if ((n.attr.children != count || n.attr.nlink != 1 + dirs) && !f->opt->online) {
 			change_touch(&c, d->ino, n.attr.mtime,
 				     (int32_t)((int64_t)count - (int64_t)n.attr.children), 0)

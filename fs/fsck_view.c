@@ -11,6 +11,7 @@
 #include "fs/fsck_internal.h"
 #include "fs/index_log.h"
 #include "fs/reconcile_internal.h"
+#include "fs/volume_cluster.h"
 
 #define JOBS_MAX 1000000
 
@@ -93,7 +94,7 @@ static int check_key(void *arg, const char *key, const struct object_info *info)
 		return -ENOMEM;
 	if (atomic_load(&f->op->cancelled))
 		return -ECANCELED;
-	if (index_log_owns(key))
+	if (index_log_owns(key) || !strcmp(key, VOLUME_OBJECT))
 		return 0;
 	f->res->keys++;
 	if (f->too_many_jobs || f->opt->online)

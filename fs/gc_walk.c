@@ -14,7 +14,9 @@
 #include "common/crash_point.h"
 #include "common/log.h"
 #include "fs/gc_internal.h"
+#include "fs/volume_cluster.h"
 #include "fs/index_log.h"
+#include "fs/volume_cluster.h"
 #include "meta/fence.h"
 
 #define BATCH	 512
@@ -242,7 +244,7 @@ static int seen(void *arg, const char *key, const struct object_info *info)
 {
 	struct walk *w = arg;
 
-	if (info->is_marker)
+	if (info->is_marker || (key && !strcmp(key, VOLUME_OBJECT)))
 		return 0;
 	w->res->objects++;
 	if (!info->own || info->ino == 0) {
