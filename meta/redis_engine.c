@@ -102,6 +102,7 @@ void redis_engine_stats(struct engine *base, struct redis_stats *ret)
 	*ret = (struct redis_stats){
 		.up = e->up,
 		.live = e->up && (beat == INT64_MAX || mfs_mono_ns() - beat < REDIS_BEAT_NS),
+		.listening = e->listening,
 		.epoch = e->has_keys ? e->epoch : 0,
 		.hits = e->hits,
 		.misses = e->misses,

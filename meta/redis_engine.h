@@ -9,6 +9,7 @@
 struct redis_stats {
 	bool up;	/* Redis is in use */
 	bool live;	/* and so are cached answers: the news channel works */
+	bool listening; /* hints of other mounts come */
 	uint64_t epoch; /* 0: not known yet */
 	uint64_t hits, misses; /* of get, lookup and list; asked while Redis was in use */
 	uint64_t fills;	       /* values given to Redis that it took */

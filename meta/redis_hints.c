@@ -322,6 +322,12 @@ static bool stopping(struct redis_engine *e)
 	return e->stop;
 }
 
+static bool is_push(const redisReply *m, const char *what)
+{
+	return m->type == REDIS_REPLY_ARRAY && m->elements == 3 && m->element[0]->type == REDIS_REPLY_STRING &&
+	       !strcmp(m->element[0]->str, what);
+}
+
 static void listen_on(struct redis_engine *e, struct redis_conn *c, struct hints *h)
 {
 	uint64_t gen = c->line;
@@ -332,9 +338,10 @@ static void listen_on(struct redis_engine *e, struct redis_conn *c, struct hints
 
 		redis_conn_wait(c, e->wake_fd, 1000);
 		while ((r = redis_conn_poll(c, &m)) == 0 && m) {
-			if (m->type == REDIS_REPLY_ARRAY && m->elements == 3 && m->element[0]->type == REDIS_REPLY_STRING &&
-			    !strcmp(m->element[0]->str, "message"))
+			if (is_push(m, "message"))
 				take_message(e, c->seal, m->element[2], h);
+			else if (is_push(m, "subscribe"))
+				e->listening = true;
 			else if (m->type == REDIS_REPLY_ERROR)
 				r = -EIO; /* not allowed to subscribe: tried again now and then */
 			freeReplyObject(m);
@@ -352,9 +359,11 @@ static void pause_listener(struct redis_engine *e)
 {
 	int64_t until = mfs_mono_ns() + MFS_NSEC_PER_SEC / 2;
 	struct timespec ts = mfs_ns_to_timespec(until);
+	bool up;
 	MFS_GUARD(&e->lock);
 
-	while (!e->stop && mfs_mono_ns() < until)
+	up = e->up;
+	while (!e->stop && mfs_mono_ns() < until && (up || !e->up))
 		pthread_cond_timedwait(&e->wake, &e->lock.m, &ts);
 }
 
@@ -368,6 +377,7 @@ void *redis_listener(void *arg)
 
 		if (redis_open_extra(e, &c) == 0) {
 			listen_on(e, c, h);
+			e->listening = false;
 			redis_conn_drop(c);
 		}
 		if (!stopping(e))

@@ -59,6 +59,7 @@ struct redis_engine {
 	pthread_t keeper, listener;
 	bool has_keeper, has_listener;
 
+	_Atomic bool listening; /* hints of others come */
 	_Atomic bool up; /* Redis may be asked; a copy of what lock guards, to be looked at without it */
 
 	struct mfs_mutex lock;

@@ -407,6 +407,7 @@ static void came_back(struct redis_engine *e, struct redis_conn *c, const char *
 			c = NULL;
 		}
 		set_up_locked(e);
+		pthread_cond_broadcast(&e->wake);
 	}
 	redis_conn_drop(c);
 	if (said)

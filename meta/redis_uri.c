@@ -81,7 +81,7 @@ static int number(const char *s, size_t len, uint64_t max, uint64_t *ret)
 		return -EINVAL;
 	memcpy(digits, s, len);
 	digits[len] = '\0';
-	return mfs_str_uint(digits, 10, 0, max, ret);
+	return mfs_str_uint(digits, 10, 0, max, ret) < 0 ? -EINVAL : 0;
 }
 
 static int parse_userinfo(const char *s, size_t len, struct redis_uri *u)

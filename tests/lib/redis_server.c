@@ -125,21 +125,46 @@ void redis_server_stop(struct redis_server *s)
 	store_test_remove(s->dir);
 }
 
-void redis_server_wait_up(struct engine *e, bool up)
+static bool is_up(const struct redis_stats *st)
+{
+	return st->up;
+}
+
+static bool is_down(const struct redis_stats *st)
+{
+	return !st->up;
+}
+
+static bool is_listening(const struct redis_stats *st)
+{
+	return st->listening;
+}
+
+static void wait_for(struct engine *e, bool (*is)(const struct redis_stats *st), const char *what)
 {
 	int64_t until = mfs_mono_ns() + WAIT_SECONDS * MFS_NSEC_PER_SEC;
 	struct redis_stats st;
 
 	for (;;) {
 		redis_engine_stats(e, &st);
-		if (st.up == up)
+		if (is(&st))
 			return;
 		if (mfs_mono_ns() > until) {
-			fprintf(stderr, "redis engine: not %s after %d s: %s\n", up ? "up" : "down", WAIT_SECONDS, st.why);
+			fprintf(stderr, "redis engine: not %s after %d s: %s\n", what, WAIT_SECONDS, st.why);
 			exit(1);
 		}
 		usleep(2000);
 	}
+}
+
+void redis_server_wait_up(struct engine *e, bool up)
+{
+	wait_for(e, up ? is_up : is_down, up ? "up" : "down");
+}
+
+void redis_server_wait_listening(struct engine *e)
+{
+	wait_for(e, is_listening, "listening");
 }
 
 struct engine *redis_server_engine(struct redis_server *s, struct engine *inner, const char *volume)

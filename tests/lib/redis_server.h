@@ -28,5 +28,6 @@ redisContext *redis_server_client(struct redis_server *s); /* authenticated; red
 /* The engine over inner (owned), waiting until it uses the server. */
 struct engine *redis_server_engine(struct redis_server *s, struct engine *inner, const char *volume);
 void redis_server_wait_up(struct engine *e, bool up);
+void redis_server_wait_listening(struct engine *e);
 
 #endif
