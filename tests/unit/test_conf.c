@@ -565,6 +565,80 @@ static void test_private__refuses_what_others_can_read(void **state)
 	assert_int_equal(mfs_conf_check_private("/nowhere/x", NULL), -ENOENT);
 }
 
+#define CLUSTER "[volume]\nindex = mongodb\nobjects = s3\nbucket = b\nendpoint = http://s:9000\npasswd_file = /etc/p\n"
+#define URI	"mongodb = mongodb://h:27017/?replicaSet=r\n"
+
+static int load_cluster(struct mfs_config *c, struct tree *t, const char *text, mode_t mode, char **reason)
+{
+	MFS_AUTOFREE char *path = mfs_path_join(t->dir, "etc/my-data.v2.conf");
+
+	write_file("etc", "my-data.v2.conf", text);
+	assert_int_equal(chmod(path, mode), 0);
+	return load(c, t, "my-data.v2", NULL, reason);
+}
+
+static void test_cluster__has_no_folder(void **state)
+{
+	AUTO_CONFIG c;
+	MFS_AUTOFREE char *reason = NULL;
+
+	if (load_cluster(&c, *state, CLUSTER URI "lease = 20s\n", 0644, &reason) < 0)
+		fail_msg("%s", reason);
+	assert_true(mfs_config_is_cluster(&c));
+	assert_null(c.dir);
+	assert_null(c.redis);
+	assert_string_equal(c.mongodb, "mongodb://h:27017/?replicaSet=r");
+	assert_string_equal(c.database, "massfs_my-data_v2"); /* a '.' cannot be in a database's name */
+	assert_int_equal(c.lease_ns, 20 * MFS_NSEC_PER_SEC);
+	assert_true(mfs_str_ends(mfs_config_label(&c), "my-data.v2.conf"));
+}
+
+static void test_cluster__says_why_not(void **state)
+{
+	static const struct {
+		const char *text;
+		mode_t mode;
+		int r;
+		const char *why;
+	} cases[] = {
+		{ CLUSTER, 0600, -EINVAL, "mongodb" },
+		{ CLUSTER URI "source = /srv\n", 0600, -EINVAL, "no folder" },
+		{ CLUSTER URI "database = a.b\n", 0600, -EINVAL, "database" },
+		{ CLUSTER URI "lease = 1s\n", 0600, -EINVAL, "lease" },
+		{ "[volume]\nindex = mongodb\n" URI, 0600, -EINVAL, "objects = s3" },
+		{ "[volume]\nsource = /srv\nredis = redis://r\n", 0600, -EINVAL, "index = mongodb" },
+		{ CLUSTER "mongodb = mongodb://me:geheim@h/?replicaSet=r\n", 0644, -EACCES, "chmod 0600" },
+		{ CLUSTER "mongodb = mongodb://me:geheim@h/?replicaSet=r\n", 0600, 0, NULL },
+		{ CLUSTER URI "redis = redis://:geheim@r\n", 0644, -EACCES, "chmod 0600" },
+		{ CLUSTER URI "redis = unix:/run/r?password=geheim\n", 0644, -EACCES, "chmod 0600" },
+		{ CLUSTER URI "redis = unix:/run/r\n", 0644, 0, NULL },
+	};
+
+	for (size_t i = 0; i < MFS_ARRAY_LEN(cases); i++) {
+		AUTO_CONFIG c;
+		MFS_AUTOFREE char *reason = NULL;
+		int r = load_cluster(&c, *state, cases[i].text, cases[i].mode, &reason);
+
+		if (r != cases[i].r || (cases[i].why && (!reason || !strstr(reason, cases[i].why))))
+			fail_msg("%zu: %d %s", i, r, reason ? reason : "-");
+		assert_true(!reason || !strstr(reason, "geheim"));
+	}
+}
+
+static void test_cluster__nothing_of_it_is_an_option(void **state)
+{
+	static const char *const all[] = { "mongodb=mongodb://a", "redis=redis://a", "database=a", "index=mongodb", "lease=10s" };
+
+	(void)state;
+	for (size_t i = 0; i < MFS_ARRAY_LEN(all); i++) {
+		AUTO_CONFIG c;
+		MFS_AUTOFREE char *reason = NULL;
+
+		assert_int_equal(options(&c, all[i], &reason), -EINVAL);
+		assert_non_null(strstr(reason, "belongs into a .conf file"));
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -588,6 +662,9 @@ int main(void)
 		cmocka_unit_test(test_load__config_option_names_the_file),
 		cmocka_unit_test(test_load__says_why_not),
 		cmocka_unit_test(test_private__refuses_what_others_can_read),
+		cmocka_unit_test(test_cluster__has_no_folder),
+		cmocka_unit_test(test_cluster__says_why_not),
+		cmocka_unit_test(test_cluster__nothing_of_it_is_an_option),
 	};
 
 	return cmocka_run_group_tests(tests, make_tree, remove_tree);
