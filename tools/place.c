@@ -84,9 +84,10 @@ static int find_in_folder(const char *path, struct place *ret)
 	return -ENOENT;
 }
 
-/* SOURCE or SOURCE:/path. */
-static int find_by_source(const char *operand, struct place *ret)
+/* SOURCE or SOURCE:/path. *ret_reason: why a .conf that is there is not taken. */
+static int find_by_source(const char *operand, struct place *ret, char **ret_reason)
 {
+	MFS_AUTOFREE char *reason = NULL;
 	MFS_CLEANUP(mfs_config_release) struct mfs_config cfg;
 	MFS_AUTOFREE char *source = strdup(operand);
 	const char *path = "";
@@ -102,7 +103,9 @@ static int find_by_source(const char *operand, struct place *ret)
 			;
 	}
 	mfs_config_init(&cfg);
-	r = mfs_config_load(&cfg, source, NULL, false, NULL, NULL);
+	r = mfs_config_load(&cfg, source, NULL, false, NULL, &reason);
+	if (r < 0 && cfg.conf_path && reason)
+		mfs_fail(ret_reason, r, "%s", reason);
 	if (r < 0)
 		return r;
 	return mfs_config_is_cluster(&cfg) || tool_is_volume(cfg.dir) ? set_volume(source, path, ret) : -ENOENT;
@@ -132,7 +135,9 @@ int place_find(const char *operand, struct place *ret, char **ret_reason)
 	else
 		r = path ? find_in_folder(path, ret) : -ENOENT;
 	if (r == -ENOENT)
-		r = find_by_source(operand, ret);
+		r = find_by_source(operand, ret, ret_reason);
+	if (r < 0 && ret_reason && *ret_reason)
+		return r;
 	if (r == -ENOMEM)
 		return mfs_fail(ret_reason, r, "no memory");
 	if (r < 0)
