@@ -69,7 +69,7 @@ def run_cases(suite, cases):
             if key not in worlds:
                 worlds[key] = World(suite, key, **kwargs)
             worlds[key].need()
-                call(worlds[key])
+            call(worlds[key])
             print(f"ok     {name[5:]} ({time.monotonic() - start:.1f} s)", flush=True)
         except mfs.Skip as reason:
             suite.skips.append(name)
