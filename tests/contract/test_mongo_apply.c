@@ -709,6 +709,30 @@ struct writer {
 };
 static atomic_bool writers_stop;
 
+/* Somebody who watches meanwhile: of each file every change in order, or that some were missed. */
+struct watcher {
+	struct writer *t;
+	uint64_t told[N_WRITERS]; /* the last ver */
+	atomic_uint gaps, lost;
+};
+
+static void watch_writers(void *arg, const struct news *n)
+{
+	struct watcher *x = arg;
+
+	if (n->kind == NEWS_LOST) {
+		memset(x->told, 0, sizeof(x->told));
+		atomic_fetch_add(&x->lost, 1);
+	}
+	for (int i = 0; n->kind == NEWS_RECORD && i < N_WRITERS; i++) {
+		if (n->ino != x->t[i].ino)
+			continue;
+		if (x->told[i] && n->ver > x->told[i] + 1)
+			atomic_fetch_add(&x->gaps, 1);
+		x->told[i] = MFS_MAX(x->told[i], n->ver);
+	}
+}
+
 static void *writer_thread(void *arg)
 {
 	struct writer *t = arg;
@@ -758,6 +782,7 @@ static void test_crash__nothing_is_lost_and_nothing_done_twice(void **state)
 {
 	struct world *w = *state;
 	struct writer t[N_WRITERS];
+	struct watcher x = { .t = t };
 	pid_t pid = (pid_t)mongo_server_start()->pid, mine = 0;
 
 	if (pid == 0) {
@@ -770,6 +795,7 @@ static void test_crash__nothing_is_lost_and_nothing_done_twice(void **state)
 
 		t[i] = (struct writer){ .w = w, .ino = test_make(w->other, MFS_ROOT_INO, name, REG) };
 	}
+	TEST_OK(engine_watch(w->other, watch_writers, &x));
 	atomic_store(&writers_stop, false);
 	for (int i = 0; i < N_WRITERS; i++)
 		TEST_OK(pthread_create(&t[i].thread, NULL, writer_thread, &t[i]));
@@ -791,10 +817,15 @@ static void test_crash__nothing_is_lost_and_nothing_done_twice(void **state)
 
 		printf("    %u applied, %u failed, nlink %u, ver %ju\n", t[i].applied, t[i].failed, a.nlink, (uintmax_t)a.ver);
 		assert_int_equal(t[i].failed, 0);
+		for (int k = 0; k < 200 && x.told[i] < a.ver; k++)
+			usleep(50000);
+		assert_int_equal(x.told[i], a.ver);
 		assert_int_equal(a.nlink, 1 + t[i].applied);
 		assert_int_equal(a.ver, 1 + t[i].applied);
 		assert_true(t[i].applied > 20);
 	}
+	printf("    news: %u times lost, %u gaps\n", atomic_load(&x.lost), atomic_load(&x.gaps));
+	assert_int_equal(atomic_load(&x.gaps), 0);
 	engine_free(w->e);
 	engine_free(w->other);
 	kill(mine, SIGKILL);
