@@ -195,9 +195,14 @@ static int op_volume_put(struct engine *e, struct op_ctx *op, const struct volum
 	return ON_CONN(e, op, mongo_volume_put(c, op, v));
 }
 
+/* The sums are no fault of the index: they are put right in passing. */
 static int op_check(struct engine *e, struct op_ctx *op, void (*report)(void *arg, const char *text), void *arg)
 {
-	return ON_CONN(e, op, mongo_schema_verify(c, report, arg));
+	int r = ON_CONN(e, op, mongo_schema_verify(c, report, arg));
+
+	if (r == 0 && !mongo_of(e)->readonly && !mongo_of(e)->own)
+		r = ON_CONN(e, op, mongo_usage_repair(c));
+	return r;
 }
 
 static int op_count(struct engine *e, struct op_ctx *op, uint64_t *ret_files, uint64_t *ret_bytes)

@@ -22,7 +22,7 @@
  *   versions {_id: {ino, data}, ino, data, path, ...}   slices {_id: {ino, id}, ino, id, session, blob}
  *   dropped {_id, ...}   jobs {_id: {kind, ino, key}, kind, ino, key, due, token, tries}   sessions {_id, ...}
  *   locks, leases, shared: cells, {_id: the whole name PREFIX/REST, token, blob}
- *   usage {_id: session, files, bytes}   volume {_id: "volume" | "next" | "epoch" | "dirmoves", ...}
+ *   usage {_id: an engine object's number | 0, files, bytes}   volume {_id: "volume" | "next" | "epoch" | "dirmoves", ...}
  *   ops {_id, at: Date, ...}: mongo_ops.c's; an index on `at` lets them expire after an hour
  */
 #ifndef MASSFS_META_MONGO_INTERNAL_H
@@ -271,6 +271,8 @@ int mongo_usage_init(struct mongo_engine *m) MFS_NODISCARD;
 void mongo_usage_free(struct mongo_engine *m); /* tells what was not told yet */
 void mongo_usage_add(struct mongo_engine *m, int64_t files, int64_t bytes);
 int mongo_usage_sum(struct mongo_conn *c, uint64_t *ret_files, uint64_t *ret_bytes) MFS_NODISCARD;
+/* Counts what is there, and puts the sums right when they were off. Goes through all of `files`. */
+int mongo_usage_repair(struct mongo_conn *c) MFS_NODISCARD;
 
 /* --- snapshots (mongo_snapshot.c): engine_snapshot() and the end of one --- */
 

@@ -29,7 +29,9 @@ struct ns_kind {
 	unsigned int mounts; /* engine instances that may have one index open at a time */
 	int (*open)(struct ns_world *w, unsigned int mount, struct engine **ret);
 	bool asked; /* only when MASSFS_TEST_ENGINE names it: it needs a server */
-	bool touches_after; /* touches are not in the change's transaction: a directory's nlink stays 1 (meta/change.h) */
+	/* No big transactions (meta/change.h): a directory's nlink stays 1, documents of slices may be there without the change
+	 * that would have named them, and another mount's changes are counted a little later. */
+	bool loose;
 };
 extern const struct ns_kind ns_kinds[];
 extern const size_t ns_n_kinds;
@@ -69,6 +71,8 @@ mfs_ino_t mk(struct ns_world *w, mfs_ino_t dir, const char *name, uint32_t mode)
 #define mkfile(w, dir, name) mk(w, dir, name, S_IFREG | 0644)
 #define mkdirat_(w, dir, name) mk(w, dir, name, S_IFDIR | 0755)
 struct mfs_attr attr_of(struct ns_world *w, mfs_ino_t ino);
+/* engine_count() gives so many files, on a loose engine within 10 s; else false, and what it gives. */
+bool files_counted(struct ns_world *w, struct engine *e, uint64_t want, uint64_t *ret);
 /* The nlink of a directory with so many subdirectories. */
 uint32_t dir_nlink(const struct ns_world *w, uint32_t subdirs);
 /* Of a name; 0: there is none. */
