@@ -82,9 +82,11 @@ struct news {
 	uint64_t ver, data, lay;
 	const char *cell;
 	uint64_t session; /* who changed it, where the engine knows; 0: not known */
-	bool hint; /* from a faster channel than the authority (redis); the authority will tell it again */
+	/* From a faster channel than the authority (redis), which will tell it again. Fields that the hint does not know are 0: ver,
+	 * data and lay, and parent of a record that kept its name. */
+	bool hint;
 };
-/* On a thread of the engine, with no lock held; must not wait and must not call the engine. */
+/* On threads of the engine (several, with a decorator), with no lock held; must not wait and must not call the engine. */
 typedef void (*engine_news_fn)(void *arg, const struct news *n);
 
 struct engine_ops {
@@ -311,7 +313,8 @@ int mongo_engine_open(const struct mongo_options *opt, struct engine **ret, char
 
 /*
  * redis: a cache and a faster news channel over any engine with ENGINE_NEWS. Owns `inner` on success. `uri` is
- * redis://[:PASSWORD@]HOST[:PORT][/DB] or unix:/PATH[?db=N][&password=...]; never logged. Opens even when Redis does not answer.
+ * redis://[[USER]:PASSWORD@]HOST[:PORT][/DB] or unix:/PATH[?db=N&user=U&password=P], %XX decoded; never logged. Opens even when
+ * Redis does not answer.
  * volume: the volume's uuid, part of each key. Bad or lost Redis costs speed, never correctness.
  */
 struct redis_options {
