@@ -154,7 +154,7 @@ static void put_attr(const struct mfs_attr *a, bson_t *doc)
 	put_i64_if(doc, "children", a->children);
 	put_u64_if(doc, "rdev", a->rdev);
 	mongo_put_times(a, doc);
-	put_i64_if(doc, "created", a->btime);
+	BSON_APPEND_INT64(doc, "created", a->btime); /* also 0: it is searched for */
 	mongo_put_u64(doc, "ver", a->ver);
 	mongo_put_u64(doc, "data", a->data);
 	mongo_put_u64(doc, "lay", a->lay);
@@ -189,6 +189,7 @@ void mongo_node_put(const struct node *n, bson_t *doc)
 		mongo_put_string(doc, "hash", n->hash);
 	mongo_put_string(doc, "symlink", n->symlink);
 	mongo_put_xattrs(n, doc);
+	(void)mongo_put_tags(n, doc);
 	put_creator(n, doc);
 	mongo_put_string(doc, "mime", n->mime);
 	put_i64_if(doc, "todo", n->todo);

@@ -65,6 +65,8 @@ static void edit_xattrs(const struct node *n, bson_t *set, bson_t *unset)
 		mongo_put_xattrs(n, set);
 	else
 		BSON_APPEND_INT32(unset, "xattrs", 1);
+	if (!mongo_put_tags(n, set))
+		BSON_APPEND_INT32(unset, "tags", 1);
 	set_or_unset_u64(set, unset, "flags", flags);
 	set_or_unset_true(set, unset, "acl", flags & (ATTR_HAS_ACL | ATTR_HAS_DEFAULT_ACL));
 	set_or_unset_true(set, unset, "label", flags & ATTR_HAS_LABEL);
@@ -91,7 +93,7 @@ static void edit_plain(uint32_t mask, const struct node *n, bson_t *set, bson_t 
 	if (mask & EDIT_CTIME)
 		BSON_APPEND_INT64(set, "times.c", a->ctime);
 	if (mask & EDIT_BTIME)
-		set_or_unset_u64(set, unset, "created", (uint64_t)a->btime);
+		BSON_APPEND_INT64(set, "created", a->btime);
 	if (mask & EDIT_TODO)
 		set_or_unset_u64(set, unset, "todo", (uint64_t)n->todo);
 	if (mask & EDIT_PENDING)

@@ -50,6 +50,18 @@ static int op_query(struct engine *e, struct op_ctx *op, const struct query *q, 
 	return ON_CONN(e, op, mongo_query(c, q, ret));
 }
 
+static int op_find(struct engine *e, struct op_ctx *op, const struct expr_term *t, mfs_ino_t after, size_t limit,
+		   struct node_list *ret)
+{
+	return ON_CONN(e, op, mongo_find_term(c, t, after, limit, ret));
+}
+
+static int op_tag_names(struct engine *e, struct op_ctx *op, const char *name, const void *after, size_t after_len,
+			size_t limit, struct blob_list *ret)
+{
+	return ON_CONN(e, op, mongo_tag_names(c, name, after, after_len, limit, ret));
+}
+
 static int op_apply(struct engine *e, struct op_ctx *op, struct change *ch)
 {
 	struct mongo_engine *m = mongo_of(e);
@@ -238,6 +250,9 @@ static const struct engine_ops mongo_ops = {
 	.list = op_list,
 	.aliases = op_aliases,
 	.query = op_query,
+	.indexes = MONGO_INDEXES,
+	.find = op_find,
+	.tag_names = op_tag_names,
 	.apply = op_apply,
 	.sync = op_sync,
 	.reserve = op_reserve,

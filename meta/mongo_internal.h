@@ -179,6 +179,7 @@ void mongo_put_mode(const struct mfs_attr *a, bson_t *doc);
 void mongo_put_times(const struct mfs_attr *a, bson_t *doc);
 void mongo_put_ref(const struct object_ref *ref, bson_t *doc);
 void mongo_put_xattrs(const struct node *n, bson_t *doc);
+bool mongo_put_tags(const struct node *n, bson_t *doc); /* mongo_find.c; false: it has none, nothing was put */
 void mongo_put_flags(uint32_t flags, bson_t *doc);
 void mongo_put_sessions(bson_t *doc, const char *field, const struct node_blob *b); /* empty: nothing */
 void mongo_get_ref(struct mongo_doc *d, struct object_ref *ret);
@@ -232,6 +233,11 @@ int mongo_count(struct mongo_conn *c, const char *collection, const bson_t *filt
 int mongo_get(struct mongo_conn *c, mfs_ino_t ino, struct node *ret) MFS_NODISCARD;
 int mongo_lookup(struct mongo_conn *c, mfs_ino_t parent, const struct mfs_name *name, struct entry *ret) MFS_NODISCARD;
 int mongo_list(struct mongo_conn *c, mfs_ino_t parent, uint64_t after, size_t limit, struct node_list *ret) MFS_NODISCARD;
+/* mongo_find.c: engine_find() of these fields, engine_tag_names(). */
+#define MONGO_INDEXES (1u << FIELD_TAG | 1u << FIELD_HASH | 1u << FIELD_CREATED)
+int mongo_find_term(struct mongo_conn *c, const struct expr_term *t, mfs_ino_t after, size_t limit, struct node_list *ret) MFS_NODISCARD;
+int mongo_tag_names(struct mongo_conn *c, const char *name, const void *after, size_t after_len, size_t limit,
+		    struct blob_list *ret) MFS_NODISCARD;
 int mongo_aliases(struct mongo_conn *c, mfs_ino_t target, struct alias *ret, size_t max) MFS_NODISCARD;
 int mongo_aliases_all(struct mongo_conn *c, uint64_t after_id, struct alias *ret, size_t max) MFS_NODISCARD;
 int mongo_query(struct mongo_conn *c, const struct query *q, struct node_list *ret) MFS_NODISCARD;
