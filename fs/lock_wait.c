@@ -18,6 +18,7 @@
 #define SILENT_NS   (200 * MS) /* between two tries while no news come */
 #define LIVE_NS	    (500 * MS) /* news older than this say nothing about now */
 #define LONG_NS	    (200 * MS) /* who has waited for so long stands in the index */
+#define END_NS	    (2 * MFS_NSEC_PER_SEC)
 #define DEADLINE_NS (30 * MFS_NSEC_PER_SEC)
 
 void file_locks_wait(struct file_locks *fl, struct lock_waiter *w)
@@ -307,4 +308,10 @@ void lock_wait_stop(struct file_locks *fl)
 		pthread_cond_signal(&fl->wake);
 	}
 	pthread_join(fl->thread, NULL);
+	{
+		struct op_ctx op = { .deadline_ns = mfs_mono_ns() + END_NS };
+
+		if (write_board(fl, &op) < 0)
+			mfs_debug(MFS_LOG_FS, NULL, "the list of who waits for locks stays in the index");
+	}
 }

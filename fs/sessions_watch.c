@@ -14,7 +14,8 @@
 #include "fs/sessions_internal.h"
 #include "meta/locks.h"
 
-#define PAGE	   1000
+#define PAGE	1000
+#define KEEP_NS (7 * 86400 * MFS_NSEC_PER_SEC)
 
 static const char *const roles[LEASE_ROLES] = { [LEASE_RECONCILE] = "reconcile", [LEASE_GC] = "gc" };
 
@@ -72,6 +73,20 @@ static const struct cell_record *find_cell(const struct cell_list *l, const char
 	return NULL;
 }
 
+/* Ended long ago: nobody wakes under it any more (fenced lists lose it too, meta/fence.h). */
+static void forget_record(struct sessions *s, struct op_ctx *op, const struct session_record *rec)
+{
+	struct change c = { 0 };
+	int r;
+
+	if (!atomic_load(&s->held[LEASE_GC]) || rec->closed > mfs_now_ns() - KEEP_NS)
+		return;
+	change_write(&c, WRITE_SESSION_DELETE, rec->id)->session = rec;
+	r = engine_apply(s->v->engine, op, &c);
+	if (r < 0)
+		mfs_debug(MFS_LOG_FS, op, "session %" PRIu64 " not forgotten: %s", rec->id, strerror(-r));
+}
+
 /* Those without a cell: of a mount that came no further, or whose burial has not. */
 static int see_records(struct sessions *s, struct op_ctx *op, const struct cell_list *cells)
 {
@@ -81,8 +96,10 @@ static int see_records(struct sessions *s, struct op_ctx *op, const struct cell_
 	for (size_t i = 0; r == 0 && i < l.n; i++) {
 		char name[CELL_NAME];
 
-		if (l.v[i].closed)
+		if (l.v[i].closed) {
+			forget_record(s, op, &l.v[i]);
 			continue;
+		}
 		session_cell_name(name, l.v[i].id);
 		if (!find_cell(cells, name))
 			r = see(s, l.v[i].id, 0, false);

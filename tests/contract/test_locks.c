@@ -365,6 +365,17 @@ static void test_a_chain_that_is_no_circle_is_waited_for(void **state)
 	assert_int_equal(result_of(&x[1]), 0);
 }
 
+static size_t boards(struct lock_world *w)
+{
+	struct cell_list l = { 0 };
+	size_t n;
+
+	assert_int_equal(engine_cells(w->look, &w->op, LOCK_CELLS "w", NULL, 10, &l), 0);
+	n = l.n;
+	cell_list_release(&l);
+	return n;
+}
+
 static void test_who_waits_is_let_go_when_the_mount_ends(void **state)
 {
 	struct lock_world *w = *state;
@@ -374,8 +385,13 @@ static void test_who_waits_is_let_go_when_the_mount_ends(void **state)
 	mounts(w, 2);
 	assert_int_equal(lock_set(w->m[0], lock_of(ino, 1, LOCK_TYPE_WRITE, 0, ALL)), 0);
 	start_waiter(&x, w->m[1], ino, 2);
+	lock_sleep(600 * MS); /* it stands in the index */
+	assert_int_equal(boards(w), 1);
 	file_locks_cancel_all(w->m[1]->fl);
 	assert_int_equal(result_of(&x), -ECANCELED);
+	lock_mount_free(w->m[1]);
+	w->m[1] = NULL;
+	assert_int_equal(boards(w), 0);
 }
 
 static void test_a_damaged_cell_is_an_error_and_no_lock(void **state)

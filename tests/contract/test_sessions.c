@@ -314,6 +314,28 @@ static void test_a_heartbeat_of_unknown_outcome_is_found_to_be_the_own_one(void 
 	}
 }
 
+static void test_sessions_that_ended_long_ago_are_forgotten(void **state)
+{
+	struct lock_world *w = *state;
+	char host[] = "elsewhere";
+	struct session_record old = { .id = 901, .host = host, .closed = mfs_now_ns() - 8 * 86400 * MFS_NSEC_PER_SEC }, lately = old;
+	struct session_list l = { 0 };
+	struct change c = { 0 };
+
+	lately.id = 902;
+	lately.closed += 2 * 86400 * MFS_NSEC_PER_SEC;
+	change_write(&c, WRITE_SESSION_PUT, old.id)->session = &old;
+	change_write(&c, WRITE_SESSION_PUT, lately.id)->session = &lately;
+	assert_int_equal(engine_apply(w->look, &w->op, &c), 0);
+	mounts(w, 2, LEASE);
+	live(w, LEASE, 0, 1);
+	assert_int_equal(engine_sessions(w->look, &w->op, &l), 0);
+	assert_int_equal(l.n, 3);
+	for (size_t i = 0; i < l.n; i++)
+		assert_int_not_equal(l.v[i].id, old.id);
+	session_list_release(&l);
+}
+
 /* --- leases --- */
 
 static void test_one_mount_has_a_role_and_the_next_takes_it_over(void **state)
@@ -415,6 +437,7 @@ int main(void)
 		SESSION_TEST(test_a_marked_session_cannot_come_back),
 		SESSION_TEST(test_lost_replies_do_not_kill_a_session),
 		SESSION_TEST(test_a_heartbeat_of_unknown_outcome_is_found_to_be_the_own_one),
+		SESSION_TEST(test_sessions_that_ended_long_ago_are_forgotten),
 		SESSION_TEST(test_one_mount_has_a_role_and_the_next_takes_it_over),
 		SESSION_TEST(test_a_frozen_mount_does_not_believe_in_its_role),
 		SESSION_TEST(test_a_volume_of_one_mount_has_all_roles),
