@@ -245,6 +245,7 @@ struct s3_options {
 	const char *bucket;
 	const char *region; /* NULL: us-east-1 */
 	const char *prefix; /* in front of every key; NULL: none */
+	const char *places; /* rules "PATH BUCKET[/PREFIX/] [STORAGE_CLASS], ...": keys below PATH go there; NULL: none */
 	const char *access_key, *secret_key, *token; /* NULL: passwd_file, AWS_*, ~/.aws (backend/s3_credentials.h) */
 	const char *passwd_file, *profile;
 	const char *ca_file;	   /* PEM; NULL: the system's */

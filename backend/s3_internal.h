@@ -24,8 +24,17 @@
 #define S3_CROWD_SLOTS 8192
 #define S3_CROWD_PUTS  32 /* so many of one key, and it is looked at */
 
+#define S3_PLACES_MAX  32
+
+/* Where keys whose path is `path` or below are. The first is the volume's own, with path "". */
+struct s3_place {
+	char *path, *bucket, *prefix, *storage_class; /* the last may be NULL */
+};
+
 struct s3_store {
 	struct object_store base;
+	struct s3_place places[S3_PLACES_MAX]; /* constant after opening */
+	unsigned int n_places;
 	struct s3_http *http;
 	struct s3_endpoints *nodes;
 	char *bucket, *region, *prefix, *storage_class;
@@ -62,8 +71,9 @@ static inline bool s3_is_hidden(const char *key)
 /* To be built with the functions below; texts are borrowed until the request is carried out. */
 struct s3_request {
 	const char *method;
-	const char *bucket; /* NULL: the store's */
+	const char *bucket; /* NULL: that of the place */
 	const char *key;    /* without the prefix; NULL: the bucket itself */
+	const struct s3_place *place; /* NULL: that of the key, else the volume's */
 	struct s3_pair query[S3_QUERY_MAX];
 	size_t n_query;
 	struct s3_pair headers[S3_HEADERS_MAX]; /* signed, all */
@@ -134,13 +144,13 @@ bool s3_is_error_body(struct s3_reply *reply);
 
 /* --- lists (s3_list.c) --- */
 
-/* The whole key, with the prefix, encoded for a URL. */
-int s3_full_key(const struct s3_store *s, const char *key, struct mfs_buf *ret);
+/* The whole key, with the prefix of its place, encoded for a URL. */
+int s3_full_key(const struct s3_place *place, const char *key, struct mfs_buf *ret);
 /*
- * One page of versions below `prefix` (a key without the store's prefix), from the markers on. Entries' keys are without
- * the store's prefix.
+ * One page of versions below `prefix` (a key without its place's prefix), from the markers on. Entries' keys are without
+ * it too; others than the place's own are left out. place NULL: that of the key `prefix`.
  */
-int s3_list_page(struct s3_store *s, struct op_ctx *op, struct s3_tries *t, const char *bucket, const char *prefix,
+int s3_list_page(struct s3_store *s, struct op_ctx *op, struct s3_tries *t, const char *bucket, const struct s3_place *place, const char *prefix,
 		 const char *key_marker, const char *version_marker, unsigned int max, struct s3_listing *ret) MFS_NODISCARD;
 /*
  * The version on top of the key, if an upload of ours made it: ino, session, op of meta, and this size. 0, -ENOENT, or
@@ -162,6 +172,16 @@ int s3_list_versions(struct object_store *s, struct op_ctx *op, const char *buck
 /* What exactly this key holds: the newest first, markers too. */
 int s3_list_key(struct object_store *s, struct op_ctx *op, const char *bucket, const char *key, object_list_fn *fn, void *arg);
 int s3_sweep(struct object_store *s, struct op_ctx *op, bool delete_it, uint64_t *ret_n, uint64_t *ret_bytes);
+
+/* --- placement (s3_place.c) --- */
+
+/* rules: "PATH BUCKET[/PREFIX/] [CLASS], ..."; NULL: none. After bucket, prefix and storage_class are set. -EINVAL. */
+int s3_places_parse(struct s3_store *s, const char *rules, char **ret_reason) MFS_NODISCARD;
+void s3_places_release(struct s3_store *s);
+const struct s3_place *s3_place_of(const struct s3_store *s, const char *key);
+/* Every bucket and prefix once. p NULL: the first; NULL: no more. */
+const struct s3_place *s3_place_next(const struct s3_store *s, const struct s3_place *p);
+bool s3_place_is_same(const struct s3_place *a, const struct s3_place *b);
 
 /* --- the bucket (s3_bucket.c) --- */
 

@@ -18,21 +18,22 @@
 #define DELETE_MAX 1000
 #define FIRST_PAGE 100
 
-static int raw_prefix(const struct s3_store *s, const char *key, struct mfs_buf *ret)
+static int raw_prefix(const struct s3_place *place, const char *key, struct mfs_buf *ret)
 {
-	mfs_buf_puts(ret, s->prefix);
+	mfs_buf_puts(ret, place->prefix);
 	return mfs_buf_puts(ret, key);
 }
 
-/* Keys without the store's prefix; those that do not have it are no business of ours. */
-static void strip_prefix(const struct s3_store *s, struct s3_listing *l)
+/* Keys without the place's prefix; those that do not have it, or whose place is another, are no business of ours. */
+static void strip_prefix(const struct s3_store *s, const struct s3_place *place, struct s3_listing *l)
 {
-	size_t skip = strlen(s->prefix), n = 0;
+	size_t skip = strlen(place->prefix), n = 0;
 
 	for (size_t i = 0; i < l->n; i++) {
 		struct s3_entry *e = &l->v[i];
 
-		if (strncmp(e->key, s->prefix, skip) != 0 || !e->key[skip]) {
+		if (strncmp(e->key, place->prefix, skip) != 0 || !e->key[skip] ||
+		    !s3_place_is_same(s3_place_of(s, e->key + skip), place)) {
 			free(e->key);
 			free(e->upload);
 			continue;
@@ -68,14 +69,18 @@ static int run_list(struct s3_store *s, struct op_ctx *op, struct s3_tries *t, c
 	}
 }
 
-int s3_list_page(struct s3_store *s, struct op_ctx *op, struct s3_tries *t, const char *bucket, const char *prefix,
-		 const char *key_marker, const char *version_marker, unsigned int max, struct s3_listing *ret)
+int s3_list_page(struct s3_store *s, struct op_ctx *op, struct s3_tries *t, const char *bucket, const struct s3_place *place,
+		 const char *prefix, const char *key_marker, const char *version_marker, unsigned int max, struct s3_listing *ret)
 {
 	MFS_AUTOBUF struct mfs_buf whole = MFS_BUF_INIT(8192);
 	struct s3_request q = { .method = "GET", .bucket = bucket };
 	char number[16];
-	int r = raw_prefix(s, prefix, &whole);
+	int r;
 
+	if (!place)
+		place = s3_place_of(s, bucket ? NULL : prefix);
+	q.place = place;
+	r = raw_prefix(place, prefix, &whole);
 	if (r < 0)
 		return r;
 	snprintf(number, sizeof(number), "%u", max);
@@ -91,7 +96,7 @@ int s3_list_page(struct s3_store *s, struct op_ctx *op, struct s3_tries *t, cons
 		s3_query(&q, "version-id-marker", version_marker);
 	r = run_list(s, op, t, &q, ret);
 	if (r == 0)
-		strip_prefix(s, ret);
+		strip_prefix(s, place, ret);
 	return r;
 }
 
@@ -160,7 +165,7 @@ int s3_find_own(struct s3_store *s, struct op_ctx *op, struct s3_tries *t, const
 {
 	S3_AUTO_LISTING struct s3_listing l = { 0 };
 	bool found = false;
-	int r = s3_list_page(s, op, t, bucket, key, NULL, NULL, FIND_MAX, &l);
+	int r = s3_list_page(s, op, t, bucket, NULL, key, NULL, NULL, FIND_MAX, &l);
 
 	for (size_t i = 0; i < l.n && r == 0; i++) {
 		const struct s3_entry *e = &l.v[i];
@@ -189,7 +194,9 @@ int s3_find_own(struct s3_store *s, struct op_ctx *op, struct s3_tries *t, const
 struct walk {
 	struct s3_store *s;
 	struct op_ctx *op;
-	const char *bucket, *prefix;
+	const char *bucket;
+	const struct s3_place *place;
+	const char *prefix;
 	bool latest_only;
 	object_list_fn *fn;
 	void *arg;
@@ -236,7 +243,7 @@ static int walk(struct walk *w)
 		int r;
 
 		s3_tries_begin(w->s, w->op, &t); /* each page has a deadline of its own where the op has none */
-		r = s3_list_page(w->s, w->op, &t, w->bucket, w->prefix, key, version, 0, &l);
+		r = s3_list_page(w->s, w->op, &t, w->bucket, w->place, w->prefix, key, version, 0, &l);
 		if (r < 0)
 			return r;
 		if (!atomic_load(&w->s->no_list_meta))
@@ -256,19 +263,30 @@ static int walk(struct walk *w)
 	return -EIO;
 }
 
+/* Every place there is; what begins as our own keys do is at the volume's. */
+static int walk_places(struct walk *w)
+{
+	bool own = w->bucket || !strncmp(w->prefix, ".massfs/", 8);
+	int r = 0;
+
+	for (w->place = s3_place_next(w->s, NULL); w->place && r == 0; w->place = own ? NULL : s3_place_next(w->s, w->place))
+		r = walk(w);
+	return r;
+}
+
 int s3_list_keys(struct object_store *base, struct op_ctx *op, const char *bucket, const char *prefix, object_list_fn *fn,
 		 void *arg)
 {
-	struct walk w = { s3_of(base), op, bucket, prefix, true, fn, arg };
+	struct walk w = { s3_of(base), op, bucket, NULL, prefix, true, fn, arg };
 
-	return walk(&w);
+	return walk_places(&w);
 }
 
 int s3_list_versions(struct object_store *base, struct op_ctx *op, const char *bucket, object_list_fn *fn, void *arg)
 {
-	struct walk w = { s3_of(base), op, bucket, "", false, fn, arg };
+	struct walk w = { s3_of(base), op, bucket, NULL, "", false, fn, arg };
 
-	return walk(&w);
+	return walk_places(&w);
 }
 
 int s3_list_key(struct object_store *base, struct op_ctx *op, const char *bucket, const char *key, object_list_fn *fn, void *arg)
@@ -284,7 +302,7 @@ int s3_list_key(struct object_store *base, struct op_ctx *op, const char *bucket
 
 		s3_tries_begin(s, op, &t);
 		/* In most cases a few, and among what is below the key only these are of interest. */
-		r = s3_list_page(s, op, &t, bucket, key, key_marker, version_marker, *key_marker ? 0 : FIRST_PAGE, &l);
+		r = s3_list_page(s, op, &t, bucket, NULL, key, key_marker, version_marker, *key_marker ? 0 : FIRST_PAGE, &l);
 		for (size_t i = 0; i < l.n && r == 0 && !ended; i++) {
 			struct object_info info;
 
@@ -340,10 +358,11 @@ static bool xml_can_say(const char *s)
 }
 
 /* Versions [from, to) of the list that `which` picks, by one request. */
-static int delete_many(struct s3_store *s, struct op_ctx *op, const struct s3_listing *l, const bool *which)
+static int delete_many(struct s3_store *s, struct op_ctx *op, const struct s3_place *place, const struct s3_listing *l,
+		       const bool *which)
 {
 	MFS_AUTOBUF struct mfs_buf b = MFS_BUF_INIT(8 << 20);
-	struct s3_request q = { .method = "POST", .has_body = true };
+	struct s3_request q = { .method = "POST", .has_body = true, .place = place };
 	S3_AUTO_REPLY struct s3_reply reply = S3_REPLY_INIT;
 	struct s3_result res;
 	unsigned int n = 0;
@@ -355,7 +374,7 @@ static int delete_many(struct s3_store *s, struct op_ctx *op, const struct s3_li
 		if (!which[i] || !xml_can_say(l->v[i].key))
 			continue;
 		mfs_buf_puts(&b, "<Object><Key>");
-		put_xml_text(&b, s->prefix);
+		put_xml_text(&b, place->prefix);
 		put_xml_text(&b, l->v[i].key);
 		mfs_buf_printf(&b, "</Key><VersionId>%s</VersionId></Object>", l->v[i].version);
 		n++;
@@ -378,7 +397,7 @@ static int delete_many(struct s3_store *s, struct op_ctx *op, const struct s3_li
 }
 
 /* Markers of keys that have nothing else: they hide nothing, but each listing carries them. */
-static int sweep_markers(struct s3_store *s, struct op_ctx *op)
+static int sweep_markers(struct s3_store *s, struct op_ctx *op, const struct s3_place *place)
 {
 	char key[S3_MARKER_MAX + 1] = "", version[S3_UPLOAD_MAX + 1] = "";
 
@@ -390,7 +409,7 @@ static int sweep_markers(struct s3_store *s, struct op_ctx *op)
 		int r;
 
 		s3_tries_begin(s, op, &t);
-		r = s3_list_page(s, op, &t, NULL, "", key, version, 0, &l);
+		r = s3_list_page(s, op, &t, NULL, place, "", key, version, 0, &l);
 		if (r < 0)
 			return r;
 		which = calloc(l.n + 1, sizeof(*which));
@@ -408,7 +427,7 @@ static int sweep_markers(struct s3_store *s, struct op_ctx *op)
 				which[k] = any = true;
 		}
 		if (any)
-			r = delete_many(s, op, &l, which);
+			r = delete_many(s, op, place, &l, which);
 		if (r < 0 || !l.truncated || (!strcmp(key, l.next_key) && !strcmp(version, l.next_version)))
 			return r;
 		strcpy(key, l.next_key);
@@ -488,14 +507,13 @@ static int sweep_page(struct s3_store *s, struct op_ctx *op, bool delete_it, con
  * its upload gone and its close fails; nothing that was committed is touched. MinIO lists uploads only of keys that it
  * has seen begin since its start, and ends them itself after 24 h.
  */
-int s3_sweep(struct object_store *base, struct op_ctx *op, bool delete_it, uint64_t *ret_n, uint64_t *ret_bytes)
+static int sweep_uploads(struct s3_store *s, struct op_ctx *op, const struct s3_place *place, bool delete_it, uint64_t *ret_n,
+			 uint64_t *ret_bytes)
 {
 	char key[S3_MARKER_MAX + 1] = "", upload[S3_UPLOAD_MAX + 1] = "";
-	struct s3_store *s = s3_of(base);
 
-	*ret_n = *ret_bytes = 0;
 	for (;;) {
-		struct s3_request q = { .method = "GET" };
+		struct s3_request q = { .method = "GET", .place = place };
 		S3_AUTO_LISTING struct s3_listing l = { 0 };
 		struct s3_tries t;
 		int r;
@@ -504,25 +522,36 @@ int s3_sweep(struct object_store *base, struct op_ctx *op, bool delete_it, uint6
 		s3_query(&q, "uploads", "");
 		s3_query(&q, "encoding-type", "url");
 		s3_query(&q, "max-uploads", PAGE);
-		if (*s->prefix)
-			s3_query(&q, "prefix", s->prefix);
+		if (*place->prefix)
+			s3_query(&q, "prefix", place->prefix);
 		if (*key)
 			s3_query(&q, "key-marker", key);
 		if (*upload)
 			s3_query(&q, "upload-id-marker", upload);
 		r = run_list(s, op, &t, &q, &l);
-		if (r == -EOPNOTSUPP)
-			break;
 		if (r < 0)
-			return r;
-		strip_prefix(s, &l);
+			return r == -EOPNOTSUPP ? 0 : r;
+		strip_prefix(s, place, &l);
 		r = sweep_page(s, op, delete_it, &l, ret_n, ret_bytes);
 		if (r < 0)
 			return r;
 		if (!l.truncated || !*l.next_key || (!strcmp(key, l.next_key) && !strcmp(upload, l.next_version)))
-			break;
+			return 0;
 		strcpy(key, l.next_key);
 		strcpy(upload, l.next_version);
 	}
-	return delete_it && !s->readonly ? sweep_markers(s, op) : 0;
+}
+
+int s3_sweep(struct object_store *base, struct op_ctx *op, bool delete_it, uint64_t *ret_n, uint64_t *ret_bytes)
+{
+	struct s3_store *s = s3_of(base);
+	int r = 0;
+
+	*ret_n = *ret_bytes = 0;
+	for (const struct s3_place *p = s3_place_next(s, NULL); p && r == 0; p = s3_place_next(s, p)) {
+		r = sweep_uploads(s, op, p, delete_it, ret_n, ret_bytes);
+		if (r == 0 && delete_it && !s->readonly)
+			r = sweep_markers(s, op, p);
+	}
+	return r;
 }

@@ -50,9 +50,9 @@ int s3_content_md5(struct s3_request *q, char buf[static 32])
 	return 0;
 }
 
-int s3_full_key(const struct s3_store *s, const char *key, struct mfs_buf *ret)
+int s3_full_key(const struct s3_place *place, const char *key, struct mfs_buf *ret)
 {
-	s3_url_encode(ret, s->prefix, true);
+	s3_url_encode(ret, place->prefix, true);
 	return s3_url_encode(ret, key, true);
 }
 
@@ -60,7 +60,8 @@ int s3_full_key(const struct s3_store *s, const char *key, struct mfs_buf *ret)
 static int build_path(struct s3_store *s, const struct s3_request *q, const struct s3_url *node, struct mfs_buf *host,
 		      struct mfs_buf *path)
 {
-	const char *bucket = q->bucket ? q->bucket : s->bucket;
+	const struct s3_place *place = q->place ? q->place : s3_place_of(s, q->bucket ? NULL : q->key);
+	const char *bucket = q->bucket ? q->bucket : place->bucket;
 
 	if (s->virtual_host) {
 		mfs_buf_printf(host, "%s.%s", bucket, node->authority);
@@ -72,7 +73,7 @@ static int build_path(struct s3_store *s, const struct s3_request *q, const stru
 			mfs_buf_putc(path, '/');
 	}
 	if (q->key)
-		s3_full_key(s, q->key, path);
+		s3_full_key(place, q->key, path);
 	return host->err ? host->err : path->err;
 }
 

@@ -38,7 +38,7 @@ bool s3_version_may_be(const struct s3_store *s, const char *version)
 
 static bool key_is_legal(struct object_store *base, const char *key)
 {
-	return strlen(s3_of(base)->prefix) + strlen(key) <= OBJECT_KEY_MAX;
+	return strlen(s3_place_of(s3_of(base), key)->prefix) + strlen(key) <= OBJECT_KEY_MAX;
 }
 
 /* --- reading --- */
@@ -164,7 +164,7 @@ static int newest_two(struct s3_store *s, struct op_ctx *op, const char *bucket,
 	int r;
 
 	s3_tries_begin(s, op, &t);
-	r = s3_list_page(s, op, &t, bucket, key, NULL, NULL, 2, &l);
+	r = s3_list_page(s, op, &t, bucket, NULL, key, NULL, NULL, 2, &l);
 	*ret_n = 0;
 	for (size_t i = 0; i < l.n && r == 0 && *ret_n < 2; i++) {
 		if (strcmp(l.v[i].key, key) != 0)
@@ -264,6 +264,7 @@ static void s3_free(struct object_store *base)
 	s3_endpoints_free(s->nodes); /* its thread uses http */
 	s3_http_free(s->http);
 	s3_credentials_release(&s->credentials);
+	s3_places_release(s);
 	free((void *)(uintptr_t)s->from.access_key);
 	free((void *)(uintptr_t)s->from.secret_key);
 	free((void *)(uintptr_t)s->from.token);
@@ -324,6 +325,12 @@ static bool probe(void *arg, const struct s3_url *url)
 	return !reply.err && reply.status < 500;
 }
 
+static bool prefix_is_legal(const char *p)
+{
+	return !*p || (mfs_str_ends(p, "/") && *p != '/' && strlen(p) <= OBJECT_KEY_MAX / 2 && !strstr(p, "//") &&
+		       mfs_utf8_valid(p, strlen(p)));
+}
+
 static bool bucket_is_legal(const char *b)
 {
 	size_t len = strlen(b);
@@ -360,13 +367,14 @@ static int copy_options(struct s3_store *s, const struct s3_options *o)
 
 static int check_options(const struct s3_store *s, char **ret_reason)
 {
-	const char *p = s->prefix;
+	for (unsigned int i = 0; i < s->n_places; i++) {
+		const struct s3_place *p = &s->places[i];
 
-	if (!bucket_is_legal(s->bucket))
-		return mfs_fail(ret_reason, -EINVAL, "bucket %s: no legal name (3 to 63 of a-z 0-9 - .)", s->bucket);
-	if (*p && (!mfs_str_ends(p, "/") || *p == '/' || strlen(p) > OBJECT_KEY_MAX / 2 || strstr(p, "//") ||
-		   !mfs_utf8_valid(p, strlen(p))))
-		return mfs_fail(ret_reason, -EINVAL, "prefix %s: it must end with a slash and not begin with one", p);
+		if (!bucket_is_legal(p->bucket))
+			return mfs_fail(ret_reason, -EINVAL, "bucket %s: no legal name (3 to 63 of a-z 0-9 - .)", p->bucket);
+		if (!prefix_is_legal(p->prefix))
+			return mfs_fail(ret_reason, -EINVAL, "prefix %s: it must end with a slash and not begin with one", p->prefix);
+	}
 	for (size_t i = 0; i < s3_endpoints_count(s->nodes); i++)
 		if (s->virtual_host && s3_endpoints_url(s->nodes, (unsigned int)i)->is_ip)
 			return mfs_fail(ret_reason, -EINVAL, "endpoint %s: virtual-host addressing needs a name, not an address",
@@ -389,6 +397,8 @@ int s3_store_open(const struct s3_options *opt, struct object_store **ret, char 
 	r = copy_options(s, opt);
 	if (r == 0)
 		r = s3_endpoints_new(opt->endpoints, probe, s, &s->nodes, ret_reason);
+	if (r == 0)
+		r = s3_places_parse(s, opt->places, ret_reason);
 	if (r == 0)
 		r = check_options(s, ret_reason);
 	if (r == 0)

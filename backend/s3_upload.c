@@ -45,10 +45,12 @@ static void fill_info(const struct object_meta *meta, uint64_t size, const char 
 
 static void add_meta(struct s3_store *s, struct s3_request *q, const struct s3_meta_headers *m)
 {
+	const char *storage_class = s3_place_of(s, q->bucket ? NULL : q->key)->storage_class;
+
 	for (size_t i = 0; i < m->n; i++)
 		s3_header(q, m->pairs[i].name, m->pairs[i].value);
-	if (s->storage_class)
-		s3_header(q, "x-amz-storage-class", s->storage_class);
+	if (storage_class)
+		s3_header(q, "x-amz-storage-class", storage_class);
 }
 
 /* Every version needs an id of its own: "null" is overwritten by the next. */
@@ -200,8 +202,10 @@ int s3_put(struct object_store *base, struct op_ctx *op, const char *bucket, con
 
 int s3_copy_source(const struct s3_store *s, const struct object_ref *src, struct mfs_buf *ret)
 {
-	mfs_buf_printf(ret, "/%s/", src->bucket ? src->bucket : s->bucket);
-	s3_full_key(s, src->key, ret);
+	const struct s3_place *place = s3_place_of(s, src->bucket ? NULL : src->key);
+
+	mfs_buf_printf(ret, "/%s/", src->bucket ? src->bucket : place->bucket);
+	s3_full_key(place, src->key, ret);
 	mfs_buf_puts(ret, "?versionId=");
 	return s3_url_encode(ret, src->version, false);
 }

@@ -56,7 +56,7 @@ void mfs_config_release(struct mfs_config *c)
 	char **owned[] = { &c->source,	   &c->dir,	&c->conf_path, &c->name,   &c->subdir,
 			   &c->mountpoint, &c->index,	&c->objects,   &c->fsname, &c->subtype,
 			   &c->debug,	   &c->logfile, &c->cache_dir, &c->endpoint, &c->bucket,
-			   &c->region,	   &c->prefix,	&c->addressing, &c->ca_file, &c->storage_class,
+			   &c->region,	   &c->prefix,	&c->addressing, &c->ca_file, &c->storage_class, &c->places,
 			   &c->passwd_file, &c->profile, &c->access_key, &c->secret_key,
 			   &c->mongodb,	   &c->redis,	&c->database };
 	char *secret[] = { c->secret_key, c->mongodb, c->redis };

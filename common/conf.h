@@ -33,7 +33,7 @@ struct mfs_config {
 	char *objects;	  /* which store: "localdir", "s3" */
 
 	/* objects = s3 (backend/object_store.h says what each means). From the .conf only: nothing of it is in an argv. */
-	char *endpoint, *bucket, *region, *prefix, *addressing, *ca_file, *storage_class;
+	char *endpoint, *bucket, *region, *prefix, *addressing, *ca_file, *storage_class, *places;
 	char *passwd_file, *profile, *access_key, *secret_key;
 	unsigned int connections; /* 0: the store decides */
 	int64_t timeout_ns;	  /* how long one call of the store may take, with all its attempts; 0: the store decides */

@@ -47,6 +47,7 @@ static const struct conf_key keys[] = {
 	{ .name = "bucket", .kind = KIND_STRING, .where = IN_VOLUME, AT(bucket) },
 	{ .name = "region", .kind = KIND_STRING, .where = IN_VOLUME, AT(region) },
 	{ .name = "prefix", .kind = KIND_STRING, .where = IN_VOLUME, AT(prefix) },
+	{ .name = "places", .kind = KIND_STRING, .where = IN_VOLUME, AT(places) },
 	{ .name = "addressing", .kind = KIND_WORD, .where = IN_VOLUME, AT(addressing), .words = "path virtual" },
 	{ .name = "ca_file", .kind = KIND_PATH, .where = IN_VOLUME, AT(ca_file) },
 	{ .name = "storage_class", .kind = KIND_STRING, .where = IN_VOLUME, AT(storage_class) },

@@ -43,7 +43,8 @@ static int open_folder(const struct mfs_config *cfg, const struct volume_store_o
 
 static char *mark_text(const struct mfs_config *cfg)
 {
-	return mfs_str_printf("%s/%s\n", cfg->bucket ? cfg->bucket : "", cfg->prefix ? cfg->prefix : "");
+	return mfs_str_printf("%s/%s\n%s%s", cfg->bucket ? cfg->bucket : "", cfg->prefix ? cfg->prefix : "",
+			      cfg->places ? cfg->places : "", cfg->places ? "\n" : "");
 }
 
 /* The index is of this bucket and no other. */
@@ -63,6 +64,10 @@ static int check_mark(const struct mfs_config *cfg, char **ret_reason)
 	close(fd);
 	if (r < 0)
 		return mfs_fail(ret_reason, r, "%s: %s", mark, strerror(-r));
+	if (strcmp(mfs_buf_str(&b), want) != 0 && strcspn(mfs_buf_str(&b), "\n") == strcspn(want, "\n") &&
+	    !strncmp(mfs_buf_str(&b), want, strcspn(want, "\n")))
+		return mfs_fail(ret_reason, -EINVAL, "%s: the volume was formatted with other places =, where its objects are now: %s",
+				mark, mfs_buf_str(&b) + strcspn(want, "\n") + 1);
 	if (strcmp(mfs_buf_str(&b), want) != 0)
 		return mfs_fail(ret_reason, -EINVAL, "%s: the index is of the bucket and prefix %.*s, not of %.*s", mark,
 				(int)strcspn(mfs_buf_str(&b), "\n"), mfs_buf_str(&b), (int)strcspn(want, "\n"), want);
@@ -105,6 +110,7 @@ static int open_bucket(const struct mfs_config *cfg, const struct volume_store_o
 		.bucket = cfg->bucket,
 		.region = cfg->region,
 		.prefix = cfg->prefix,
+		.places = cfg->places,
 		.access_key = cfg->access_key,
 		.secret_key = cfg->secret_key,
 		.passwd_file = cfg->passwd_file,

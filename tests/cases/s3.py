@@ -318,6 +318,67 @@ def case_a_prefix_and_a_storage_class(suite, place):
     w.done()
 
 
+def case_places(suite, place):
+    """Rules by path: other buckets, prefixes and storage classes. A rename across their borders moves the object."""
+    w = World(suite, place, more="prefix = v/\nplaces = media fast/m/ REDUCED_REDUNDANCY, media/raw -, logs - REDUCED_REDUNDANCY\n")
+    fast = Bucket.__new__(Bucket)
+    fast.__dict__.update(w.bucket.__dict__, name="fast")
+    wanted = {"f": b"1" * 50000, "media/a": mfs.noise(1, 50000), "media/deep/b": mfs.noise(2, 6 * MIB), "media/raw/c": mfs.noise(3, 50000),
+              "mediaX": mfs.noise(4, 50000), "logs/d": mfs.noise(5, 50000), "out": mfs.noise(6, 7 * MIB), "back": mfs.noise(7, 30000)}
+    for name, data in wanted.items():
+        os.makedirs(os.path.dirname(f"{w.mount.path}/{name}"), exist_ok=True)
+        mfs.put(f"{w.mount.path}/{name}", data)
+
+    def compare_places(what):
+        suite.massfs("settle", "--wait", w.mount.path)
+        there = {n for n in wanted if n.startswith("media/") and not n.startswith("media/raw/")}
+        same(fast.keys("m/"), sorted(f"m/{n}" for n in there), f"{what}: keys of the other bucket")
+        same(w.bucket.keys("v/"), sorted(f"v/{n}" for n in wanted if n not in there), f"{what}: keys of the volume's bucket")
+        for name, data in wanted.items():
+            check((fast.get(f"m/{name}") if name in there else w.bucket.get(f"v/{name}")) == data, f"{what}: {name}: other bytes")
+
+    compare_places("as written")
+    xml = w.bucket.request("GET", query="list-type=2&prefix=v%2Flogs").decode()
+    same(set(re.findall("<StorageClass>(.*?)<", xml)), {"REDUCED_REDUNDANCY"}, "storage classes")
+    for old, new in (("out", "media/out"), ("media/a", "a"), ("media/raw/c", "media/c"), ("media/deep/b", "media/raw/b")):
+        os.rename(f"{w.mount.path}/{old}", f"{w.mount.path}/{new}")
+        wanted[new] = wanted.pop(old)
+    os.unlink(f"{w.mount.path}/back")
+    os.mkdir(f"{w.mount.path}/back")
+    mfs.put(f"{w.mount.path}/media/a", b"again" * 9999)
+    wanted["media/a"] = b"again" * 9999
+    del wanted["back"]
+    compare_places("after renames")
+    w.remount()
+    compare(w.mount.path, wanted)
+    os.rename(f"{w.mount.path}/media", f"{w.mount.path}/films")
+    wanted = {re.sub("^media/", "films/", n): d for n, d in wanted.items()}
+    compare_places("after the rename of a directory")
+    os.mkdir(f"{w.mount.path}/media")
+    fast.request("PUT", "m/media/foreign", body=b"theirs")
+    suite.massfs("import", f"{w.mount.path}/media/foreign")
+    same(mfs.get(f"{w.mount.path}/media/foreign"), b"theirs", "imported from the other bucket")
+    w.mount.umount()
+    suite.env["MASSFS_TEST_GC_AGE"] = os.environ["MASSFS_TEST_GC_AGE"] = "0"
+    suite.massfs("gc", "--delete", w.conf)
+    left = suite.massfs_json("gc", w.conf)
+    same((left["unnamed"], left["dropped"]), (0, 0), "what gc leaves")
+    del suite.env["MASSFS_TEST_GC_AGE"], os.environ["MASSFS_TEST_GC_AGE"]
+    text = mfs.get(w.conf)
+    for bad in (text.replace(b"media fast/m/", b"media other/m/"), text.replace(b"fast/m/", b"volume/v/x/")):
+        mfs.put(w.conf, bad)
+        try:
+            w.start()
+            raise mfs.Failure("other places were taken")
+        except mfs.MountError:
+            pass
+    mfs.put(w.conf, text)
+    w.mount = w.start()
+    wanted["media/foreign"] = b"theirs"
+    compare(w.mount.path, wanted)
+    w.done()
+
+
 def case_server_stops_for_a_while(suite, place):
     w = World(suite, place)
     pause = threading.Timer(0.3, os.kill, (w.bucket.pids[0], signal.SIGSTOP))

@@ -600,7 +600,7 @@ static void test_sweep__takes_old_uploads_and_lonely_markers(void **state)
 	assert_int_equal(object_sweep(s, NULL, true, &n, &bytes), 0);
 	assert_int_equal(n, 0);
 	s3_tries_begin(s3_of(s), NULL, &t);
-	assert_int_equal(s3_list_page(s3_of(s), NULL, &t, NULL, "", NULL, NULL, 0, &l), 0);
+	assert_int_equal(s3_list_page(s3_of(s), NULL, &t, NULL, NULL, "", NULL, NULL, 0, &l), 0);
 	assert_int_equal(l.n, 2); /* "stays": a version and its marker */
 	object_store_free(s);
 	object_upload_abort(u, NULL);
