@@ -9,6 +9,8 @@
 #include "common/clock.h"
 #include "common/str.h"
 #include "fs/block_cache.h"
+#include "fs/file_locks.h"
+#include "fs/leases.h"
 #include "fs/fs.h"
 #include "fs/index_log.h"
 #include "fs/reconcile.h"
@@ -341,6 +343,36 @@ static void print_index_log(FILE *f, struct index_log *l)
 		fprintf(f, "            the last try failed: %s\n", verb_strerror(s.error));
 }
 
+/* What is among mounts: whose locks are here, and what this mount does for all. */
+static void print_shared(FILE *f, const struct massfs *fs, struct volume *v)
+{
+	size_t owners, waiters;
+
+	if (!v->sessions)
+		return;
+	if (fs && fs->locks) {
+		file_locks_count(fs->locks, &owners, &waiters);
+		fprintf(f, "locks:      %zu owners here, %zu wait\n", owners, waiters);
+	}
+	fprintf(f, "does:       %s\n",
+		lease_hold(v, LEASE_RECONCILE) ? (lease_hold(v, LEASE_GC) ? "reconciler, gc" : "reconciler") :
+		lease_hold(v, LEASE_GC)	       ? "gc" :
+						 "neither reconciler nor gc: another mount");
+}
+
+static void print_shared_json(FILE *f, bool *first, const struct massfs *fs, struct volume *v)
+{
+	size_t owners, waiters;
+
+	json_bool(f, first, "does_reconcile", lease_hold(v, LEASE_RECONCILE));
+	json_bool(f, first, "does_gc", lease_hold(v, LEASE_GC));
+	if (!fs || !fs->locks)
+		return;
+	file_locks_count(fs->locks, &owners, &waiters);
+	json_number(f, first, "lock_owners", owners);
+	json_number(f, first, "lock_waiters", waiters);
+}
+
 static void print_status_json(struct verb_call *call, const struct status *s)
 {
 	const struct massfs *fs = call->fs;
@@ -356,6 +388,7 @@ static void print_status_json(struct verb_call *call, const struct status *s)
 	json_bool(f, &first, "mounted", fs != NULL);
 	json_text(f, &first, "mountpoint", fs ? call->mountpoint : NULL);
 	json_number(f, &first, "session", v->session);
+	print_shared_json(f, &first, fs, call->vol);
 	json_number(f, &first, "pid", fs ? (uint64_t)getpid() : 0);
 	json_number(f, &first, "uptime_seconds",
 		    call->started_ns ? (uint64_t)((mfs_mono_ns() - call->started_ns) / MFS_NSEC_PER_SEC) : 0);
@@ -404,6 +437,7 @@ static void print_status(struct verb_call *call, const struct status *s)
 		fprintf(f, "mounted:    no\n");
 	}
 	fprintf(f, "session:    %" PRIu64 "\n", v->session);
+	print_shared(f, call->fs, call->vol);
 	fprintf(f, "files:      %" PRIu64 ", %s\n", s->files, mfs_str_put_size(a, sizeof(a), s->bytes));
 	print_reconciler(call, s);
 	if (s->has_statfs)
