@@ -167,7 +167,11 @@ int mongo_conn_get(struct mongo_engine *m, struct op_ctx *op, struct mongo_conn 
 		r = take(m->pool, op, until, &c);
 	}
 	if (r < 0) {
-		mfs_debug(MFS_LOG_META, op, "mongodb %s: no connection was free before the deadline", m->where);
+		bson_error_t busy;
+
+		bson_set_error(&busy, 0, 0, "no connection was free before the deadline");
+		if (r == -EIO)
+			mongo_health(m, &busy);
 		return r;
 	}
 	if (!c)

@@ -121,6 +121,15 @@ int mongo_error(struct mongo_conn *c, unsigned int flags, const bson_error_t *er
 	return r;
 }
 
+/* The deadline came while a call was being tried: said once, as an outage, whatever it was that did not come. */
+static void note_deadline(struct mongo_conn *c)
+{
+	bson_error_t late;
+
+	bson_set_error(&late, MONGOC_ERROR_STREAM, MONGOC_ERROR_STREAM_SOCKET, "no answer before the deadline");
+	mongo_health(c->m, &late);
+}
+
 /* After a failure that permits it: wait a little. 0: try again; else what the caller gets. */
 static int again(struct mongo_conn *c, unsigned int flags, int failed)
 {
@@ -133,7 +142,7 @@ static int again(struct mongo_conn *c, unsigned int flags, int failed)
 		return failed;
 	r = mongo_pause(c, PAUSE_NS);
 	if (r == -EIO)
-		mfs_debug(MFS_LOG_META, c->op, "mongodb %s: not done before the deadline", c->m->where);
+		note_deadline(c);
 	return r;
 }
 

@@ -11,7 +11,8 @@
 #include "common/log.h"
 #include "meta/mongo_internal.h"
 
-#define TELL_NS MFS_NSEC_PER_SEC
+#define TELL_NS  MFS_NSEC_PER_SEC
+#define CLOSE_NS (2 * MFS_NSEC_PER_SEC) /* for the last words; what is lost is only statfs */
 #define BASE_ID 0
 
 struct sums {
@@ -56,10 +57,10 @@ static bson_t *delete_command(const bson_t *filter, int limit)
 	return BCON_NEW("delete", MONGO_USAGE, "deletes", "[", "{", "q", BCON_DOCUMENT(filter), "limit", BCON_INT32(limit), "}", "]");
 }
 
-static int tell(struct mongo_engine *m, int64_t id, const struct sums *s)
+static int tell(struct mongo_engine *m, struct op_ctx *op, int64_t id, const struct sums *s)
 {
 	MFS_AUTO(mongo_conn) struct mongo_conn *c = NULL;
-	int r = mongo_conn_get(m, NULL, &c);
+	int r = mongo_conn_get(m, op, &c);
 
 	return r < 0 ? r : run(c, MONGO_WRITE | MONGO_AGAIN, update_command(id, "$set", s));
 }
@@ -84,7 +85,7 @@ static void *usage_main(void *arg)
 		u->untold = false;
 		u->told = true;
 		pthread_mutex_unlock(&u->lock.m);
-		r = tell(u->m, u->id, &now);
+		r = tell(u->m, NULL, u->id, &now);
 		pthread_mutex_lock(&u->lock.m);
 		u->untold |= r < 0;
 	}
@@ -114,14 +115,14 @@ int mongo_usage_init(struct mongo_engine *m)
 }
 
 /* Own sums into the base, own document away; both or neither, so that a failure counts nothing twice. */
-static int fold(struct mongo_usage *u)
+static int fold(struct mongo_usage *u, struct op_ctx *op)
 {
 	MFS_AUTO(mongo_conn) struct mongo_conn *c = NULL;
 	bson_t filter = BSON_INITIALIZER;
 	mongoc_client_session_t *s;
 	bson_error_t err;
 	bson_t reply;
-	int r = mongo_conn_get(u->m, NULL, &c);
+	int r = mongo_conn_get(u->m, op, &c);
 
 	if (r == 0)
 		r = mongo_conn_session(c, &s);
@@ -143,15 +144,16 @@ static int fold(struct mongo_usage *u)
 
 static void close_sums(struct mongo_usage *u)
 {
+	struct op_ctx op = { .deadline_ns = mfs_mono_ns() + CLOSE_NS };
 	int r = -EDEADLK;
 
 	if (same(&u->sums, &(struct sums){ 0 }) && !u->told)
 		return;
 	for (int i = 0; r == -EDEADLK && i < 10; i++)
-		r = fold(u);
+		r = fold(u, &op);
 	/* Unknown, or it did not work: the document stays what it is, up to date where that can be. */
 	if (r < 0 && r != -ECOMM && u->untold)
-		(void)tell(u->m, u->id, &u->sums);
+		(void)tell(u->m, &op, u->id, &u->sums);
 }
 
 void mongo_usage_free(struct mongo_engine *m)

@@ -22,6 +22,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/str.h"
+#include "tests/lib/mongo_proxy.h"
 #include "tests/lib/mongo_server.h"
 #include "tests/lib/store_suite.h"
 
@@ -116,6 +117,17 @@ static void kill_own(void)
 	kill(own.pid, SIGKILL);
 	waitpid(own.pid, NULL, 0);
 	own.pid = 0;
+}
+
+/* Its threads stop one by one, each when it is next looked at. */
+static void freeze_own(void)
+{
+	int status;
+
+	kill(own.pid, SIGSTOP);
+	assert_int_equal(waitpid(own.pid, &status, WUNTRACED), own.pid);
+	assert_true(WIFSTOPPED(status));
+	usleep(200000);
 }
 
 static int free_port(void)
@@ -224,7 +236,7 @@ static void test_a_hung_server_costs_the_deadline(void **state)
 
 	(void)state;
 	TEST_OK(timed_get(e, NULL, MFS_ROOT_INO, &took));
-	kill(own.pid, SIGSTOP);
+	freeze_own();
 	op.deadline_ns = mfs_mono_ns() + 1000 * MS;
 	assert_int_equal(timed_get(e, &op, MFS_ROOT_INO, &took), -EIO);
 	assert_in_range(took, 900 * MS, 1000 * MS + SLOW);
@@ -503,9 +515,94 @@ static void test_a_record_holds_all_the_xattrs_there_may_be(void **state)
 	mongo_server_release(database);
 }
 
+/* --- round trips of reads: in docs/design.md --- */
+
+static void link_to(struct engine *e, mfs_ino_t ino, const char *name)
+{
+	struct alias a = { .id = test_number(e), .parent = MFS_ROOT_INO, .target = ino, .name = test_name(name) };
+	struct change c = { 0 };
+
+	change_write(&c, WRITE_EDIT, ino)->nlink_delta = 1;
+	change_write(&c, WRITE_ALIAS_INSERT, a.id)->alias = &a;
+	TEST_OK(engine_apply(e, NULL, &c));
+}
+
+static void expect_trips(struct mongo_proxy *p, unsigned int want, const char *what)
+{
+	char names[4096];
+
+	if (mongo_proxy_count(p) != want) {
+		mongo_proxy_names(p, names, sizeof(names));
+		fail_msg("%s: %u commands, not %u: %s", what, mongo_proxy_count(p), want, names);
+	}
+	mongo_proxy_on(p, 0, PROXY_LOSE, NULL, NULL);
+}
+
+static void list_all(struct engine *e, struct mongo_proxy *p, size_t limit, size_t want, unsigned int trips)
+{
+	struct node_list l = NODE_LIST_INIT;
+
+	TEST_OK(engine_list(e, NULL, MFS_ROOT_INO, 0, limit, &l));
+	assert_int_equal(l.n, want);
+	node_list_release(&l);
+	expect_trips(p, trips, "a page of a listing");
+}
+
+static void test_reads_take_as_many_round_trips_as_they_must(void **state)
+{
+	struct mongo_proxy *p = mongo_proxy_new(mongo_server_start()->uri);
+	struct mfs_name a = test_name("f001"), b = test_name("hard"), none = test_name("none");
+	struct query q = { .todo = true, .limit = 100 };
+	struct node_list l = NODE_LIST_INIT;
+	struct node n = NODE_INIT;
+	struct entry entry;
+	char *database = malloc(64), name[16];
+	struct engine *e;
+	mfs_ino_t ino = 0;
+	uint64_t files, bytes;
+
+	(void)state;
+	snprintf(database, 64, "massfs-trips-%ld", (long)getpid());
+	e = open_on(mongo_proxy_uri(p), database, 0);
+	for (int i = 0; i < 300; i++) { /* more than the 101 documents that a first batch has by default */
+		snprintf(name, sizeof(name), "f%03d", i);
+		ino = test_make(e, MFS_ROOT_INO, name, 0100644);
+	}
+	sleep(1);
+	mongo_proxy_on(p, 0, PROXY_LOSE, NULL, NULL);
+	TEST_OK(engine_get(e, NULL, ino, &n));
+	node_release(&n);
+	expect_trips(p, 1, "get");
+	assert_int_equal(engine_get(e, NULL, ino + 5000, &n), -ESTALE);
+	expect_trips(p, 3, "get of none");
+	TEST_OK(engine_lookup(e, NULL, MFS_ROOT_INO, &a, &entry));
+	entry_release(&entry);
+	expect_trips(p, 1, "lookup");
+	assert_int_equal(engine_lookup(e, NULL, MFS_ROOT_INO, &none, &entry), -ENOENT);
+	expect_trips(p, 1, "lookup of none");
+	list_all(e, p, 200, 200, 1);
+	list_all(e, p, 1000, 300, 1);
+	TEST_OK(engine_query(e, NULL, &q, &l));
+	expect_trips(p, 1, "query");
+	link_to(e, ino, "hard");
+	mongo_proxy_on(p, 0, PROXY_LOSE, NULL, NULL);
+	TEST_OK(engine_lookup(e, NULL, MFS_ROOT_INO, &b, &entry));
+	assert_int_equal(entry.node.attr.ino, ino);
+	entry_release(&entry);
+	expect_trips(p, 2, "lookup of an alias");
+	list_all(e, p, 1000, 301, 2);
+	mongo_proxy_on(p, 0, PROXY_LOSE, NULL, NULL);
+	TEST_OK(engine_count(e, NULL, &files, &bytes));
+	assert_int_equal(files, 301);
+	engine_free(e);
+	mongo_proxy_free(p);
+	mongo_server_release(database);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_reads_take_as_many_round_trips_as_they_must),
 		cmocka_unit_test(test_opening_is_refused_with_the_reason),
 		cmocka_unit_test(test_another_schema_is_refused),
 		cmocka_unit_test_setup_teardown(test_a_server_without_a_replica_set_is_refused, start_own, stop_own),
