@@ -486,7 +486,7 @@ static int format_cluster(const struct mfs_config *cfg, bool force, char **ret_r
 	if (r == 0)
 		r = read_uuid(rec.uuid);
 	if (r == 0)
-		r = cluster_bind(store, &op, rec.uuid);
+		r = cluster_bind(cfg, store, &op, rec.uuid);
 	if (r == 0)
 		r = engine_volume_put(engine, &op, &rec);
 	if (r < 0 && !(ret_reason && *ret_reason))

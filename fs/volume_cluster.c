@@ -12,6 +12,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/op_ctx.h"
+#include "common/str.h"
 
 #define ALONE	  "leases/volume"
 #define UUID_LEN  36
@@ -60,18 +61,26 @@ int cluster_engine_open(const struct mfs_config *cfg, const struct cluster_optio
 
 /* ---- index and bucket ---- */
 
-int cluster_bind(struct object_store *s, struct op_ctx *op, const char *uuid)
+/* The volume's uuid, and where its objects are beside its bucket: all its mounts must agree on that. */
+static char *mark_text(const struct mfs_config *cfg, const char *uuid)
+{
+	return cfg->places ? mfs_str_printf("%s\n%s\n", uuid, cfg->places) : strdup(uuid);
+}
+
+int cluster_bind(const struct mfs_config *cfg, struct object_store *s, struct op_ctx *op, const char *uuid)
 {
 	struct object_meta meta = { .mode = 0600, .mtime = mfs_now_ns() };
+	MFS_AUTOFREE char *text = mark_text(cfg, uuid);
 	struct object_info info;
 
-	return object_put(s, op, NULL, VOLUME_OBJECT, uuid, UUID_LEN, &meta, &info);
+	return text ? object_put(s, op, NULL, VOLUME_OBJECT, text, strlen(text), &meta, &info) : -ENOMEM;
 }
 
 int cluster_check_bound(const struct mfs_config *cfg, struct object_store *s, struct op_ctx *op, const char *uuid,
 			char **ret_reason)
 {
-	char text[UUID_LEN + 1] = "", key[] = VOLUME_OBJECT;
+	char text[8192] = "", key[] = VOLUME_OBJECT;
+	MFS_AUTOFREE char *want = mark_text(cfg, uuid);
 	struct object_ref ref = { .key = key };
 	struct object_info info;
 	ssize_t n = 0;
@@ -79,14 +88,19 @@ int cluster_check_bound(const struct mfs_config *cfg, struct object_store *s, st
 
 	if (r == 0 && !info.is_marker) {
 		memcpy(ref.version, info.version, sizeof(ref.version));
-		n = object_get(s, op, &ref, 0, text, UUID_LEN);
+		n = object_get(s, op, &ref, 0, text, sizeof(text) - 1);
 		r = n < 0 ? (int)n : 0;
 	}
 	if (r < 0 && r != -ENOENT)
 		return mfs_fail(ret_reason, r, "%s: cannot read %s of bucket %s: %s", mfs_config_label(cfg), VOLUME_OBJECT, cfg->bucket,
 				strerror(-r));
-	if (r == 0 && n == UUID_LEN && !strcmp(text, uuid))
+	if (!want)
+		return -ENOMEM;
+	if (r == 0 && !strcmp(text, want))
 		return 0;
+	if (n >= UUID_LEN && !strncmp(text, uuid, UUID_LEN))
+		return mfs_fail(ret_reason, -EINVAL, "%s: the volume was formatted with other places =, where its objects are now: %s",
+				mfs_config_label(cfg), n > UUID_LEN ? text + UUID_LEN + 1 : "none");
 	return mfs_fail(ret_reason, -EINVAL,
 			"%s: bucket %s%s%s is not that of the index in database %s (%s): one of the two is another volume's",
 			mfs_config_label(cfg), cfg->bucket, cfg->prefix ? " below " : "", cfg->prefix ? cfg->prefix : "",

@@ -21,7 +21,7 @@ int cluster_engine_open(const struct mfs_config *cfg, const struct cluster_optio
 			char **ret_reason) MFS_NODISCARD;
 
 /* The bucket is this volume's from now on (format); is it (open)? -EINVAL: it is another's; -ENOENT: it says nothing. */
-int cluster_bind(struct object_store *s, struct op_ctx *op, const char *uuid) MFS_NODISCARD;
+int cluster_bind(const struct mfs_config *cfg, struct object_store *s, struct op_ctx *op, const char *uuid) MFS_NODISCARD;
 int cluster_check_bound(const struct mfs_config *cfg, struct object_store *s, struct op_ctx *op, const char *uuid,
 			char **ret_reason) MFS_NODISCARD;
 
