@@ -9,9 +9,12 @@
 #include <unistd.h>
 
 #include "common/clock.h"
+#include "common/workers.h"
 #include "fs/content_internal.h"
 
 #define WAIT_MS	    50
+#define FETCHERS    16
+#define READERS	    16 /* the widest window */
 #define STUCK_NS    (120 * MFS_NSEC_PER_SEC) /* a write that gets no memory for so long fails */
 #define APPEND_WHOLE MFS_MIB /* an append up to this is in one commit */
 
@@ -20,11 +23,20 @@ void content_env_init(struct content_env *env, struct volume *vol, struct budget
 	*env = (struct content_env){ .vol = vol, .budget = budget, .uploaders = uploaders };
 	pthread_mutex_init(&env->lock.m, NULL);
 	pthread_mutex_init(&env->patch_lock.m, NULL);
+	if (object_store_caps(vol->store) & OBJECT_CAP_FD)
+		return;
+	/* Without them it is slower. */
+	if (workers_new("fetch", FETCHERS, 4 * FETCHERS, &env->fetchers) < 0)
+		env->fetchers = NULL;
+	if (workers_new("read-ahead", READERS, 4 * READERS, &env->readers) < 0)
+		env->readers = NULL;
 }
 
 void content_env_release(struct content_env *env)
 {
 	assert(!env->first);
+	workers_free(env->readers);
+	workers_free(env->fetchers);
 	for (size_t i = 0; i < CONTENT_PATCHES; i++)
 		blob_put(env->patches[i]);
 	pthread_mutex_destroy(&env->patch_lock.m);
@@ -175,6 +187,7 @@ void content_free(struct content *c)
 			pthread_cond_wait(&c->changed, &c->lock.m);
 		content_enter_locked(c);
 	}
+	read_ahead_end(c);
 	if (c->dirty || c->upload || c->n_sending) {
 		if (c->dirty && !c->unlinked)
 			mfs_log(MFS_LOG_FS, MFS_LOG_ERR, NULL,
@@ -245,6 +258,7 @@ static struct content *take_biggest(struct content_env *env)
 		if (i->busy)
 			continue;
 		tail_drop(i);
+		read_ahead_drop_locked(i);
 		if (!i->failed && i->map.bytes > most) {
 			most = i->map.bytes;
 			big = i;
@@ -302,6 +316,7 @@ static int make_room(struct content *c, struct op_ctx *op)
 
 		if (!c->busy) {
 			tail_drop(c);
+			read_ahead_drop_locked(c);
 			send = c->map.bytes > 0;
 			c->busy = send;
 		}

@@ -19,6 +19,7 @@
 
 struct content;
 struct blob;
+struct workers;
 
 #define CONTENT_PATCHES 512 /* patch objects kept open, of all files together */
 
@@ -28,6 +29,9 @@ struct content_env { /* what all contents of a mount share; vol, budget and uplo
 	struct workers *uploaders;
 	struct mfs_mutex lock; /* guards the list: who holds memory, when the budget runs out */
 	struct content *first;
+	/* For stores that are read by get: range GETs of one read at once, and what is fetched ahead. NULL: one at a time. */
+	struct workers *fetchers, *readers;
+	_Atomic uint64_t ahead_bytes; /* in memory, of all files together */
 	struct mfs_mutex patch_lock; /* guards patches */
 	struct blob *patches[CONTENT_PATCHES];
 	/* Lower than the layout's own bounds (meta/layout.h) in tests; 0: those. Three quarters of it: compaction begins. */

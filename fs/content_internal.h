@@ -9,6 +9,7 @@
 #include "fs/content.h"
 #include "fs/dirty.h"
 #include "fs/ranges.h"
+#include "fs/read_ahead.h"
 #include "meta/layout.h"
 
 /* namespace_key() builds the whole path in the buffer before it knows that it is too long for a key. */
@@ -18,8 +19,6 @@
 #define CONTENT_SMALL	   (UINT64_C(64) << 10) /* changed files up to this are written anew */
 #define CONTENT_DIRTY_SOFT (UINT64_C(32) << 20) /* so much dirty of one file is sent without being asked */
 #define CONTENT_TIER_MAX   (UINT64_C(4) << 20)	/* a patch object swallows others up to this */
-#define CONTENT_WINDOW_MIN (UINT64_C(1) << 20)	/* read-ahead over a network */
-#define CONTENT_WINDOW_MAX (UINT64_C(16) << 20)
 
 /* One immutable object that readers use. Its descriptor is opened at the first read. */
 struct blob {
@@ -104,7 +103,7 @@ struct content {
 	bool completing; /* the upload is being completed and committed: readers wait */
 	uint64_t gen; /* rises when state, clip, upload or sending change: a reader that mixed two states reads again */
 
-	uint64_t read_end, window, fetched; /* read-ahead: where the last read ended, how far ahead, up to where asked for */
+	struct read_ahead ahead;
 
 	bool dirty;	   /* differs from the record */
 	_Atomic uint64_t session; /* in which it became so: its objects are that one's, and its commit must not be fenced */

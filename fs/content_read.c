@@ -1,6 +1,5 @@
 /*
- * Reading one open file's bytes from where the newest of them are (the table in content_internal.h), read-ahead, and
- * where its data and its holes are.
+ * Reading one open file's bytes from where the newest of them are (the table in content_internal.h), and where its data and its holes are.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -79,7 +78,7 @@ static int read_under(struct content *c, struct op_ctx *op, const struct view *v
 		}
 	} else if (off < v->committed) {
 		n = (size_t)MFS_MIN((uint64_t)len, v->committed - off);
-		r = state_read(c->env, op, c->ino, v->state, off, buf, n);
+		r = read_ahead_read(c, op, v->state, off, buf, n);
 	}
 	memset((char *)buf + n, 0, len - n);
 	return r;
@@ -170,38 +169,6 @@ static int commit_upload(struct content *c, struct op_ctx *op)
 	return r;
 }
 
-/* Sequential reads over a network: fetch ahead, the further the longer it goes on; off after a jump. */
-static void read_ahead(struct content *c, uint64_t off, size_t len)
-{
-	struct state *s;
-	uint64_t from, to;
-
-	if (!c->env->vol->cache)
-		return;
-	{
-		MFS_GUARD(&c->lock);
-		bool near = off <= c->read_end + CONTENT_WINDOW_MIN && off + CONTENT_WINDOW_MIN >= c->read_end;
-
-		if (!near) {
-			c->window = c->fetched = 0;
-			c->read_end = off + len;
-			return;
-		}
-		c->read_end = MFS_MAX(c->read_end, off + len);
-		if (c->fetched > c->read_end + c->window / 2)
-			return; /* still well ahead */
-		c->window = c->window ? MFS_MIN(c->window * 2, CONTENT_WINDOW_MAX) : CONTENT_WINDOW_MIN;
-		from = MFS_MAX(c->read_end, c->fetched);
-		to = MFS_MIN(c->read_end + c->window, content_committed_locked(c));
-		if (from >= to)
-			return;
-		c->fetched = to;
-		s = state_ref(c->state);
-	}
-	state_prefetch(c->env, s, from, to - from);
-	state_put(s);
-}
-
 ssize_t content_read(struct content *c, struct op_ctx *op, uint64_t off, void *buf, size_t len)
 {
 	bool ahead = false;
@@ -235,7 +202,7 @@ ssize_t content_read(struct content *c, struct op_ctx *op, uint64_t off, void *b
 			continue;
 		}
 		if (!ahead)
-			read_ahead(c, off, n);
+			read_ahead_note(c, off, n);
 		ahead = true;
 		r = read_under(c, op, &v, off, buf, n);
 		same = view_done(c, off, buf, n, &v);

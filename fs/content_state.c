@@ -9,6 +9,7 @@
 
 #include "common/checksum.h"
 #include "common/hash.h"
+#include "common/workers.h"
 #include "fs/block_cache.h"
 #include "fs/content_internal.h"
 
@@ -307,31 +308,97 @@ int state_load(struct content_env *env, struct op_ctx *op, mfs_ino_t ino, const 
 	return -EIO;
 }
 
+/* ---- several places at once ---- */
+
+#define BATCH 16
+
 /* One place's bytes. */
-static int read_extent(struct content_env *env, struct op_ctx *op, mfs_ino_t ino, struct state *s,
-		       const struct layout_extent *x, void *buf, size_t len)
-{
-	struct blob *b;
+struct range_read {
+	struct content_env *env;
+	struct op_ctx *op;
+	mfs_ino_t ino;
+	struct blob *blob; /* a reference */
+	uint64_t src;
+	unsigned char *buf;
+	size_t len;
 	int r;
+	struct range_batch *batch;
+};
+
+struct range_batch {
+	struct range_read v[BATCH];
+	size_t n;
+	struct mfs_mutex lock;
+	pthread_cond_t done; /* `lock`; predicate: left == 0 */
+	size_t left;	     /* jobs not done; guarded by lock */
+};
+
+static void read_range(struct range_read *x)
+{
+	x->r = blob_read(x->env, x->op, x->ino, x->blob, x->src, x->buf, x->len);
+	blob_put(x->blob);
+}
+
+static void range_job(void *arg)
+{
+	struct range_read *x = arg;
+	struct range_batch *b = x->batch;
+
+	read_range(x);
+	MFS_GUARD(&b->lock);
+	if (--b->left == 0)
+		pthread_cond_signal(&b->done);
+}
+
+/* All that was gathered; the last by this thread. */
+static int run_batch(struct content_env *env, struct range_batch *b)
+{
+	int r = 0;
+
+	b->left = b->n;
+	for (size_t i = 0; i < b->n; i++) {
+		b->v[i].batch = b;
+		if (i + 1 == b->n || !env->fetchers || workers_try_submit(env->fetchers, range_job, &b->v[i]) < 0)
+			range_job(&b->v[i]);
+	}
+	{
+		MFS_GUARD(&b->lock);
+
+		while (b->left)
+			pthread_cond_wait(&b->done, &b->lock.m);
+	}
+	for (size_t i = 0; i < b->n && r == 0; i++)
+		r = b->v[i].r;
+	b->n = 0;
+	return r;
+}
+
+/* Zeros are written here, all else is gathered. */
+static int add_extent(struct content_env *env, struct op_ctx *op, mfs_ino_t ino, struct state *s, struct range_batch *b,
+		      const struct layout_extent *x, unsigned char *buf, size_t len)
+{
+	struct blob *blob;
 
 	if (x->kind == EXTENT_HOLE || (x->kind == EXTENT_BASE && !s->object)) {
 		memset(buf, 0, len);
 		return 0;
 	}
-	b = x->kind == EXTENT_BASE ? blob_ref(s->object) : blob_of_segment(env, x->segment);
-	if (!b)
+	blob = x->kind == EXTENT_BASE ? blob_ref(s->object) : blob_of_segment(env, x->segment);
+	if (!blob)
 		return -ENOMEM;
-	r = blob_read(env, op, ino, b, x->src, buf, len);
-	blob_put(b);
-	return r;
+	b->v[b->n++] = (struct range_read){
+		.env = env, .op = op, .ino = ino, .blob = blob, .src = x->src, .buf = buf, .len = len
+	};
+	return b->n == BATCH ? run_batch(env, b) : 0;
 }
 
 int state_read(struct content_env *env, struct op_ctx *op, mfs_ino_t ino, struct state *s, uint64_t off, void *buf,
 	       size_t len)
 {
+	struct range_batch batch;
 	unsigned char *to = buf;
 	size_t done = 0;
-	int r = 0;
+	int r = 0, err;
 
 	if (s->inline_data.size) {
 		if (off < s->inline_data.size) {
@@ -343,6 +410,9 @@ int state_read(struct content_env *env, struct op_ctx *op, mfs_ino_t ino, struct
 		memset(to + done, 0, len - done);
 		return 0;
 	}
+	batch.n = 0;
+	pthread_mutex_init(&batch.lock.m, NULL);
+	pthread_cond_init(&batch.done, NULL);
 	while (done < len && off + done < s->size && r == 0) {
 		struct layout_extent x;
 		size_t n;
@@ -351,9 +421,13 @@ int state_read(struct content_env *env, struct op_ctx *op, mfs_ino_t ino, struct
 		if (r < 0)
 			break;
 		n = (size_t)MFS_MIN(x.len, (uint64_t)(len - done));
-		r = read_extent(env, op, ino, s, &x, to + done, n);
+		r = add_extent(env, op, ino, s, &batch, &x, to + done, n);
 		done += n;
 	}
+	err = run_batch(env, &batch);
+	r = r < 0 ? r : err;
+	pthread_cond_destroy(&batch.done);
+	pthread_mutex_destroy(&batch.lock.m);
 	if (r == -EUCLEAN) {
 		mfs_log(MFS_LOG_FS, MFS_LOG_ERR, op,
 			"inode %" PRIu64 ": no object holds what the index has at %" PRIu64 "; see massfs fsck, massfs versions", ino,
