@@ -23,6 +23,10 @@ void content_env_init(struct content_env *env, struct volume *vol, struct budget
 	*env = (struct content_env){ .vol = vol, .budget = budget, .uploaders = uploaders };
 	pthread_mutex_init(&env->lock.m, NULL);
 	pthread_mutex_init(&env->patch_lock.m, NULL);
+#ifdef MASSFS_CRASH_POINTS
+	if (getenv("MASSFS_TEST_SLICES_MAX")) /* so that a short workload is composed */
+		env->slices_max = (size_t)atoi(getenv("MASSFS_TEST_SLICES_MAX"));
+#endif
 	if (object_store_caps(vol->store) & OBJECT_CAP_FD)
 		return;
 	/* Without them it is slower. */
@@ -189,7 +193,7 @@ void content_free(struct content *c)
 	}
 	read_ahead_end(c);
 	if (c->dirty || c->upload || c->n_sending) {
-		if (c->dirty && !c->unlinked)
+		if (c->dirty)
 			mfs_log(MFS_LOG_FS, MFS_LOG_ERR, NULL,
 				"inode %" PRIu64 ": %" PRIu64 " bytes could not be stored (%s) and are given up at the last close; the "
 				"content before stays, and the error went to close()",
@@ -689,7 +693,7 @@ int content_flush(struct content *c, struct op_ctx *op, struct mfs_attr *attr, b
 	{
 		MFS_GUARD(&c->lock);
 
-		if (c->unlinked || (!c->dirty && !c->busy && !c->failed))
+		if (!c->dirty && !c->busy && !c->failed)
 			return 0;
 		content_enter_locked(c);
 		if (c->failed)
@@ -720,7 +724,7 @@ static struct content *take_overdue(struct content_env *env, int64_t now_ns)
 		/* A stream is one object as long as it goes on: committed in between, its rest would be patches. */
 		int64_t since = i->upload || upload_suits_locked(i) ? i->written : i->dirty_since;
 
-		if (!i->dirty || i->busy || i->failed || i->unlinked || now_ns - since < wait)
+		if (!i->dirty || i->busy || i->failed || now_ns - since < wait)
 			continue;
 		i->busy = true;
 		return i;
@@ -761,12 +765,27 @@ void content_give_up(struct content *c, struct op_ctx *op, int err)
 		MFS_GUARD(&c->lock);
 
 		content_enter_locked(c);
-		if (!c->failed && c->n_writers > 0)
-			c->failed = err;
 	}
 	content_discard(c, op);
 	MFS_GUARD(&c->lock);
+	c->failed = 0;
+	c->losses++;
+	c->loss = err;
 	content_leave_locked(c);
+}
+
+unsigned int content_losses(struct content *c)
+{
+	MFS_GUARD(&c->lock);
+
+	return c->losses;
+}
+
+int content_lost(struct content *c, unsigned int losses)
+{
+	MFS_GUARD(&c->lock);
+
+	return c->losses == losses ? 0 : c->loss;
 }
 
 void content_lock_lost(struct content *c)
@@ -813,13 +832,6 @@ bool content_is_dirty(struct content *c)
 	return c->dirty;
 }
 
-void content_unlinked(struct content *c)
-{
-	MFS_GUARD(&c->lock);
-
-	c->unlinked = true;
-}
-
 void content_news(struct content *c, uint64_t data, uint64_t lay)
 {
 	MFS_GUARD(&c->lock);
@@ -842,7 +854,6 @@ void content_reload(struct content *c)
 {
 	MFS_GUARD(&c->lock);
 
-	c->unlinked = false;
 	c->stale = true;
 	c->reloads++;
 	c->gen++;

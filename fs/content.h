@@ -92,9 +92,14 @@ int content_flush(struct content *c, struct op_ctx *op, struct mfs_attr *attr, b
  * it), which must find that the state is one to keep as a version all the same. */
 void content_closed(struct content *c);
 
-/* close() has reported `err`: what is not committed is dropped, and the last good state is what readers see from now
- * on. Other writers of the file hear of it too, until the last one is gone. */
+/* close() has reported `err`: what is not committed is dropped, and the last good state is what readers see from now on. Who
+ * has the file open for writing then hears of it, at each write and flush (content_lost()); who opens it later does not, also
+ * where the RELEASE of the handle that failed is still to come. */
 void content_give_up(struct content *c, struct op_ctx *op, int err);
+/* How often that was: taken with content_writer_opened(). */
+unsigned int content_losses(struct content *c);
+/* Was it, since `losses` were counted? 0, or its error: what this writer wrote is gone, and more would make a file of parts. */
+int content_lost(struct content *c, unsigned int losses) MFS_NODISCARD;
 
 /* A lock under which it was written is somebody else's now: its writers get EIO until the last of them has closed it. */
 void content_lock_lost(struct content *c);
@@ -105,8 +110,6 @@ void content_overlay(struct content *c, struct mfs_attr *attr);
  * under way. */
 void content_mtime_is_set(struct content *c);
 bool content_is_dirty(struct content *c);
-/* Its last name went while it is open: flushes have nothing to make durable from now on (until content_reload). */
-void content_unlinked(struct content *c);
 
 /* Another mount changed the record: these are its counters now. What we have is read again if it is older. */
 void content_news(struct content *c, uint64_t data, uint64_t lay);

@@ -107,7 +107,6 @@ struct content {
 
 	bool dirty;	   /* differs from the record */
 	_Atomic uint64_t session; /* in which it became so: its objects are that one's, and its commit must not be fenced */
-	bool unlinked;	   /* has no name: nothing of it needs to be durable */
 	bool rewrite;	   /* truncated to nothing since the last commit: what others commit meanwhile is replaced */
 	int64_t mtime;	   /* of the last write not in the record; 0: none */
 	int64_t dirty_since, written; /* monotonic: of the first and the last write since the last commit */
@@ -116,7 +115,9 @@ struct content {
 	unsigned int n_writers;
 	int last_error;	   /* -errno of the last commit that failed, for the message at the end; 0: none */
 	uint64_t unsure_size, unsure_data; /* of a commit whose outcome is unknown; unsure_data 0: none */
-	int failed;	   /* -errno of an upload that broke; until the last writer is gone */
+	int failed;	   /* -errno of an upload that broke; until it is given up, or the last writer is gone */
+	unsigned int losses; /* how often a close gave up */
+	int loss;	   /* -errno of the last time */
 };
 
 static inline bool content_sparse(const struct content *c)

@@ -38,7 +38,7 @@ static bool takes_it_locked(const struct content *dst, const struct state *from,
 {
 	const struct state *s = dst->state;
 
-	if (dst->failed || dst->stale || dst->upload || dst->unlinked || dst->n_sending || dst->map.n || dst->holes.n)
+	if (dst->failed || dst->stale || dst->upload || dst->n_sending || dst->map.n || dst->holes.n)
 		return false;
 	if (off == 0)
 		return dst->size <= end;

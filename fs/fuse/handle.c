@@ -71,10 +71,12 @@ int handle_content(struct request *rq, struct handle *h, bool write, struct cont
 	if (r < 0 || !write)
 		return r;
 	MFS_GUARD(&i->lock);
-	if (!h->counted)
+	if (!h->counted) {
 		content_writer_opened(*ret);
+		h->losses = content_losses(*ret);
+	}
 	h->counted = true;
-	return 0;
+	return content_lost(*ret, h->losses);
 }
 
 int handle_flush(struct request *rq, struct handle *h, bool *ret_done)
@@ -86,6 +88,9 @@ int handle_flush(struct request *rq, struct handle *h, bool *ret_done)
 	*ret_done = false;
 	if (!c)
 		return 0;
+	r = h->counted ? content_lost(c, h->losses) : 0;
+	if (r < 0)
+		return r;
 	r = content_flush(c, &rq->op, &attr, ret_done);
 	if (r == 0 && *ret_done)
 		inode_take(h->inode, rq->epoch, &attr);
@@ -105,6 +110,9 @@ void handle_give_up(struct request *rq, struct handle *h, int err)
 	struct inode *i = h->inode;
 	struct content *c = content_of(i);
 
+	/* Given up before: what there is by now is other writers'. */
+	if (c && h->counted && content_lost(c, h->losses) < 0)
+		return;
 	if (c)
 		content_give_up(c, &rq->op, err);
 	inode_invalidate(rq->fs->inodes, i);
@@ -137,7 +145,7 @@ static void flush_at_release(struct request *rq, struct handle *h, struct conten
 	bool done;
 	int r;
 
-	if (content_is_dirty(c)) {
+	if (content_is_dirty(c) && content_lost(c, h->losses) == 0) {
 		r = handle_flush(rq, h, &done);
 		if (r < 0)
 			mfs_log(MFS_LOG_FS, MFS_LOG_ERR, &rq->op,

@@ -91,7 +91,8 @@ struct handle {
 	struct opened opened;
 	struct inode *inode; /* a ref */
 	bool writes;	     /* opened for writing */
-	bool counted;	     /* content knows of this writer; inode.lock */
+	bool counted;	     /* content knows of this writer; inode.lock, as is the next */
+	unsigned int losses; /* content_losses() when it became one */
 };
 
 int handle_new(struct request *rq, struct inode *i, int flags, struct handle **ret) MFS_NODISCARD;

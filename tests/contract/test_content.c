@@ -230,6 +230,50 @@ static void test_commit_that_fails_after_it_was_applied__keeps_the_object(void *
 	world_close(&w);
 }
 
+/* close() failed, and somebody opens the file before the RELEASE of the handle that failed comes: he begins with the last
+ * good state, and hears nothing of it; who had it open with the other does. */
+static void test_after_a_close_that_failed__who_opens_it_begins_anew(void **state)
+{
+	unsigned int old, other, fresh;
+	struct fault_plan plan = { .nth = 1, .err = ENOSPC };
+	struct engine *inner;
+	struct content *c;
+	struct world w;
+
+	(void)state;
+	world_open(&w, STORE_LOCAL, 0, UINT64_C(64) << 20);
+	c = open_writer(&w);
+	assert_int_equal(content_write(c, &w.op, 0, "good", 4, false), 0);
+	assert_int_equal(content_flush(c, &w.op, NULL, NULL), 0);
+	close_writer(c);
+	c = open_writer(&w);
+	inner = w.vol.engine;
+	namespace_free(w.vol.ns);
+	assert_int_equal(fault_engine_new(inner, &plan, &w.vol.engine), 0);
+	w.vol.engine->session = inner->session;
+	assert_int_equal(namespace_new(w.vol.engine, &(struct namespace_options){ .retention_ns = 3600 * MFS_NSEC_PER_SEC },
+				       &w.vol.ns), 0);
+	old = content_losses(c);
+	content_writer_opened(c);
+	other = content_losses(c);
+	assert_int_equal(content_write(c, &w.op, 0, "lost bytes", 10, false), 0);
+	assert_int_equal(content_flush(c, &w.op, NULL, NULL), -ENOSPC);
+	content_give_up(c, &w.op, -ENOSPC);
+	content_writer_opened(c); /* before the RELEASE */
+	fresh = content_losses(c);
+	assert_int_equal(content_lost(c, old), -ENOSPC);
+	assert_int_equal(content_lost(c, other), -ENOSPC);
+	assert_int_equal(content_lost(c, fresh), 0);
+	assert_int_equal(content_write(c, &w.op, 4, " and new", 8, false), 0);
+	content_writer_closed(c);
+	content_writer_closed(c);
+	assert_int_equal(content_lost(c, fresh), 0);
+	assert_int_equal(content_flush(c, &w.op, NULL, NULL), 0);
+	close_writer(c);
+	assert_stored(&w, (const unsigned char *)"good and new", 12);
+	world_close(&w);
+}
+
 static void test_too_big__is_efbig(void **state)
 {
 	struct world w;
@@ -390,6 +434,7 @@ int main(void)
 		cmocka_unit_test(test_reopened_before_the_release__keeps_each_closed_state),
 		cmocka_unit_test(test_commit_that_fails_after_it_was_applied__keeps_the_object),
 		cmocka_unit_test(test_too_big__is_efbig),
+		cmocka_unit_test(test_after_a_close_that_failed__who_opens_it_begins_anew),
 		cmocka_unit_test(test_failing_store__reports_and_keeps_the_old_content),
 		cmocka_unit_test(test_threads__write_one_file),
 	};

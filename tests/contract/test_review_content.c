@@ -306,7 +306,7 @@ static void test_read_of_an_unlinked_stream__ends(void **state)
 	mount_open(&m, w);
 	c = mount_writer(&m, ino);
 	assert_int_equal(content_write(c, &w->op, 0, bytes, 11 * MIB, false), 0);
-	content_unlinked(c);
+	world_unlink(w, "f");
 	assert_int_equal(content_read(c, &w->op, 0, got, 11 * MIB), 11 * MIB);
 	assert_memory_equal(got, bytes, 11 * MIB);
 	content_writer_closed(c);
