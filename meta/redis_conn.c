@@ -126,6 +126,42 @@ int redis_conn_poll(struct redis_conn *c, redisReply **ret)
 	return next_reply(c, ret);
 }
 
+/* --- answers without end --- */
+
+#define ARRAY_MAX 64 /* no answer that is expected has so many parts; hiredis would make room for as many as it is told */
+
+static void *small_array(const redisReadTask *task, int n)
+{
+	redisReply *reply;
+
+	if (n < 0 || n > ARRAY_MAX)
+		return NULL;
+	reply = calloc(1, sizeof(*reply));
+	if (!reply)
+		return NULL;
+	reply->type = REDIS_REPLY_ARRAY;
+	reply->element = calloc((size_t)n + 1, sizeof(*reply->element));
+	if (!reply->element) {
+		free(reply);
+		return NULL;
+	}
+	reply->elements = (size_t)n;
+	if (task->parent) {
+		redisReply *parent = task->parent->obj;
+
+		parent->element[task->idx] = reply;
+	}
+	return reply;
+}
+
+/* As hiredis has them, but for arrays. */
+static void bound_answers(struct redis_conn *c)
+{
+	c->fns = *c->c->reader->fn;
+	c->fns.createArray = small_array;
+	c->c->reader->fn = &c->fns;
+}
+
 /* --- handshake --- */
 
 static struct timeval to_timeval(int64_t ns)
@@ -212,6 +248,7 @@ int redis_conn_open(const struct redis_uri *u, const char *address, struct redis
 		r = fail(c, "fcntl", strerror(errno));
 	if (r == 0) {
 		c->c->flags &= ~REDIS_BLOCK;
+		bound_answers(c);
 		if (!u->path)
 			(void)redisEnableKeepAlive(c->c);
 		r = handshake(c, u, deadline);

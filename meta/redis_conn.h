@@ -32,6 +32,7 @@ void redis_uri_where(const struct redis_uri *u, char *buf, size_t len);
 
 struct redis_conn {
 	redisContext *c;
+	redisReplyObjectFunctions fns; /* of its reader */
 	char run[REDIS_RUN_MAX + 1]; /* which process of Redis this is: another one after each restart */
 	uint64_t line;		     /* the owner's */
 	void *seal;		     /* the owner's */

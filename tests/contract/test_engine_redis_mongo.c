@@ -1,0 +1,235 @@
+/*
+ * The redis engine over the mongo engine, as a cluster's mount has them: through the contract suite with one engine object (what
+ * another one changed is seen when its news come, and the suite looks at once), and two of them that tell each other.
+ *
+ * MASSFS_MEASURE=1: how long get, lookup and list take, from Redis and from the engine below.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "common/clock.h"
+#include "meta/mem_internal.h"
+#include "tests/lib/mongo_server.h"
+#include "tests/lib/redis_server.h"
+
+static struct redis_server redis;
+
+static int open_both(const char *dir, void **shared, struct engine **ret)
+{
+	struct engine *inner;
+	int r = mongo_server_open(dir, shared, &inner);
+
+	if (r < 0)
+		return r;
+	*ret = redis_server_engine(&redis, inner, *shared); /* the database's name */
+	return 0;
+}
+
+/* --- two mounts --- */
+
+struct seen {
+	struct engine *e[2];
+	struct node set;
+	mfs_ino_t dir, ino;
+	unsigned int round;
+	int64_t slowest;
+};
+
+static void change(struct seen *s, unsigned int who)
+{
+	struct change c = { 0 };
+	struct write *w = change_write(&c, s->round % 2 ? WRITE_RENAME : WRITE_EDIT, s->ino);
+	char text[16];
+
+	snprintf(text, sizeof(text), "n%u", s->round);
+	w->node = &s->set;
+	w->mask = EDIT_SIZE;
+	s->set.attr.size = s->round;
+	s->set.parent = s->dir;
+	if (s->round % 2)
+		s->set.name = test_name(text);
+	change_touch(&c, s->dir, mfs_now_ns(), 0, 0);
+	TEST_OK(engine_apply(s->e[who], NULL, &c));
+}
+
+/* By all three ways of asking. */
+static bool sees(struct seen *s, unsigned int who)
+{
+	struct node_list l = NODE_LIST_INIT;
+	struct engine *e = s->e[who];
+	bool right = test_attr(e, s->ino).size == s->round && test_find(e, s->dir, s->set.name.bytes) == s->ino;
+
+	TEST_OK(engine_list(e, NULL, s->dir, 0, 100, &l));
+	right = right && l.n == 1 && l.v[0].attr.size == s->round && mfs_name_equal(&l.v[0].name, &s->set.name);
+	node_list_release(&l);
+	return right;
+}
+
+/* One's own change at once, the other's when it is told. */
+static void test_two_mounts__see_each_other(void **state)
+{
+	struct volume_record v = { .schema = MFS_SCHEMA, .uuid = "00000000-1111-2222-3333-444444444444", .created = 42 };
+	struct seen s = { .e = { NULL } };
+	void *shared = NULL;
+	struct redis_stats st[2];
+
+	(void)state;
+	TEST_OK(open_both("two-mounts", &shared, &s.e[0]));
+	TEST_OK(open_both("two-mounts", &shared, &s.e[1]));
+	s.e[0]->session = 101;
+	s.e[1]->session = 102;
+	TEST_OK(engine_volume_put(s.e[0], NULL, &v));
+	redis_server_wait_listening(s.e[0]);
+	redis_server_wait_listening(s.e[1]);
+	s.dir = test_make(s.e[0], MFS_ROOT_INO, "d", 040755);
+	s.ino = test_make(s.e[0], s.dir, "n", 0100644);
+	s.set.name = test_name("n");
+	for (s.round = 1; s.round <= 200; s.round++) {
+		unsigned int who = s.round / 7 % 2;
+		int64_t begun, until;
+
+		change(&s, who);
+		begun = mfs_mono_ns();
+		until = begun + 10 * MFS_NSEC_PER_SEC;
+		assert_true(sees(&s, who));
+		while (!sees(&s, !who)) {
+			assert_true(mfs_mono_ns() < until);
+			usleep(500);
+		}
+		if (mfs_mono_ns() - begun > s.slowest)
+			s.slowest = mfs_mono_ns() - begun;
+	}
+	for (unsigned int i = 0; i < 2; i++) {
+		redis_engine_stats(s.e[i], &st[i]);
+		print_message("hits %ju misses %ju old %ju hints seen %ju failures %ju\n", (uintmax_t)st[i].hits,
+			      (uintmax_t)st[i].misses, (uintmax_t)st[i].old, (uintmax_t)st[i].hints_seen, (uintmax_t)st[i].failures);
+		assert_true(st[i].failures || (st[i].hints_seen > 20 && st[i].hits > 0));
+	}
+	print_message("the slowest was seen after %.1f ms\n", (double)s.slowest / 1e6);
+	engine_free(s.e[0]);
+	engine_free(s.e[1]);
+	mongo_server_release(shared);
+}
+
+/* --- how long it takes --- */
+
+#define ROUNDS 3000
+#define FILES  500
+
+static int by_size(const void *a, const void *b)
+{
+	int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+enum what { GET, LOOKUP, LIST };
+
+static void ask(struct engine *e, enum what what, mfs_ino_t dir, mfs_ino_t ino)
+{
+	struct node_list l = NODE_LIST_INIT;
+
+	if (what == GET)
+		(void)test_attr(e, ino);
+	else if (what == LOOKUP)
+		assert_int_equal(test_find(e, dir, "f0"), ino);
+	else
+		TEST_OK(engine_list(e, NULL, dir, 0, FILES, &l));
+	node_list_release(&l);
+}
+
+static void measure(struct engine *e, const char *where, enum what what, mfs_ino_t dir, mfs_ino_t ino)
+{
+	static const char *const names[] = { "get", "lookup", "list of 500" };
+	static int64_t took[ROUNDS];
+	unsigned int n = what == LIST ? ROUNDS / 20 : ROUNDS;
+
+	for (unsigned int i = 0; i < 20; i++) {
+		ask(e, what, dir, ino);
+		usleep(10000);
+	}
+	for (unsigned int i = 0; i < n; i++) {
+		int64_t begun = mfs_mono_ns();
+
+		ask(e, what, dir, ino);
+		took[i] = mfs_mono_ns() - begun;
+	}
+	qsort(took, n, sizeof(took[0]), by_size);
+	print_message("%-12s %-12s p50 %8.1f us  p99 %8.1f us\n", where, names[what], (double)took[n / 2] / 1e3,
+		      (double)took[n * 99 / 100] / 1e3);
+}
+
+static void measure_all(struct engine *inner, const char *name)
+{
+	struct volume_record v = { .schema = MFS_SCHEMA, .uuid = "00000000-1111-2222-3333-444444444444", .created = 42 };
+	char with[64];
+	struct redis_stats st;
+	struct engine *e;
+	mfs_ino_t dir, ino = 0;
+
+	TEST_OK(engine_volume_put(inner, NULL, &v));
+	dir = test_make(inner, MFS_ROOT_INO, "d", 040755);
+	for (unsigned int i = 0; i < FILES; i++) {
+		char text[16];
+
+		snprintf(text, sizeof(text), "f%u", i);
+		ino = i ? (test_make(inner, dir, text, 0100644), ino) : test_make(inner, dir, text, 0100644);
+	}
+	snprintf(with, sizeof(with), "redis+%s", name);
+	for (enum what w = GET; w <= LIST; w++)
+		measure(inner, name, w, dir, ino);
+	e = redis_server_engine(&redis, inner, "measured");
+	usleep(1500000); /* the first beats */
+	for (enum what w = GET; w <= LIST; w++)
+		measure(e, with, w, dir, ino);
+	redis_engine_stats(e, &st);
+	print_message("hits %ju misses %ju old %ju failures %ju\n", (uintmax_t)st.hits, (uintmax_t)st.misses, (uintmax_t)st.old,
+		      (uintmax_t)st.failures);
+	engine_free(e);
+}
+
+static void test_measure(void **state)
+{
+	void *shared = NULL;
+	struct mem_shared *mem;
+	struct engine *e;
+
+	(void)state;
+	TEST_OK(mem_shared_new(&mem));
+	TEST_OK(mem_engine_new(mem, &e));
+	measure_all(e, "mem");
+	mem_shared_free(mem);
+	TEST_OK(mongo_server_open("measured", &shared, &e));
+	measure_all(e, "mongo");
+	mongo_server_release(shared);
+}
+
+int main(void)
+{
+	static const struct engine_kind kind = { .name = "redis+mongo",
+						 .open = open_both,
+						 .release = mongo_server_release,
+						 .persists = true,
+						 .record_ring = 16,
+						 .puts_first = true,
+						 .share = 2 };
+	const struct CMUnitTest measured[] = { cmocka_unit_test(test_measure) };
+	const struct CMUnitTest own[] = { cmocka_unit_test(test_two_mounts__see_each_other) };
+	int failed;
+
+	mongo_server_start();
+	redis_server_start(&redis);
+	if (getenv("MASSFS_MEASURE"))
+		failed = cmocka_run_group_tests_name("measure", measured, NULL, NULL);
+	else
+		failed = cmocka_run_group_tests_name("two mounts", own, NULL, NULL) + engine_suite_run(&kind);
+	redis_server_stop(&redis);
+	mongo_server_stop();
+	return failed != 0;
+}
