@@ -601,6 +601,7 @@ static int rebase(struct content *c, struct op_ctx *op, struct round *rd)
 		else if (!ours)
 			move_over_locked(c, rd, s);
 		rd->rebased = true;
+		c->own_from = s->data;
 	}
 	state_put(c->state);
 	state_put(rd->from);

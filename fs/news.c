@@ -43,13 +43,13 @@ struct listener {
 
 struct newsroom {
 	struct massfs *fs;
-	struct listener listeners[MAX_LISTENERS];
-	size_t n_listeners;
 	struct workers *openers; /* looks whether an open file is in the trash */
 	int64_t started;
 	pthread_t thread;
 
-	struct mfs_mutex lock; /* guards first, last, n_queued, overflow, stopping */
+	struct mfs_mutex lock; /* guards listeners, first, last, n_queued, overflow, stopping */
+	struct listener listeners[MAX_LISTENERS];
+	size_t n_listeners;
 	pthread_cond_t wake;   /* first, overflow, stopping; with a time-out */
 	struct item *first, **last;
 	size_t n_queued;
@@ -259,8 +259,17 @@ static void all_lost(struct newsroom *n)
 
 static void tell_listeners(struct newsroom *n, const struct news *w)
 {
-	for (size_t k = 0; k < n->n_listeners; k++)
-		n->listeners[k].fn(n->listeners[k].arg, w);
+	struct listener all[MAX_LISTENERS];
+	size_t count;
+
+	{
+		MFS_GUARD(&n->lock);
+
+		count = n->n_listeners;
+		memcpy(all, n->listeners, sizeof(all));
+	}
+	for (size_t k = 0; k < count; k++)
+		all[k].fn(all[k].arg, w);
 }
 
 static void handle(struct newsroom *n, const struct news *w)
@@ -359,13 +368,17 @@ static struct item *next_item(struct newsroom *n, bool *ret_overflow, bool *ret_
 	struct item *it;
 	MFS_GUARD(&n->lock);
 
+	if (!n->first) /* all is handled */
+		atomic_store(&n->oldest, 0);
 	while (!n->first && !n->overflow && !n->stopping)
 		if (pthread_cond_timedwait(&n->wake, &n->lock.m, &until) == ETIMEDOUT)
 			break;
 	*ret_stop = n->stopping;
 	*ret_overflow = n->overflow;
-	if (n->overflow)
+	if (n->overflow) {
 		drop_all_locked(n);
+		atomic_store(&n->oldest, 0);
+	}
 	n->overflow = false;
 	it = n->first;
 	if (it) {
@@ -373,8 +386,6 @@ static struct item *next_item(struct newsroom *n, bool *ret_overflow, bool *ret_
 		n->n_queued--;
 		if (!n->first)
 			n->last = &n->first;
-	} else {
-		atomic_store(&n->oldest, 0);
 	}
 	return it;
 }
@@ -459,6 +470,8 @@ bool news_live(const struct newsroom *n)
 
 int news_listen(struct newsroom *n, void (*fn)(void *arg, const struct news *news), void *arg)
 {
+	MFS_GUARD(&n->lock);
+
 	if (n->n_listeners == MAX_LISTENERS)
 		return -ENOSPC;
 	n->listeners[n->n_listeners++] = (struct listener){ fn, arg };
