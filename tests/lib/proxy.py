@@ -15,6 +15,8 @@ thread with an event loop; faults may be set from any thread.
 """
 import asyncio
 import collections
+import errno
+import random
 import re
 import socket
 import struct
@@ -147,10 +149,15 @@ class Proxy:
     # ---- in the loop
 
     async def _open(self):
-        if self._server is None:
-            self._server = await asyncio.start_server(self._serve, self.listen, self.port, limit=1 << 20, reuse_address=True,
-                                                      backlog=512)
-            self.port = self._server.sockets[0].getsockname()[1]
+        """A port below those that the kernel gives to clients: one of them may take it while it is closed here, even to itself."""
+        while self._server is None:
+            port = self.port or random.SystemRandom().randrange(20000, 32000)
+            try:
+                self._server = await asyncio.start_server(self._serve, self.listen, port, limit=1 << 20, reuse_address=True, backlog=512)
+                self.port = port
+            except OSError as error:
+                if self.port or error.errno != errno.EADDRINUSE:
+                    raise
 
     async def _reset(self):
         for connection in list(self._connections):
