@@ -712,7 +712,7 @@ static atomic_bool writers_stop;
 /* Somebody who watches meanwhile: of each file every change in order, or that some were missed. */
 struct watcher {
 	struct writer *t;
-	uint64_t told[N_WRITERS]; /* the last ver */
+	_Atomic uint64_t told[N_WRITERS]; /* the last ver */
 	atomic_uint gaps, lost;
 };
 
@@ -721,7 +721,8 @@ static void watch_writers(void *arg, const struct news *n)
 	struct watcher *x = arg;
 
 	if (n->kind == NEWS_LOST) {
-		memset(x->told, 0, sizeof(x->told));
+		for (int i = 0; i < N_WRITERS; i++)
+			atomic_store(&x->told[i], 0);
 		atomic_fetch_add(&x->lost, 1);
 	}
 	for (int i = 0; n->kind == NEWS_RECORD && i < N_WRITERS; i++) {
