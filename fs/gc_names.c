@@ -111,6 +111,7 @@ static int add_versions(struct volume *v, struct op_ctx *op, mfs_ino_t ino, stru
 
 int gc_names_read(struct volume *v, struct op_ctx *op, mfs_ino_t ino, struct gc_names *names)
 {
+	struct op_ctx fresh = op_ctx_fresh(op);
 	struct node n = NODE_INIT;
 	int r;
 
@@ -119,7 +120,7 @@ int gc_names_read(struct volume *v, struct op_ctx *op, mfs_ino_t ino, struct gc_
 	names->ino = 0;
 	names->all = false;
 	names->versions.n = names->docs.n = 0;
-	r = engine_get(v->engine, op, ino, &n);
+	r = engine_get(v->engine, &fresh, ino, &n);
 	if (r == 0) {
 		r = add_state(names, op, ino, &n.ref, &n.slices);
 		node_release(&n);

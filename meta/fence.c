@@ -56,12 +56,13 @@ int fence_inode(struct engine *e, struct op_ctx *op, mfs_ino_t ino, uint64_t ses
 	int r = -EAGAIN;
 
 	for (int i = 0; i < TRIES_MAX && r == -EAGAIN; i++) {
+		struct op_ctx fresh = op_ctx_fresh(op);
 		struct node n = NODE_INIT;
 		struct change c = { 0 };
 
 		if (atomic_load(&op->cancelled))
 			return -ECANCELED;
-		r = engine_get(e, op, ino, &n);
+		r = engine_get(e, &fresh, ino, &n);
 		if (r == 0)
 			r = fence_write(e, op, &n, session, &c);
 		if (r == 1)

@@ -22,12 +22,13 @@ static int bury_once(struct engine *e, struct op_ctx *op, const char *name, uint
 	struct lock_table t = { 0 };
 	struct change c = { 0 };
 	mfs_ino_t ino = locks_ino_of_cell(name);
+	struct op_ctx fresh = op_ctx_fresh(op);
 	int r = lock_cell_read(e, op, name, &cell);
 
 	if (r == 0)
 		r = lock_cell_parse(op, &cell, &t);
 	if (r == 0 && lock_table_drop_session(&t, session)) {
-		r = ino ? engine_get(e, op, ino, &n) : -ESTALE; /* what it waits for needs no fence */
+		r = ino ? engine_get(e, &fresh, ino, &n) : -ESTALE; /* what it waits for needs no fence */
 		if (r == 0)
 			r = fence_write(e, op, &n, session, &c);
 		if (r >= 0 || r == -ESTALE)

@@ -305,10 +305,13 @@ int redis_get(struct engine *base, struct op_ctx *op, mfs_ino_t ino, struct node
 	struct asked a = { 0 };
 	int r;
 
-	if (cached_get(e, ino, ret, &a))
+	if (!(op && op->fresh) && cached_get(e, ino, ret, &a))
 		return 0;
 	r = INNER(e, get, op, ino, ret);
-	if (r == 0)
+	/* What follows must not be older than this answer (a lock was got before it). */
+	if (r == 0 && op && op->fresh)
+		floors_mark_number(e->floors, floors_record(ino), FLOORS_AT_LEAST, ret->attr.ver);
+	else if (r == 0)
 		fill(e, &a, 0, NULL, NULL, ret);
 	return r;
 }

@@ -68,11 +68,12 @@ static int read_again(struct lock_request *lr, bool *ret_moved)
 {
 	struct massfs *fs = lr->rq.fs;
 	struct inode *i = lr->inode;
+	struct op_ctx op = op_ctx_fresh(&lr->rq.op);
 	struct node n = NODE_INIT;
 	int r;
 
 	lr->rq.epoch = inode_epoch(fs->inodes);
-	r = namespace_get(fs->vol->ns, &lr->rq.op, i->ino, &n);
+	r = namespace_get(fs->vol->ns, &op, i->ino, &n);
 	if (r < 0)
 		return r;
 	lr->data = n.attr.data;

@@ -14,6 +14,7 @@
 #include <cmocka.h>
 
 #include "common/clock.h"
+#include "common/op_ctx.h"
 #include "meta/mem_internal.h"
 #include "tests/lib/engine_suite.h"
 #include "tests/lib/redis_server.h"
@@ -255,6 +256,41 @@ static void test_hint__comes_without_the_authority(void **state)
 	SOON(gets(t->e[1], ino));
 }
 
+/* A change whose news are still on their way: who asks afresh gets it, and from then on everybody of that mount does. */
+static void test_fresh__is_the_index_and_what_follows_is_no_older(void **state)
+{
+	struct two *t = *state;
+	mfs_ino_t ino = test_make(t->e[0], MFS_ROOT_INO, "f", 0100644);
+	struct op_ctx op = { .fresh = true };
+	struct node set = NODE_INIT;
+	struct engine *other;
+
+	TEST_OK(mem_engine_new(t->mem, &other));
+	for (unsigned int i = 1; i < 20; i++) {
+		struct change c = { 0 };
+		struct write *w = change_write(&c, WRITE_EDIT, ino);
+		struct node n = NODE_INIT;
+		unsigned int before;
+
+		SOON(gets(t->e[1], ino));
+		for (unsigned int k = 0; k < 2; k++)
+			mem_news_mute(t->mem, t->inner[k], true);
+		w->node = &set;
+		w->mask = EDIT_MODE;
+		set.attr.mode = 0100000 | i;
+		TEST_OK(engine_apply(other, NULL, &c));
+		before = n_inner;
+		TEST_OK(engine_get(t->e[1], &op, ino, &n));
+		assert_int_equal(n_inner, before + 1);
+		assert_int_equal(n.attr.mode, 0100000 | i);
+		node_release(&n);
+		assert_int_equal(test_attr(t->e[1], ino).mode, 0100000 | i);
+		for (unsigned int k = 0; k < 2; k++)
+			mem_news_mute(t->mem, t->inner[k], false);
+	}
+	engine_free(other);
+}
+
 static void test_hint__that_is_not_sealed_is_not_heard(void **state)
 {
 	struct two *t = *state;
@@ -432,6 +468,7 @@ int main(void)
 		T(test_hit__needs_no_inner_call_and_is_shared),
 		T(test_change__is_seen_at_once_by_both),
 		T(test_hint__comes_without_the_authority),
+		T(test_fresh__is_the_index_and_what_follows_is_no_older),
 		T(test_hint__that_is_not_sealed_is_not_heard),
 		T(test_big_records_and_trash__are_not_cached),
 		T(test_epoch__begins_with_the_first_and_is_joined_by_others),
