@@ -5,17 +5,17 @@
  * in the same directory is shared with them):
  *
  *   an edit of one record (setattr, xattr, inline commit)   1      one findAndModify: the compare-and-set
- *   a commit that leaves versions, dropped or slices        1 + 1 a collection of these, written before
- *   an edit that queues a job                               3      transaction: edit, job, commit
- *   create, mkdir, symlink                                  2      insert, touch of the parent
- *   rename in a directory                                   4      take, insert, commit; touch        (+1 with a job)
- *   rename into another directory                           5      touch, take, insert, commit; touch (+1 with a job)
- *     of a directory                                        + 1 for the count of moves, + 1 a level of the target's path
- *   unlink                                                  4      take, into trash, commit; touch    (+1 with a job)
- *   rename over a file                                      5      take both, trash, insert, commit; touch: 6, +1 with a job
- *   link                                                    4      touch, edit, insert, commit
+ *   a commit that leaves versions, dropped or slices        1      + 1 a collection of these, written before
+ *   an edit that queues a job                               3      edit, job, commit
+ *   create, mkdir, symlink                                  2      insert; touch of the parent
+ *   rename in a directory                                   4      take, insert, commit; touch         (+ 1 with a job)
+ *   rename into another directory                           5      touch, take, insert, commit; touch  (+ 1 with a job)
+ *     of a directory                                        + 1    for the count of moves, + 1 a level of the target's path
+ *   rename over a file                                      6      take, take, trash, insert, commit; touch
+ *   exchange                                                5      take, take, insert, commit; touch
+ *   unlink                                                  4      take, into trash, commit; touch     (+ 1 with a job)
+ *   link, undelete                                          4      touch, edit or take, insert, commit
  *   rmdir                                                   7      child?, mark; child?, delete, note, commit; touch
- *   undelete                                                4      touch, take, insert, commit        (+1 with a job)
  *   access times of up to 16 files                          2      one update of all, commit
  *   side records of one collection, or a cell               1      several collections: 1 each, commit
  *
