@@ -317,6 +317,34 @@ class Writer:
             self.commit(file, bytes(data), os.fsync, fd)
         self.close(file, bytes(data), fd)
 
+    def copy(self):
+        """By copy_file_range, as cp does it: the copy shares the source's object, or is given its bytes."""
+        source = f"{self.home}/source"
+        if source not in self.tree:
+            file, fd = self.create(source)
+            data = self.rng.randbytes(1_300_000)
+            self.write_all(file, fd, data)
+            self.close(file, data, fd)
+        if self.tree[source].kind != "file":
+            return
+        data = self.tree[source].data
+        file, fd = self.create(self.fresh())
+        src = self.call(os.open, self.path(source), os.O_RDONLY)
+        self.fds.append(src)
+        file.maybe += [data[:n] for n in (0, len(data))]
+        done = 0
+        while done < len(data):
+            n = self.call(os.copy_file_range, src, fd, len(data) - done)
+            if n == 0:
+                break
+            done += n
+            file.maybe.append(data[:done])
+        self.fds.remove(src)
+        self.call(os.close, src)
+        if done != len(data) and not self.killed.wait(5):
+            raise Failure(f"copied {done} of {len(data)} bytes")
+        self.close(file, data[:done], fd)
+
     def append(self):
         rel = self.pick()
         if rel is None:
@@ -422,7 +450,7 @@ class Writer:
             self.call(os.chmod, self.path(rel), mode)
             file.mode, file.maybe_modes = mode, []
 
-    WORK = [(new_file, 14), (save_by_rename, 12), (rewrite, 6), (change_inside, 8), (append, 6), (scattered, 4), (truncate, 4),
+    WORK = [(new_file, 14), (save_by_rename, 12), (rewrite, 6), (change_inside, 8), (append, 6), (scattered, 4), (copy, 4), (truncate, 4),
             (unlink, 6), (unlink_open, 3), (mkdir, 5), (rmdir, 3), (rename, 10), (exchange, 3), (link, 4),
             (symlink, 3), (setxattr, 6), (chmod, 4)]
 
@@ -631,7 +659,7 @@ class Crash:
         # Each part of the long share has a --first of its own and so goes through all of them; a short one begins anywhere.
         start = number // 2 if self.suite.args.first else number // 2 + self.suite.seed
         name = self.points[start % len(self.points)]
-        often = not name.startswith(("log.", "compact.", "import.", "patch."))
+        often = not name.startswith(("log.", "compact.", "import.", "patch.", "share."))
         return f"{name}:{rng.choice((1, 2, rng.randrange(1, 10), rng.randrange(1, 60)) if often else (1, 1, 2))}"
 
     def put_foreign(self):
