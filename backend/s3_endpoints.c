@@ -12,6 +12,7 @@
 #include "common/clock.h"
 #include "common/conf.h"
 #include "common/log.h"
+#include "common/thread.h"
 #include "common/sync.h"
 
 #define N_MAX	 64
@@ -206,16 +207,11 @@ static void *watch(void *arg)
 
 static void need_thread_locked(struct s3_endpoints *e) MFS_REQUIRES(e->lock)
 {
-	sigset_t all, old;
-
 	if (e->has_thread) {
 		pthread_cond_signal(&e->wake);
 		return;
 	}
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	e->has_thread = pthread_create(&e->thread, NULL, watch, e) == 0; /* else: with the next failure */
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	e->has_thread = mfs_thread_start(&e->thread, watch, e) == 0; /* else: with the next failure */
 }
 
 void s3_endpoints_done(struct s3_endpoints *e, unsigned int i, enum s3_outcome outcome, int64_t took_ns, const char *why)

@@ -9,6 +9,7 @@
 #include <stdio.h>
 
 #include "common/sync.h"
+#include "common/thread.h"
 
 struct job {
 	workers_fn *fn;
@@ -58,16 +59,9 @@ static void *worker_main(void *arg)
 static int grow_locked(struct workers *w) MFS_REQUIRES(w->lock);
 static int grow_locked(struct workers *w)
 {
-	sigset_t all, old;
-	int r;
-
 	if (w->n_threads == w->max_threads || w->n_running + w->n_queued < w->n_threads)
 		return 0;
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	r = pthread_create(&w->threads[w->n_threads], NULL, worker_main, w);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	if (r)
+	if (mfs_thread_start(&w->threads[w->n_threads], worker_main, w) < 0)
 		return w->n_threads ? 0 : -EAGAIN;
 	pthread_setname_np(w->threads[w->n_threads], w->name);
 	w->n_threads++;

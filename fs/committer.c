@@ -5,10 +5,10 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 
 #include "common/clock.h"
 #include "common/op_ctx.h"
+#include "common/thread.h"
 
 #define PERIOD_NS MFS_NSEC_PER_SEC
 
@@ -47,8 +47,7 @@ static void *committer_main(void *arg)
 int committer_start(struct content_env *env, struct committer **ret)
 {
 	struct committer *c;
-	sigset_t all, old;
-	int err;
+	int r;
 
 	*ret = NULL;
 	if (env->vol->cfg->commit_ns <= 0)
@@ -59,13 +58,10 @@ int committer_start(struct content_env *env, struct committer **ret)
 	c->env = env;
 	pthread_mutex_init(&c->lock.m, NULL);
 	pthread_cond_init(&c->wake, NULL);
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	err = pthread_create(&c->thread, NULL, committer_main, c);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	if (err) {
+	r = mfs_thread_start(&c->thread, committer_main, c);
+	if (r < 0) {
 		free(c);
-		return -err;
+		return r;
 	}
 	*ret = c;
 	return 0;

@@ -16,6 +16,7 @@
 
 #include "common/clock.h"
 #include "common/log.h"
+#include "common/thread.h"
 #include "common/op_ctx.h"
 #include "common/sync.h"
 #include "fs/control.h"
@@ -448,7 +449,6 @@ static int listen_anywhere(struct control_server *s)
 int control_start(struct massfs *fs, struct control_server **ret)
 {
 	struct control_server *s = calloc(1, sizeof(*s));
-	sigset_t all, old;
 	int r;
 
 	if (!s)
@@ -465,10 +465,7 @@ int control_start(struct massfs *fs, struct control_server **ret)
 	}
 	pthread_mutex_init(&s->lock.m, NULL);
 	pthread_cond_init(&s->idle, NULL);
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	r = -pthread_create(&s->thread, NULL, listen_main, s);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	r = mfs_thread_start(&s->thread, listen_main, s);
 	if (r < 0) {
 		unlink(s->path);
 		close(s->listen_fd);

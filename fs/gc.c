@@ -6,7 +6,6 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +13,7 @@
 #include "common/clock.h"
 #include "common/crash_point.h"
 #include "common/log.h"
+#include "common/thread.h"
 #include "fs/gc_internal.h"
 #include "fs/leases.h"
 #include "meta/drops.h"
@@ -399,21 +399,17 @@ static void *collector_main(void *arg)
 int collector_start(struct volume *v, struct collector **ret)
 {
 	struct collector *c = calloc(1, sizeof(*c));
-	sigset_t all, old;
-	int err;
+	int r;
 
 	if (!c)
 		return -ENOMEM;
 	c->v = v;
 	pthread_mutex_init(&c->lock.m, NULL);
 	pthread_cond_init(&c->wake, NULL);
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	err = pthread_create(&c->thread, NULL, collector_main, c);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	if (err) {
+	r = mfs_thread_start(&c->thread, collector_main, c);
+	if (r < 0) {
 		free(c);
-		return -err;
+		return r;
 	}
 	*ret = c;
 	return 0;

@@ -14,6 +14,7 @@
 #include "common/clock.h"
 #include "common/crash_point.h"
 #include "common/log.h"
+#include "common/thread.h"
 #include "common/op_ctx.h"
 #include "common/sync.h"
 #include "fs/index_log_internal.h"
@@ -621,7 +622,7 @@ int index_log_open(struct volume *v, const struct index_log_before *before, int6
 	if (with_thread) {
 		log_engine_on(v->engine, CHANGES_MAX, wake, l);
 		l->need_snapshot = true; /* look at once whether it is */
-		r = -pthread_create(&l->thread, NULL, run, l);
+		r = mfs_thread_start(&l->thread, run, l);
 		l->has_thread = r == 0;
 	}
 	if (r < 0) {

@@ -10,6 +10,7 @@
 
 #include "common/clock.h"
 #include "common/log.h"
+#include "common/thread.h"
 #include "fs/file_locks_internal.h"
 #include "fs/sessions.h"
 
@@ -288,15 +289,8 @@ static void *run(void *arg)
 
 int lock_wait_start(struct file_locks *fl)
 {
-	sigset_t all, old;
-	int err;
-
 	fl->last = &fl->first;
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	err = pthread_create(&fl->thread, NULL, run, fl);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	return -err;
+	return mfs_thread_start(&fl->thread, run, fl);
 }
 
 void lock_wait_stop(struct file_locks *fl)

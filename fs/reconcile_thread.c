@@ -3,7 +3,6 @@
  * holds no rename up; the other looks for content whose time has come.
  */
 #include <errno.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -12,6 +11,7 @@
 
 #include "common/clock.h"
 #include "common/log.h"
+#include "common/thread.h"
 #include "fs/leases.h"
 #include "fs/reconcile_internal.h"
 
@@ -108,16 +108,9 @@ static void *side_main(void *arg)
 
 static int start_side(struct reconciler *r, struct side *s, bool records)
 {
-	sigset_t all, old;
-	int err;
-
 	s->r = r;
 	s->records = records;
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	err = pthread_create(&s->thread, NULL, side_main, s);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	return -err;
+	return mfs_thread_start(&s->thread, side_main, s);
 }
 
 /* Ends the first n threads. */

@@ -9,6 +9,7 @@
 
 #include "common/clock.h"
 #include "common/log.h"
+#include "common/thread.h"
 #include "fs/sessions_internal.h"
 #include "meta/locks.h"
 
@@ -319,15 +320,11 @@ static void *run(void *arg)
 
 static int start_thread(struct sessions *s)
 {
-	sigset_t all, old;
-	int err;
+	int r;
 
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	err = pthread_create(&s->thread, NULL, run, s);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	s->has_thread = err == 0;
-	return -err;
+	r = mfs_thread_start(&s->thread, run, s);
+	s->has_thread = r == 0;
+	return r;
 }
 
 static void release(struct sessions *s)
