@@ -328,6 +328,62 @@ static void test_environment_and_profiles(void **state)
 	store_test_remove(dir);
 }
 
+static struct s3_store *placed(const char *rules, int want)
+{
+	struct s3_store *s = calloc(1, sizeof(*s));
+	MFS_AUTOFREE char *reason = NULL;
+
+	assert_non_null(s);
+	s->bucket = (char *)(uintptr_t)"main";
+	s->prefix = (char *)(uintptr_t)"v/";
+	assert_int_equal(s3_places_parse(s, rules, &reason), want);
+	assert_true(want == 0 || reason);
+	return s;
+}
+
+static void unplace(struct s3_store *s)
+{
+	s3_places_release(s);
+	free(s);
+}
+
+static void expect_place(const struct s3_store *s, const char *key, const char *bucket, const char *prefix, const char *class)
+{
+	const struct s3_place *p = s3_place_of(s, key);
+
+	assert_string_equal(p->bucket, bucket);
+	assert_string_equal(p->prefix, prefix);
+	if (class)
+		assert_string_equal(p->storage_class, class);
+	else
+		assert_null(p->storage_class);
+}
+
+static void test_places__the_longest_path_counts(void **state)
+{
+	static const char *const bad[] = { "a", "a b c d", "/ b", ".massfs/o b", "a x, a y", "a x/p/, b x/p/q/", "a main/v/w/", "a main",
+					   "a//b x" };
+	struct s3_store *s = placed(" a/b fast/m/ COLD ,/a/b/c/ -,\td - RARE,", 0);
+	unsigned int n = 0;
+
+	(void)state;
+	expect_place(s, "a", "main", "v/", NULL);
+	expect_place(s, "a/b", "fast", "m/", "COLD");
+	expect_place(s, "a/b/x", "fast", "m/", "COLD");
+	expect_place(s, "a/bc", "main", "v/", NULL);
+	expect_place(s, "a/b/c/x", "main", "v/", NULL);
+	expect_place(s, "d/e", "main", "v/", "RARE");
+	expect_place(s, ".massfs/o/1", "main", "v/", NULL);
+	expect_place(s, NULL, "main", "v/", NULL);
+	for (const struct s3_place *p = s3_place_next(s, NULL); p; p = s3_place_next(s, p))
+		n++;
+	assert_int_equal(n, 2);
+	unplace(s);
+	for (size_t i = 0; i < MFS_ARRAY_LEN(bad); i++)
+		unplace(placed(bad[i], -EINVAL));
+	unplace(placed(NULL, 0));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -343,6 +399,7 @@ int main(void)
 		cmocka_unit_test(test_errors__say_what_to_do),
 		cmocka_unit_test(test_passwd__is_refused_when_others_can_read_it),
 		cmocka_unit_test(test_environment_and_profiles),
+		cmocka_unit_test(test_places__the_longest_path_counts),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
