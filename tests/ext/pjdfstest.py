@@ -30,6 +30,8 @@ EROFS = {"chmod::erofs_named", "chown::erofs_named", "chown::lchown::erofs_named
          "rename::erofs_named", "rmdir::erofs_named", "symlink::erofs_new_file", "truncate::erofs_named",
          "unlink::erofs_named"}
 SKIPPED = EROFS | {"link::link_count_max"}
+# Directories have one link on a cluster, as on btrfs: a count of children that several mounts make may be stale.
+OTHERWISE_ON_A_CLUSTER = {"rename::updates_link_parent"}
 
 
 def base_directory(mount):
@@ -74,9 +76,13 @@ def judge(suite, text):
     summary = re.search(r"Summary: (\d+) failed, (\d+) skipped, (\d+) passed, .*", text)
     check(summary, f"no summary:\n{text[-3000:]}")
     print(summary.group(0), flush=True)
+    other = OTHERWISE_ON_A_CLUSTER if suite.args.store == "cluster" else set()
     results = dict(re.findall(r"^(\S+::\S+)\s+(ok|skipped|FAILED)$", text, re.M))
     for name, result in sorted(results.items()):
-        if result == "FAILED":
+        if name in other:
+            if result != "FAILED":
+                suite.fail(f"{name} does not fail any more: take it from the list")
+        elif result == "FAILED":
             detail = re.search(rf"^{re.escape(name)}\s+FAILED\n\t?(.*)", text, re.M)
             suite.fail(f"{name}: {detail.group(1) if detail else ''}")
     skipped = {n for n, r in results.items() if r == "skipped"}
@@ -86,7 +92,7 @@ def judge(suite, text):
     if skipped != expected:
         suite.fail(f"skipped, but not known to be: {sorted(skipped - expected)}; "
                    f"known, but not skipped: {sorted(expected - skipped)}")
-    if int(summary.group(1)) and not suite.failures:
+    if int(summary.group(1)) > len(other) and not suite.failures:
         suite.fail(summary.group(0))
 
 

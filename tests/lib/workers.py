@@ -9,14 +9,15 @@ import traceback
 from mfs import Failure
 
 
-def close_files():
-    """A child must not keep its parent's files open: a flock would outlive the parent's close. Nor must a case that has failed: its
-    mounts could not go. Pipes and sockets stay.
+def close_files(sockets=False):
+    """A child must not keep its parent's files open: a flock would outlive the parent's close, and a port its listener (sockets). Nor
+    must a case that has failed: its mounts could not go. Pipes stay.
     """
     for name in os.listdir("/proc/self/fd"):
         try:
             target = os.readlink(f"/proc/self/fd/{name}")
-            if target.startswith("/") and not target.startswith(("/dev", "/proc")) and int(name) > 2:
+            is_file = target.startswith("/") and not target.startswith(("/dev", "/proc"))
+            if int(name) > 2 and (is_file or sockets and target.startswith(("socket:", "anon_inode:"))):
                 os.close(int(name))
         except OSError:
             pass
@@ -40,7 +41,7 @@ class Worker:
     def _child(self, writer, call, args):
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         random.seed()
-        close_files()
+        close_files(sockets=True)
         try:
             answer = ("value", call(*args))
         except BaseException as error:  # whatever it is, the parent must hear of it
