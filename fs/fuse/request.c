@@ -31,13 +31,12 @@ void request_begin(struct request *rq, fuse_req_t req)
 
 	rq->req = req;
 	rq->fs = fuse_req_userdata(req);
+	rq->op = (struct op_ctx){ 0 };
 	rq->op.id = atomic_fetch_add(&rq->fs->n_ops, 1) + 1;
 	rq->op.uid = ctx->uid;
 	rq->op.gid = ctx->gid;
 	rq->op.umask = ctx->umask;
 	rq->op.pid = ctx->pid;
-	rq->op.deadline_ns = 0;
-	atomic_init(&rq->op.cancelled, false);
 	rq->epoch = inode_epoch(rq->fs->inodes);
 	rq->interruptible = false;
 	rq->fresh = false;
