@@ -20,6 +20,7 @@ struct control_server;
 struct atimes;
 struct session;
 struct warmer;
+struct vtree;
 struct names;
 struct newsroom;
 struct file_locks;
@@ -42,6 +43,7 @@ struct massfs {
 	struct atimes *atimes;		/* fs/atime.h */
 	struct session *session;	/* fs/fuse/session.h */
 	struct warmer *warmer;		/* fs/warmup.h */
+	struct vtree *vtree;		/* fs/fuse/vtree.h; made and freed with the session */
 	uint64_t dev; /* st_dev of the mount, once mounted */
 	atomic_bool labels; /* some file of the volume has, or had while it is mounted, a security.selinux */
 	atomic_bool acls;   /* the same of ACLs, of either kind */

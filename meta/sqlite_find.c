@@ -211,6 +211,8 @@ int tags_names(struct sqlite_conn *c, const char *name, const void *after, size_
 	/* NULL is below every value; an empty BLOB would leave out an empty value. */
 	if (after)
 		(void)sqlite3_bind_blob(st, 1, after_len ? after : "", (int)after_len, SQLITE_STATIC);
+	else
+		(void)sqlite3_bind_null(st, 1);
 	bind_u64(st, 2, limit);
 	if (name)
 		(void)sqlite3_bind_blob(st, 3, name, (int)strlen(name), SQLITE_STATIC);

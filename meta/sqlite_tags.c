@@ -122,6 +122,8 @@ static int run_tag(struct sqlite_conn *c, enum sql_id id, mfs_ino_t ino, const s
 	(void)sqlite3_bind_int(st, 4, row->bare);
 	if (id == SQL_TAG_PUT && row->is_number)
 		(void)sqlite3_bind_double(st, 5, row->number);
+	else if (id == SQL_TAG_PUT)
+		(void)sqlite3_bind_null(st, 5); /* a statement keeps what was bound before */
 	return conn_run(c, st);
 }
 

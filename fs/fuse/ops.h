@@ -34,6 +34,12 @@ void request_begin(struct request *rq, fuse_req_t req);
  */
 void request_interruptible(struct request *rq);
 
+/*
+ * The caller's further groups: how many; *ret is the caller's to free. 0 when it has ended. -ENOMEM. (libfuse's own
+ * fuse_req_getgroups reads beyond its buffer: 3.14 does not terminate what it has read.)
+ */
+int request_groups(struct request *rq, gid_t **ret) MFS_NODISCARD;
+
 /* The reply; nothing may follow. r is 0 or -errno. */
 void reply_err(struct request *rq, int r);
 void reply_never_again(struct request *rq); /* ENOSYS, which reply_err lets through for nobody: no such request from now on */

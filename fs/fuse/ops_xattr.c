@@ -120,20 +120,15 @@ void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
 
 static bool in_group(struct request *rq, gid_t gid)
 {
-	gid_t *groups;
+	MFS_AUTOFREE gid_t *groups = NULL;
 	bool found = false;
 	int n;
 
 	if (rq->op.gid == gid)
 		return true;
-	n = fuse_req_getgroups(rq->req, 0, NULL);
-	groups = n > 0 ? malloc((size_t)n * sizeof(*groups)) : NULL;
-	if (!groups)
-		return false;
-	n = MFS_MIN(n, fuse_req_getgroups(rq->req, n, groups));
+	n = request_groups(rq, &groups);
 	for (int k = 0; k < n && !found; k++)
 		found = groups[k] == gid;
-	free(groups);
 	return found;
 }
 

@@ -63,6 +63,49 @@ static bool is_being_killed(pid_t tid)
 	return killed;
 }
 
+/* "Groups:\t4 24 27 \n" */
+static int parse_groups(const char *s, gid_t **ret)
+{
+	size_t n = 0, cap = strlen(s) / 2 + 1; /* a digit and a blank each, at least */
+	char *end;
+
+	*ret = calloc(cap, sizeof(gid_t));
+	if (!*ret)
+		return -ENOMEM;
+	for (; n < cap; s = end) {
+		unsigned long v = strtoul(s, &end, 10);
+
+		if (end == s)
+			break;
+		(*ret)[n++] = (gid_t)v;
+	}
+	return (int)n;
+}
+
+int request_groups(struct request *rq, gid_t **ret)
+{
+	MFS_AUTOFREE char *line = NULL;
+	size_t size = 0;
+	char path[40];
+	int n = 0;
+	FILE *f;
+
+	*ret = NULL;
+	if (rq->op.pid <= 0)
+		return 0;
+	snprintf(path, sizeof(path), "/proc/%d/status", (int)rq->op.pid);
+	f = fopen(path, "re");
+	if (!f)
+		return 0;
+	while (getline(&line, &size, f) > 0)
+		if (strncmp(line, "Groups:", 7) == 0) {
+			n = parse_groups(line + 7, ret);
+			break;
+		}
+	fclose(f);
+	return n;
+}
+
 /* On another worker's thread, with libfuse's lock of this request held: it waits for us in request_end(). */
 static void interrupted(fuse_req_t req, void *arg)
 {

@@ -19,6 +19,7 @@
 #include "common/log.h"
 #include "fs/fuse/loop.h"
 #include "fs/fuse/ops.h"
+#include "fs/fuse/vtree.h"
 
 #define MAX_WRITE      (1u << 20) /* the kernel's most */
 #define MAX_BACKGROUND 512
@@ -110,6 +111,8 @@ static struct fuse_lowlevel_ops operations_of(const struct massfs *fs)
 		ops.setlk = op_setlk;
 		ops.flock = op_flock;
 	}
+	if (fs->vtree)
+		vtree_wrap(&ops);
 	return ops;
 }
 
@@ -181,7 +184,7 @@ int session_new(struct massfs *fs, struct session **ret, char **ret_reason)
 	char name[] = "massfs", o[] = "-o";
 	char *argv[] = { name, o, NULL, NULL };
 	struct fuse_args args = { .argc = 3, .argv = argv };
-	const struct fuse_lowlevel_ops ops = operations_of(fs);
+	struct fuse_lowlevel_ops ops;
 	pthread_condattr_t attr;
 	struct session *s;
 	int r = kernel_options(fs->cfg, &options);
@@ -197,6 +200,12 @@ int session_new(struct massfs *fs, struct session **ret, char **ret_reason)
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_cond_init(&s->changed, &attr);
 	pthread_condattr_destroy(&attr);
+	r = vtree_new(&fs->vtree);
+	if (r < 0) {
+		session_free(s);
+		return r;
+	}
+	ops = operations_of(fs);
 	argv[2] = options.data;
 	fuse_set_log_func(log_line);
 	s->se = fuse_session_new(&args, &ops, sizeof(ops), fs);
@@ -221,6 +230,8 @@ void session_free(struct session *s)
 	loop_free(s->loop);
 	if (s->se)
 		fuse_session_destroy(s->se);
+	vtree_free(s->fs->vtree);
+	s->fs->vtree = NULL;
 	pthread_cond_destroy(&s->changed);
 	pthread_mutex_destroy(&s->lock.m);
 	free(s);

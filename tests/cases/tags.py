@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Tags and searches on a mount: massfs tag, massfs find, what programs do with user.* attributes, who sees what."""
 import base64
+import errno
 import fnmatch
 import json
 import os
@@ -12,7 +13,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 import mfs
-from mfs import check, put, run_cases, same
+from mfs import check, get, put, run_cases, same
 
 LIST = "user.xdg.tags"
 
@@ -231,6 +232,56 @@ def case_programs_carry_them(case):
     for copy in ("cp/f", "rsync/f", "tar/f", "python"):
         same({n: os.getxattr(case.path(copy), n) for n in os.listxattr(case.path(copy)) if n.startswith("user.")}, want, copy)
     same(find(case, "year = 2026 and draft and signed"), ["cp/f", "from/f", "python", "rsync/f", "tar/f"], "all are found")
+
+
+def names(path):
+    return sorted(os.listdir(path))
+
+
+def case_the_virtual_tree(case):
+    """Every directory of it against massfs find; what the links lead to; what cannot be done."""
+    tree = os.path.join(case.mount.path, ".massfs")
+    for folder in ("vt", "vt/b"):
+        os.mkdir(case.path(folder))
+    for n in range(6):
+        path = case.path(("vt", "vt/b")[n % 2], f"file{n // 2}")
+        put(path, b"content %d" % n)
+        os.setxattr(path, "user.vt year", (b"2025", b"2026")[n % 2])
+        os.setxattr(path, LIST, b"vtbare" if n < 3 else b"vtother")
+    odd = case.path("vt/sla%sh")
+    put(odd, b"odd")
+    os.setxattr(odd, "user.vt/path", b"x/y%z")
+    check(".massfs" not in os.listdir(case.mount.path), "it is hidden from listings")
+    same(names(tree), ["query", "tags"], "/.massfs")
+    check({"vt year", "vtbare", "vtother", "vt%2Fpath"} <= set(names(f"{tree}/tags")), f"tags: {names(f'{tree}/tags')}")
+    same(names(f"{tree}/query"), [], "queries are not remembered")
+    same(names(f"{tree}/tags/vt year/2025"), ["file0", "file1", "file2"], "one value")
+    same([n for n in names(f"{tree}/tags/vt year") if n in ("2025", "2026")], ["2025", "2026"], "the values")
+    both = [n for n in names(f"{tree}/tags/vt year") if n.startswith("file")]
+    check(len(both) == 6 and all("~" in n for n in both), f"names of several files are made distinct: {both}")
+    for name in both:
+        with open(f"{tree}/tags/vt year/{name}", "rb") as file:
+            check(file.read().startswith(b"content"), name)
+    same(names(f"{tree}/tags/vt year/2026/vtbare"), ["file0"], "a further tag is an and")
+    same(get(f"{tree}/tags/vtbare/vt year/2026/file0"), b"content 1", "in any order")
+    same(names(f"{tree}/tags/vt%2Fpath/x%2Fy%25z"), ["sla%sh"], "slashes and percent signs")
+    same(get(f"{tree}/tags/vt%2Fpath/sla%sh"), b"odd", "a file's name with a percent sign of its own")
+    same(names(f"{tree}/query/tag:\"vt year\" = 2025 and not vtbare"), ["file2"], "a query")
+    same(names(f"{tree}/tags/never-used"), [], "a tag that nobody has is an empty directory")
+    for path, error in ((f"{tree}/nothing", errno.ENOENT), (f"{tree}/query/a = (", errno.EINVAL), (f"{tree}/tags/vtbare/%zz", errno.ENOENT)):
+        mfs.raises(error, os.stat, path)
+    for call in ((os.mkdir, f"{tree}/query/a/x"), (os.unlink, f"{tree}/tags/vtbare/file1"), (os.rmdir, tree), (os.rename, tree, case.path("q")),
+                 (os.rename, case.path("vt/file0"), f"{tree}/tags/x"), (os.chmod, tree, 0o777), (os.setxattr, tree, "user.x", b"1"),
+                 (os.symlink, "x", f"{tree}/x"), (os.link, case.path("vt/file0"), f"{tree}/x")):
+        mfs.raises((errno.EPERM, errno.EXDEV, errno.EISDIR), *call)  # any name but a file is a directory there
+    same(get(case.path("vt/file0")), b"content 0", "nothing happened to the files")
+    os.rename(case.path("vt/file0"), case.path("vt/renamed"))
+    same(names(f"{tree}/tags/vt year/2025"), ["file1", "file2", "renamed"], "a rename is seen at once")
+    os.chmod(case.path("vt/b"), 0o700)
+    done = subprocess.run(["setpriv", "--reuid", "1000", "--regid", "1000", "--clear-groups", "ls", f"{tree}/tags/vt year", f"{tree}/tags/vt year/2026"],
+                          capture_output=True, timeout=60, check=True)
+    check(b"renamed" in done.stdout and b"file0" not in done.stdout and b"2026\n" not in done.stdout.split(b"/2026:")[0].split(b"\n", 1)[1],
+          f"only what the caller may see: {done.stdout.decode()}")
 
 
 def case_on_a_volume_that_is_not_mounted(case):
