@@ -436,7 +436,7 @@ static void test_race__fills_and_changes(void **state)
 {
 	struct race *r = *state;
 
-	run_race(r, 5, NULL);
+	run_race(r, 3, NULL);
 	assert_true(hits_of(r) > 500); /* or it shows nothing */
 }
 
@@ -472,7 +472,7 @@ static void test_race__beside_damage(void **state)
 {
 	struct race *r = *state;
 
-	run_race(r, 5, damage);
+	run_race(r, 3, damage);
 	redis_copy_release(&copy);
 	assert_true(hits_of(r) > 200);
 }
@@ -497,7 +497,7 @@ static void test_race__beside_a_redis_that_goes_back_in_time(void **state)
 {
 	struct race *r = *state;
 
-	run_race(r, 5, forget);
+	run_race(r, 3, forget);
 	redis_copy_release(&copy);
 	assert_true(hits_of(r) > 200);
 }
@@ -520,7 +520,7 @@ static void hang_or_die(struct race *r, unsigned int round)
 
 static void test_race__beside_a_redis_that_hangs_and_dies(void **state)
 {
-	run_race(*state, 8, hang_or_die);
+	run_race(*state, 6, hang_or_die);
 }
 
 int main(void)
