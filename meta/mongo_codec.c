@@ -468,10 +468,10 @@ int mongo_alias_parse(const bson_t *doc, struct alias *ret)
 	return mongo_doc_end(&d);
 }
 
+/* What can be big; each further one costs a server time in every document of a page. */
 void mongo_list_projection(bson_t *projection)
 {
-	static const char *const left_out[] = { "inline", "slices", "holes", "xattrs", "tags", "ops", "fenced", "creator", "symlink",
-						"bucket", "key", "version", "etag", "hash", "mime", "path", "openers" };
+	static const char *const left_out[] = { "inline", "slices", "xattrs", "tags", "ops", "fenced" };
 
 	for (size_t i = 0; i < MFS_ARRAY_LEN(left_out); i++)
 		BSON_APPEND_INT32(projection, left_out[i], 0);

@@ -60,21 +60,40 @@ static void fault(struct mongo_doc *d, const char *field, int err)
 	d->err = err;
 }
 
+/* The top-level field: it mostly is the one behind the last that was found, as documents are read in the order they are written. */
+static bool find_top(struct mongo_doc *d, const char *field, size_t len, bson_iter_t *ret)
+{
+	bson_iter_t it = d->last;
+
+	/* Or that one again: "times.a", "times.m". */
+	for (int i = 0; d->found && i < 2; i++) {
+		if (bson_iter_key_len(&it) == len && !memcmp(bson_iter_key(&it), field, len)) {
+			*ret = d->last = it;
+			return true;
+		}
+		if (!bson_iter_next(&it))
+			break;
+	}
+	if (!bson_iter_init(&it, d->bson) || !bson_iter_find_w_len(&it, field, (int)len))
+		return false;
+	d->found = true;
+	*ret = d->last = it;
+	return true;
+}
+
 /* The field, if it is there and not null. */
 static bool find(struct mongo_doc *d, const char *field, bson_iter_t *ret)
 {
-	bson_iter_t it;
-	bool found;
+	const char *dot = strchr(field, '.');
+	bson_iter_t it, sub;
 
-	if (d->bad || !bson_iter_init(&it, d->bson))
+	if (d->bad || !find_top(d, field, dot ? (size_t)(dot - field) : strlen(field), &it))
 		return false;
-	if (strchr(field, '.')) {
-		found = bson_iter_find_descendant(&it, field, ret);
-	} else {
-		found = bson_iter_find(&it, field);
+	if (!dot)
 		*ret = it;
-	}
-	return found && !BSON_ITER_HOLDS_NULL(ret);
+	else if (!bson_iter_recurse(&it, &sub) || !bson_iter_find_descendant(&sub, dot + 1, ret))
+		return false;
+	return !BSON_ITER_HOLDS_NULL(ret);
 }
 
 /* Somebody's shell may have made a double of it. */

@@ -147,6 +147,8 @@ struct mongo_doc {
 	const char *collection; /* for the log line */
 	const char *bad;	/* NULL: good so far; else which field */
 	int err;		/* -EUCLEAN, or -ENOMEM */
+	bool found;		/* one was, at `last` */
+	bson_iter_t last;
 };
 /* field may be dotted ("times.a"). Absent: `def`; required: mongo_doc_need_*. */
 int64_t mongo_doc_i64(struct mongo_doc *d, const char *field, int64_t def);
