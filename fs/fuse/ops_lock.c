@@ -107,6 +107,7 @@ static void drop_pages(void *arg)
 	struct lock_request *lr = arg;
 	struct inode *i = lr->inode;
 
+	mfs_debug(MFS_LOG_FS, &lr->rq.op, "inode=%" PRIu64 " data=%" PRIu64 " pages dropped before a lock is granted", i->ino, lr->data);
 	session_notify_inode(lr->rq.fs->session, i->ino, true);
 	{
 		MFS_GUARD(&i->lock);
