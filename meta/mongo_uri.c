@@ -123,7 +123,9 @@ static int ask_hello(mongoc_client_t *client, int64_t until, struct hello *ret, 
 		ret->mongos = !strcmp(msg, "isdbgrid");
 		ret->wire = mongo_doc_i64(&d, "maxWireVersion", 0);
 	} else {
-		*ret_reason = strdup(err.message);
+		*ret_reason = err.domain == MONGOC_ERROR_CLIENT && err.code == MONGOC_ERROR_CLIENT_AUTHENTICATE ?
+				      strdup("it refuses the user or the password") :
+				      strdup(err.message);
 	}
 	bson_destroy(&reply);
 	bson_destroy(cmd);
@@ -168,7 +170,7 @@ static int look(mongoc_uri_t *uri, const char *where, int64_t deadline_ns, char 
 	r = ask_hello(client, until, &h, &why);
 	mongoc_client_destroy(client);
 	if (r < 0)
-		*ret_reason = mfs_str_printf("mongodb %s can't be reached: %s", where, why ? why : "no memory");
+		*ret_reason = mfs_str_printf("mongodb %s can't be reached or used: %s", where, why ? why : "no memory");
 	else
 		r = check_hello(&h, where, ret_reason);
 	/* One host without the set's name would be taken for a server of its own, and never left for the next primary. */

@@ -365,8 +365,8 @@ static void test_opening_is_refused_with_the_reason(void **state)
 	expect_refused("127.0.0.1", "db", -EINVAL, "not a MongoDB URI");
 	expect_refused("mongodb://joe:geheim%@127.0.0.1/", "db", -EINVAL, "not a MongoDB URI");
 	expect_refused("mongodb://joe:geheim?geheim@127.0.0.1:99999/", "db", -EINVAL, "not a MongoDB URI");
-	expect_refused(nobody, "db", -EIO, "can't be reached");
-	expect_refused("mongodb://nowhere.invalid/", "db", -EIO, "can't be reached");
+	expect_refused(nobody, "db", -EIO, "can't be reached or used");
+	expect_refused("mongodb://nowhere.invalid/", "db", -EIO, "can't be reached or used");
 	expect_refused(uri, "a.b", -EINVAL, "name of a MongoDB database");
 	expect_refused(uri, "admin", -EINVAL, "name of a MongoDB database");
 	expect_refused(uri, "never_made", -ENOENT, "no massfs index");
