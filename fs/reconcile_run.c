@@ -309,6 +309,8 @@ static int work(struct run *run, uint64_t *ret_left)
 	uint64_t before;
 	int r = 0, err = 0;
 
+	/* A job that is done is deleted: what Redis knew before another mount's rename must not say that it is. */
+	run->rc.op->fresh = true;
 	for (int i = 0; i < PASSES_MAX; i++) {
 		before = run->n_done;
 		if (run->records)

@@ -384,8 +384,11 @@ int redis_lookup(struct engine *base, struct op_ctx *op, mfs_ino_t parent, const
 {
 	struct redis_engine *e = redis_of(base);
 	struct asked a = { 0 };
-	int r = cached_lookup(e, parent, name, ret, &a);
+	int r;
 
+	if (op && op->fresh)
+		return INNER(e, lookup, op, parent, name, ret);
+	r = cached_lookup(e, parent, name, ret, &a);
 	if (r >= 0)
 		return r ? 0 : -ENOENT;
 	r = INNER(e, lookup, op, parent, name, ret);
@@ -506,6 +509,8 @@ int redis_list(struct engine *base, struct op_ctx *op, mfs_ino_t parent, uint64_
 	size_t before = ret->n;
 	int r;
 
+	if (op && op->fresh)
+		return INNER(e, list, op, parent, after, limit, ret);
 	if (cached_list(e, parent, after, limit, ret, &a))
 		return 0;
 	r = INNER(e, list, op, parent, after, limit, ret);

@@ -13,6 +13,7 @@ With --plain the mounts are bind mounts of one directory: a local filesystem kee
 import hashlib
 import json
 import os
+import re
 import secrets
 import signal
 import socket
@@ -20,6 +21,7 @@ import stat
 import subprocess
 import time
 import urllib.error
+import urllib.parse
 
 import mfs
 import mongo
@@ -352,13 +354,29 @@ class Cluster:
                 if stat.S_ISREG(st.st_mode):
                     files.setdefault((st.st_ino, st.st_size), []).append(os.path.relpath(f"{where}/{name}", root))
         more = have - {n for names in files.values() for n in names} - set(unsure)
-        check(not more, f"the bucket has {len(more)} keys that are no files: {sorted(more)[:5]}")
+        check(not more, f"the bucket has {len(more)} keys that are no files: {sorted(more)[:5]}; {self.about(sorted(more)[:2])}")
         for (_, size), names in files.items():
             found = [n for n in names if n in have]
             check(found or size == 0, f"{names}: not in the bucket")
             want = mfs.digest(f"{root}/{names[0]}")
             for name in found:
                 check(self.volume.object_digest(name) == want, f"{name}: other bytes in the bucket")
+
+
+    def about(self, keys):
+        """What bucket and index say of keys that should not be there."""
+        text = []
+        client = self.servers.mongo_client()
+        for key in keys:
+            xml = self.servers.bucket.request("GET", query=f"prefix={urllib.parse.quote(self.volume.prefix + key, safe='-_.~')}&versions=")
+            text.append(f"versions of {key}: " + re.sub(r"<(Owner|StorageClass).*?</\1>", "", xml.decode())[-1500:])
+            name = os.path.basename(key)
+            for collection in ("files", "trash"):
+                text += [f"{collection}: { {k: v for k, v in d.items() if k != 'inline'} }"
+                         for d in client.find(self.volume.database, collection, {"name": name})]
+            text += [f"job: {d}" for d in client.find(self.volume.database, "jobs") if name in repr(d)]
+        client.close()
+        return "; ".join(text)
 
 
 def patiently(call, seconds):

@@ -17,6 +17,8 @@ def linear(ops, final, limit=200000):
 
     def step(op, state):
         _, _, kind, at, to = op
+        if kind == "move" and state == to:
+            return state  # both names are the same file: a kernel that has not heard of the first move yet says yes, and does nothing
         if kind == "create":
             return to if state is None else "no"
         if state is None or state != at:
