@@ -141,6 +141,9 @@ int mongo_find_one(struct mongo_conn *c, unsigned int flags, const char *collect
 
 /* --- fields (mongo_fields.c) --- */
 
+/* libbson asks for 128 bytes of alignment, which gcc does not keep for what is on a thread's stack under ASan. */
+typedef bson_iter_t mongo_iter __attribute__((aligned(16)));
+
 /* Reading one document of untrusted content: the first thing that is wrong stays, and the rest reads as absent. */
 struct mongo_doc {
 	const bson_t *bson;
@@ -148,7 +151,7 @@ struct mongo_doc {
 	const char *bad;	/* NULL: good so far; else which field */
 	int err;		/* -EUCLEAN, or -ENOMEM */
 	bool found;		/* one was, at `last` */
-	bson_iter_t last;
+	mongo_iter last;
 };
 /* field may be dotted ("times.a"). Absent: `def`; required: mongo_doc_need_*. */
 int64_t mongo_doc_i64(struct mongo_doc *d, const char *field, int64_t def);
