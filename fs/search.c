@@ -226,6 +226,14 @@ static int emit_sorted(struct searching *x)
 	return r;
 }
 
+static uint64_t rows_of(void *arg, const struct expr_term *t)
+{
+	struct searching *x = arg;
+
+	x->stats.queries++;
+	return engine_rows(namespace_engine(x->ns), x->op, t);
+}
+
 int search_run(struct namespace *ns, struct op_ctx *op, const struct search *s,
 	       int (*hit)(void *arg, const struct search_hit *h), void *arg, struct search_stats *ret)
 {
@@ -235,7 +243,7 @@ int search_run(struct namespace *ns, struct op_ctx *op, const struct search *s,
 
 	if (s->after && (s->order != SEARCH_BY_INODE || s->reverse))
 		return -EINVAL;
-	expr_plan(s->expr, engine_indexes(namespace_engine(ns)), &x.stats.plan);
+	expr_plan(s->expr, engine_indexes(namespace_engine(ns)), rows_of, &x, &x.stats.plan);
 	if (x.stats.plan.n == 0 && s->indexed_only)
 		return -ENOTSUP;
 	r = search_place_start(&x);

@@ -82,6 +82,11 @@ int engine_find(struct engine *e, struct op_ctx *op, const struct expr_term *t, 
 	return after == UINT64_MAX ? 0 : e->ops->find(e, op, t, after, limit, ret);
 }
 
+uint64_t engine_rows(struct engine *e, struct op_ctx *op, const struct expr_term *t)
+{
+	return e->ops->rows && (engine_indexes(e) & 1u << t->field) ? e->ops->rows(e, op, t) : EXPR_ROWS_MAX;
+}
+
 int engine_tag_names(struct engine *e, struct op_ctx *op, const char *name, const void *after, size_t after_len,
 		     size_t limit, struct blob_list *ret)
 {

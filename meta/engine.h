@@ -104,6 +104,7 @@ struct engine_ops {
 	uint32_t indexes; /* bit 1 << enum expr_field: fields that find() has an index of */
 	int (*find)(struct engine *e, struct op_ctx *op, const struct expr_term *t, mfs_ino_t after, size_t limit,
 		    struct node_list *ret);
+	uint64_t (*rows)(struct engine *e, struct op_ctx *op, const struct expr_term *t); /* NULL: not known */
 	int (*tag_names)(struct engine *e, struct op_ctx *op, const char *name, const void *after, size_t after_len,
 			 size_t limit, struct blob_list *ret);
 	int (*apply)(struct engine *e, struct op_ctx *op, struct change *c);
@@ -183,6 +184,8 @@ int engine_query(struct engine *e, struct op_ctx *op, const struct query *q, str
 uint32_t engine_indexes(const struct engine *e); /* for expr_plan() */
 int engine_find(struct engine *e, struct op_ctx *op, const struct expr_term *t, mfs_ino_t after, size_t limit,
 		struct node_list *ret) MFS_NODISCARD;
+/* How many rows the index has for the term, at most EXPR_ROWS_MAX; that much as well where it is not known. */
+uint64_t engine_rows(struct engine *e, struct op_ctx *op, const struct expr_term *t);
 /*
  * The names of tags in use (name NULL), or the values that the tag `name` has (their first 128 bytes; none for a bare one),
  * each once, in order of bytes, above `after` (NULL: from the first), at most limit, appended. Of all files, whoever may

@@ -218,7 +218,7 @@ bool expr_needs_path(const struct expr *e)
 #define COST_EQUAL 1
 #define COST_RANGE 100
 #define COST_HAS   200
-#define COST_NONE  100000
+#define COST_NONE  1000000000
 
 static unsigned int term_cost(const struct expr_term *t, uint32_t indexed)
 {
@@ -241,23 +241,42 @@ static unsigned int term_cost(const struct expr_term *t, uint32_t indexed)
 	return COST_NONE;
 }
 
-static unsigned int plan(const struct expr *e, uint16_t i, uint32_t indexed, struct expr_plan *ret)
+struct planning {
+	const struct expr *e;
+	uint32_t indexed;
+	expr_rows_fn rows;
+	void *arg;
+};
+
+/* Rows where they are known; of those that have too many to be counted, and without counts, by kind. */
+static unsigned int rows_cost(const struct planning *x, const struct expr_term *t)
 {
-	const struct expr_term *t = &e->terms[i];
+	unsigned int cost = term_cost(t, x->indexed);
+	uint64_t rows;
+
+	if (cost >= COST_NONE || !x->rows)
+		return cost;
+	rows = x->rows(x->arg, t);
+	return rows >= EXPR_ROWS_MAX ? EXPR_ROWS_MAX + cost : (unsigned int)rows;
+}
+
+static unsigned int plan(const struct planning *x, uint16_t i, struct expr_plan *ret)
+{
+	const struct expr_term *t = &x->e->terms[i];
 	struct expr_plan other = { .n = 0 };
 	unsigned int cost, cost2;
 
 	ret->n = 0;
 	switch (t->kind) {
 	case EXPR_AND:
-		cost = plan(e, t->a, indexed, ret);
-		cost2 = plan(e, t->b, indexed, &other);
+		cost = plan(x, t->a, ret);
+		cost2 = plan(x, t->b, &other);
 		if (cost2 < cost)
 			*ret = other;
 		return cost2 < cost ? cost2 : cost;
 	case EXPR_OR:
-		cost = plan(e, t->a, indexed, ret);
-		cost2 = plan(e, t->b, indexed, &other);
+		cost = plan(x, t->a, ret);
+		cost2 = plan(x, t->b, &other);
 		if (cost >= COST_NONE || cost2 >= COST_NONE || ret->n + other.n > MFS_ARRAY_LEN(ret->part)) {
 			ret->n = 0;
 			return COST_NONE;
@@ -269,7 +288,7 @@ static unsigned int plan(const struct expr *e, uint16_t i, uint32_t indexed, str
 		return COST_NONE;
 	case EXPR_HAS:
 	case EXPR_COMPARE:
-		cost = term_cost(t, indexed);
+		cost = rows_cost(x, t);
 		if (cost < COST_NONE) {
 			ret->part[0] = (struct expr_part){ .term = t };
 			ret->n = 1;
@@ -279,9 +298,11 @@ static unsigned int plan(const struct expr *e, uint16_t i, uint32_t indexed, str
 	return COST_NONE;
 }
 
-void expr_plan(const struct expr *e, uint32_t indexed, struct expr_plan *ret)
+void expr_plan(const struct expr *e, uint32_t indexed, expr_rows_fn rows, void *arg, struct expr_plan *ret)
 {
-	if (plan(e, e->root, indexed, ret) >= COST_NONE)
+	const struct planning x = { .e = e, .indexed = indexed, .rows = rows, .arg = arg };
+
+	if (plan(&x, e->root, ret) >= COST_NONE)
 		ret->n = 0;
 }
 

@@ -503,6 +503,11 @@ static int log_find(struct engine *e, struct op_ctx *op, const struct expr_term 
 	return engine_find(log_of(e)->inner, op, t, after, limit, ret);
 }
 
+static uint64_t log_rows(struct engine *e, struct op_ctx *op, const struct expr_term *t)
+{
+	return engine_rows(log_of(e)->inner, op, t);
+}
+
 static int log_tag_names(struct engine *e, struct op_ctx *op, const char *name, const void *after, size_t after_len,
 			 size_t limit, struct blob_list *ret)
 {
@@ -598,6 +603,7 @@ int log_engine_new(struct engine *inner, struct engine **ret)
 		.aliases_all = log_aliases_all,
 		.jobs_from = log_jobs_from,
 		.find = log_find,
+		.rows = log_rows,
 		.tag_names = log_tag_names,
 		.cell_get = log_cell_get,
 		.cells = log_cells,

@@ -119,6 +119,16 @@ static void filter_created(const struct expr_term *t, bson_t *filter)
 	bson_append_document_end(filter, &range);
 }
 
+static void put_filter(const struct expr_term *t, bson_t *filter)
+{
+	if (t->field == FIELD_TAG)
+		filter_tag(t, filter);
+	else if (t->field == FIELD_HASH)
+		filter_hash(t, filter);
+	else
+		filter_created(t, filter);
+}
+
 int mongo_find_term(struct mongo_conn *c, const struct expr_term *t, mfs_ino_t after, size_t limit, struct node_list *ret)
 {
 	bson_t filter = BSON_INITIALIZER, opts = BSON_INITIALIZER, sub;
@@ -126,12 +136,7 @@ int mongo_find_term(struct mongo_conn *c, const struct expr_term *t, mfs_ino_t a
 
 	if (after >= (uint64_t)INT64_MAX)
 		return 0;
-	if (t->field == FIELD_TAG)
-		filter_tag(t, &filter);
-	else if (t->field == FIELD_HASH)
-		filter_hash(t, &filter);
-	else
-		filter_created(t, &filter);
+	put_filter(t, &filter);
 	BSON_APPEND_DOCUMENT_BEGIN(&filter, "_id", &sub);
 	BSON_APPEND_INT64(&sub, "$gt", (int64_t)after);
 	BSON_APPEND_INT64(&sub, "$lte", INT64_MAX);

@@ -130,6 +130,11 @@ static int pass_find(struct engine *e, struct op_ctx *op, const struct expr_term
 	return engine_find(redis_of(e)->inner, op, t, after, limit, ret);
 }
 
+static uint64_t pass_rows(struct engine *e, struct op_ctx *op, const struct expr_term *t)
+{
+	return engine_rows(redis_of(e)->inner, op, t);
+}
+
 static int pass_tag_names(struct engine *e, struct op_ctx *op, const char *name, const void *after, size_t after_len,
 			 size_t limit, struct blob_list *ret)
 {
@@ -205,6 +210,7 @@ void redis_pass_ops(struct engine_ops *ops, const struct engine *inner)
 	SET(aliases_all);
 	SET(jobs_from);
 	SET(find);
+	SET(rows);
 	SET(tag_names);
 	SET(cell_get);
 	SET(cells);

@@ -282,6 +282,15 @@ static int sqlite_find(struct engine *e, struct op_ctx *op, const struct expr_te
 	return r;
 }
 
+static uint64_t sqlite_rows(struct engine *e, struct op_ctx *op, const struct expr_term *t)
+{
+	uint64_t rows = EXPR_ROWS_MAX;
+	WITH_READER(engine_of(e), op, c, r);
+
+	/* Only a plan hangs on it: what fails here fails again where it is told. */
+	return r == 0 && tags_rows(c, t, &rows) == 0 ? rows : EXPR_ROWS_MAX;
+}
+
 static int sqlite_tag_names(struct engine *e, struct op_ctx *op, const char *name, const void *after, size_t after_len,
 			    size_t limit, struct blob_list *ret)
 {
@@ -707,6 +716,7 @@ static const struct engine_ops sqlite_ops = {
 	.query = sqlite_query,
 	.indexes = SQLITE_INDEXES,
 	.find = sqlite_find,
+	.rows = sqlite_rows,
 	.tag_names = sqlite_tag_names,
 	.apply = sqlite_apply,
 	.sync = sqlite_sync,

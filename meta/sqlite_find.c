@@ -54,20 +54,31 @@ static int take_page(struct sqlite_conn *c, sqlite3_stmt *st, size_t limit, stru
 	return r < 0 ? r : 0;
 }
 
-/* Are there more than RANGE_MAX in it? */
-static int is_wide(struct sqlite_conn *c, enum sql_id count, const struct expr_term *t, const struct range *g)
+static int count_rows(struct sqlite_conn *c, enum sql_id id, const struct expr_term *t, const struct range *g, int64_t max,
+		      uint64_t *ret)
 {
 	CONN_STMT(st);
-	int r = conn_stmt(c, count, &st);
+	int r = conn_stmt(c, id, &st);
 
 	if (r < 0)
 		return r;
-	bind_i64(st, 1, RANGE_MAX + 1);
+	bind_i64(st, 1, max);
 	if (t->field == FIELD_TAG)
 		bind_tag(st, 2, t);
-	bind_range(st, 3, g);
+	if (g)
+		bind_range(st, 3, g);
 	r = conn_step(c, st);
-	return r < 0 ? r : r == 1 && sqlite3_column_int64(st, 0) > RANGE_MAX;
+	*ret = r == 1 ? column_u64(st, 0) : 0;
+	return r < 0 ? r : 0;
+}
+
+/* Are there more than RANGE_MAX in it? */
+static int is_wide(struct sqlite_conn *c, enum sql_id count, const struct expr_term *t, const struct range *g)
+{
+	uint64_t rows;
+	int r = count_rows(c, count, t, g, RANGE_MAX + 1, &rows);
+
+	return r < 0 ? r : rows > RANGE_MAX;
 }
 
 static int run_page(struct sqlite_conn *c, enum sql_id id, const struct expr_term *t, const struct range *g,
@@ -103,6 +114,13 @@ static void range_of_bytes(const struct expr_term *t, struct range *g)
 	}
 }
 
+static struct range range_of_numbers(const struct expr_term *t)
+{
+	return (struct range){ .is_real = true,
+			       .low_real = t->op == OP_GT || t->op == OP_GE ? t->real : -DBL_MAX,
+			       .high_real = t->op == OP_LT || t->op == OP_LE ? t->real : DBL_MAX };
+}
+
 static int find_tag(struct sqlite_conn *c, const struct expr_term *t, mfs_ino_t after, size_t limit, struct ino_page *ret)
 {
 	bool number = t->is_number && t->op != OP_EQ;
@@ -113,9 +131,7 @@ static int find_tag(struct sqlite_conn *c, const struct expr_term *t, mfs_ino_t 
 		return run_page(c, SQL_FIND_TAG, t, NULL, after, limit, ret);
 	range_of_bytes(t, &g);
 	if (number)
-		g = (struct range){ .is_real = true,
-				    .low_real = t->op == OP_GT || t->op == OP_GE ? t->real : -DBL_MAX,
-				    .high_real = t->op == OP_LT || t->op == OP_LE ? t->real : DBL_MAX };
+		g = range_of_numbers(t);
 	if (t->op == OP_EQ)
 		return run_page(c, SQL_FIND_TAG_VALUE, t, &g, after, limit, ret);
 	wide = is_wide(c, number ? SQL_COUNT_TAG_NUMBERS : SQL_COUNT_TAG_VALUES, t, &g);
@@ -180,6 +196,41 @@ static int find_hash(struct sqlite_conn *c, const struct expr_term *t, mfs_ino_t
 	else
 		(void)sqlite3_bind_blob(st, 5, above_all, 1, SQLITE_STATIC);
 	return take_page(c, st, limit, ret);
+}
+
+static int tag_rows_count(struct sqlite_conn *c, const struct expr_term *t, uint64_t *ret)
+{
+	struct range g;
+
+	if (t->kind == EXPR_HAS || t->op == OP_NE || t->op == OP_MATCH)
+		return count_rows(c, SQL_COUNT_TAG, t, NULL, EXPR_ROWS_MAX, ret);
+	if (t->is_number && t->op != OP_EQ) {
+		g = range_of_numbers(t);
+		return count_rows(c, SQL_COUNT_TAG_NUMBERS, t, &g, EXPR_ROWS_MAX, ret);
+	}
+	range_of_bytes(t, &g);
+	return count_rows(c, SQL_COUNT_TAG_VALUES, t, &g, EXPR_ROWS_MAX, ret);
+}
+
+int tags_rows(struct sqlite_conn *c, const struct expr_term *t, uint64_t *ret)
+{
+	struct range g;
+
+	switch (t->field) {
+	case FIELD_TAG:
+		return tag_rows_count(c, t, ret);
+	case FIELD_HASH: /* a hash is one file's, or few */
+		*ret = t->kind == EXPR_COMPARE && t->op == OP_EQ ? 1 : EXPR_ROWS_MAX;
+		return 0;
+	case FIELD_MTIME:
+	case FIELD_CREATED:
+	case FIELD_SIZE:
+		range_of_ints(t, &g);
+		return count_rows(c, t->field == FIELD_MTIME ? SQL_COUNT_MTIME : t->field == FIELD_SIZE ? SQL_COUNT_SIZE : SQL_COUNT_BTIME, t,
+				  &g, EXPR_ROWS_MAX, ret);
+	default:
+		return -ENOTSUP;
+	}
 }
 
 int tags_find(struct sqlite_conn *c, const struct expr_term *t, mfs_ino_t after, size_t limit, struct ino_page *ret)

@@ -229,6 +229,7 @@ const char *const sqlite_sql[SQL_N] = {
 	[SQL_SCAN_MTIME] = SCAN_BY("mtime"),
 	[SQL_SCAN_BTIME] = SCAN_BY("btime"),
 	[SQL_SCAN_SIZE] = SCAN_BY("size"),
+	[SQL_COUNT_TAG] = "SELECT count(*) FROM (SELECT 1 FROM tags INDEXED BY tags_ino WHERE k=?2 LIMIT ?1)",
 	[SQL_COUNT_TAG_VALUES] = "SELECT count(*) FROM (SELECT 1 FROM tags NOT INDEXED WHERE k=?2 AND v>=?3 AND v<=?4 LIMIT ?1)",
 	[SQL_COUNT_TAG_NUMBERS] = "SELECT count(*) FROM (SELECT 1 FROM tags INDEXED BY tags_num WHERE k=?2 AND num>=?3 AND num<=?4"
 				  " AND num IS NOT NULL LIMIT ?1)",

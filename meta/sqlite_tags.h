@@ -32,6 +32,8 @@ struct ino_page {
 	size_t n;
 };
 int tags_find(struct sqlite_conn *c, const struct expr_term *t, mfs_ino_t after, size_t limit, struct ino_page *ret) MFS_NODISCARD;
+/* Rows of the term's index, at most EXPR_ROWS_MAX. */
+int tags_rows(struct sqlite_conn *c, const struct expr_term *t, uint64_t *ret) MFS_NODISCARD;
 int tags_names(struct sqlite_conn *c, const char *name, const void *after, size_t after_len, size_t limit,
 	       struct blob_list *ret) MFS_NODISCARD;
 /* Make all rows anew from the records (an index of an older schema). */

@@ -45,7 +45,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (node_xattr_set(&n, "user.a", data, size < 1000 ? size : 1000) == 0 &&
 	    node_xattr_set(&n, "user.xdg.tags", data, size < 1000 ? size : 1000) == 0)
 		(void)expr_matches(e, &s);
-	expr_plan(e, UINT32_MAX, &plan);
+	expr_plan(e, UINT32_MAX, NULL, NULL, &plan);
 	check_print(e, &env);
 	node_release(&n);
 	return 0;
