@@ -47,6 +47,7 @@ struct round {
 	bool temporary;
 	struct patch patch;
 	uint64_t alloc;
+	char mime[MIME_MAX]; /* of what became an object: of inline bytes it is found when they settle */
 };
 
 bool content_surely_unnamed(int err)
@@ -248,6 +249,7 @@ static int store_whole(struct content *c, struct op_ctx *op, struct round *rd)
 	if (r < 0)
 		return r;
 	rd->stored = true;
+	mime_of(&v->mime, data, (size_t)rd->size, rd->mime);
 	return name_object(rd);
 }
 
@@ -300,7 +302,10 @@ static int store_staged(struct content *c, struct op_ctx *op, struct round *rd)
 	if (r < 0)
 		return r;
 	rd->stored = true;
-	return name_object(rd);
+	r = name_object(rd);
+	if (r == 0)
+		mime_of_object(&c->env->vol->mime, c->env->vol->store, op, &rd->next->object->ref, rd->next->obj_len, rd->mime);
+	return r;
 }
 
 /* How many bytes of [off, off+len) hold something in the state. */
@@ -455,6 +460,8 @@ static int record(struct content *c, struct op_ctx *op, struct round *rd, struct
 		.ino = c->ino,
 		.lay = rd->from->lay,
 		.etag = next->etag[0] ? next->etag : NULL,
+		.mime = rd->mime,
+		.summed = rd->kind == WHOLE || rd->kind == STAGED,
 		.obj_len = next->obj_len,
 		.size = rd->size,
 		.alloc = rd->alloc,

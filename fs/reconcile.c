@@ -192,6 +192,7 @@ static int switch_record(struct reconcile_ctx *rc, const struct node *n, const s
 	c->ino = n->attr.ino;
 	c->lay = n->attr.lay;
 	c->size = c->obj_len = n->attr.size;
+	c->summed = true;
 	if (info->etag[0])
 		c->etag = info->etag;
 	c->alloc = info->alloc;
@@ -214,6 +215,26 @@ static int switch_record(struct reconcile_ctx *rc, const struct node *n, const s
 	return r;
 }
 
+/* What kind of content it is: as recorded, else by its first bytes. */
+static void find_mime(struct reconcile_ctx *rc, const struct node *n, char ret[MIME_MAX])
+{
+	MFS_AUTOFREE unsigned char *head = NULL;
+	size_t len = (size_t)MFS_MIN(n->attr.size, MIME_HEAD);
+	struct snapshot *snap = NULL;
+
+	ret[0] = '\0';
+	if (n->mime || !len)
+		return;
+	if (n->inline_data.size >= len) {
+		mime_of(&rc->v->mime, n->inline_data.data, len, ret);
+		return;
+	}
+	head = malloc(len);
+	if (head && snapshot_of_node(rc->v, rc->op, n, &snap) == 0 && snapshot_read(snap, rc->op, 0, head, len) == 0)
+		mime_of(&rc->v->mime, head, len, ret);
+	snapshot_free(snap);
+}
+
 enum move {
 	MOVE_COMPOSE, /* a new object of what the layout says */
 	MOVE_COPY,    /* the same object at another key, which is left */
@@ -227,13 +248,16 @@ static int move_to(struct reconcile_ctx *rc, const struct node *n, enum move how
 	bool exact = how != MOVE_COMPOSE;
 	struct node_blob holes = { 0 };
 	struct object_info info = { 0 };
+	char mime[MIME_MAX];
 	struct commit c = { .ref = { .key = (char *)(uintptr_t)key },
+			    .mime = mime,
 			    .slices = exact ? &n->slices : &holes,
 			    .session = meta.session,
 			    .etag = exact && n->etag[0] ? n->etag : NULL };
 	int r;
 
 	meta.apart = how == MOVE_APART;
+	find_mime(rc, n, mime);
 	if (exact)
 		r = reconcile_copy(rc, n, NULL, key, &meta, &info);
 	else

@@ -175,9 +175,12 @@ static int copy(struct import *x, const struct mfs_attr *attr, struct object_inf
 
 static int record(struct import *x, const struct object_info *info, struct mfs_attr *ret)
 {
+	char mime[MIME_MAX];
 	struct commit c = {
 		.ino = x->ino,
 		.ref = { .key = x->copy_key },
+		.mime = mime,
+		.summed = true,
 		.etag = info->etag[0] ? info->etag : NULL,
 		.obj_len = info->size,
 		.size = info->size,
@@ -191,6 +194,7 @@ static int record(struct import *x, const struct object_info *info, struct mfs_a
 	int r = -EAGAIN;
 
 	memcpy(c.ref.version, info->version, sizeof(c.ref.version));
+	mime_of_object(&x->rc->v->mime, x->rc->v->store, x->rc->op, &c.ref, info->size, mime);
 	for (int tries = 0; r == -EAGAIN && tries < TRIES_MAX; tries++) {
 		struct node n = NODE_INIT;
 

@@ -89,6 +89,8 @@ static void print_info_json(struct verb_call *call, const struct info *x)
 		json_number(f, &first, "object_length", a->obj_len);
 		json_number(f, &first, "allocated", a->alloc);
 		verb_layout_json(call, &first, n);
+		json_text(f, &first, "mime", n->mime);
+		json_text(f, &first, "hash", n->hash[0] ? n->hash : NULL);
 	}
 	if (n->symlink)
 		json_text(f, &first, "target", n->symlink);
@@ -123,6 +125,10 @@ static void print_info(struct verb_call *call, const struct info *x)
 		else if (a->obj_len != a->size)
 			fprintf(f, "object:    %" PRIu64 " bytes, zeros behind them\n", a->obj_len);
 		verb_layout(call, n);
+		if (n->mime)
+			fprintf(f, "mime:      %s\n", n->mime);
+		if (n->hash[0])
+			fprintf(f, "hash:      %s\n", n->hash);
 	}
 	if (n->symlink)
 		fprintf(f, "target:    %s\n", n->symlink);

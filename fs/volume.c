@@ -407,6 +407,7 @@ void volume_close(struct volume *v)
 	namespace_free(v->ns);
 	engine_free(v->engine);
 	object_store_free(v->store);
+	mime_release(&v->mime);
 	if (v->lock_fd >= 0)
 		close(v->lock_fd);
 	free(v->dir);

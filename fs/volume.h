@@ -10,6 +10,7 @@
 #include "backend/object_store.h"
 #include "common/conf.h"
 #include "fs/key_gate.h"
+#include "fs/mime.h"
 #include "fs/past_turn.h"
 #include "fs/reconcile_stats.h"
 #include "meta/namespace.h"
@@ -39,6 +40,7 @@ struct volume {
 	mfs_ino_t root; /* of the mount: the volume's root, or the inode of cfg's subdir */
 	struct index_log *log;	/* NULL: none is kept (fs/index_log.h) */
 	struct block_cache *cache; /* NULL: objects are read from the store (fs/block_cache.h); set by the mount */
+	struct mime mime;	/* types of content; see there */
 	struct key_gate gate;	/* uploads against the reconciler; see there */
 	struct past_turn past;	/* restores against collection; see fs/past_turn.h */
 	struct reconcile_stats reconcile; /* fs/reconcile_stats.h */

@@ -126,6 +126,8 @@ struct commit {
 	uint64_t lay;		/* expected */
 	struct object_ref ref;	/* the new object; empty: none (obj_len 0). Borrowed */
 	const char *etag;	/* or NULL */
+	bool summed;		/* etag is of exactly the file's bytes: node.hash becomes it, if it is a sum of ours */
+	const char *mime;	/* of the content; NULL: not known (a settle keeps what was) */
 	uint64_t obj_len, size, alloc;
 	int64_t mtime;		/* of the content; 0: leave mtime (settle) */
 	bool keep_version;

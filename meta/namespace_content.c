@@ -173,16 +173,47 @@ static void sum_inline(struct node *set)
 	snprintf(set->etag, sizeof(set->etag), "%s", etag);
 }
 
-/* The main write. `set` borrows from n and c. */
-static struct write *write_commit(struct ns_op *x, struct node *n, const struct commit *c, struct node *set,
-				  struct mfs_attr *ret)
+/* What the record says of all the file's bytes, so that equal files are found: the sum of the inline bytes, or of an object
+ * that has no other bytes. Of nothing: nothing. */
+static void hash_content(struct node *set, const struct commit *c, const struct node *source)
+{
+	bool inline_ = has_blob(&set->inline_data) && set->inline_data.size == set->attr.size;
+	bool object = c && c->summed && set->ref.key && set->attr.obj_len == set->attr.size;
+	uint64_t sum;
+
+	if (c && c->settle && !object && !inline_)
+		return; /* the same bytes */
+	set->hash[0] = '\0';
+	if (!set->attr.size)
+		return;
+	if (source && source->attr.size == set->attr.size)
+		memcpy(set->hash, source->hash, sizeof(set->hash));
+	else if ((inline_ || object) && mfs_checksum_parse(set->etag, &sum))
+		memcpy(set->hash, set->etag, sizeof(set->hash));
+}
+
+/* The content is another one: so is its type, or not known. */
+static void set_mime(struct write *w, struct node *set, const struct commit *c, const struct node *source)
+{
+	const char *mime = c->mime && *c->mime ? c->mime : source->mime;
+
+	if (c->settle && !mime)
+		return;
+	if (!mime && !set->mime)
+		return;
+	set->mime = (char *)(uintptr_t)mime; /* borrowed, as all of it */
+	w->mask |= EDIT_MIME;
+}
+
+/* The main write. `set` borrows from n, c and source (of a shared object; else empty). */
+static struct write *write_commit(struct ns_op *x, struct node *n, const struct commit *c, const struct node *source,
+				  struct node *set, struct mfs_attr *ret)
 {
 	struct write *w = change_write(&x->c, WRITE_EDIT, n->attr.ino);
 	uint32_t killed = c->kill_priv ? ns_kill_priv(n) : 0;
 
 	*set = *n;
 	set->ref = c->ref;
-	set->hash[0] = '\0';
 	snprintf(set->etag, sizeof(set->etag), "%s", c->etag ? c->etag : "");
 	set->attr.obj_len = c->obj_len;
 	set->attr.alloc = c->alloc;
@@ -204,9 +235,12 @@ static struct write *write_commit(struct ns_op *x, struct node *n, const struct 
 		ns_expect_ver(w, n->attr.ver);
 	expect_content(w, c->lay, c->session ? c->session : x->ns->e->session);
 	expect_place(w, n);
+	set_mime(w, set, c, source);
+	if (!c->settle)
+		set->attr.size = c->size;
+	hash_content(set, c, c->share_of ? source : NULL);
 	if (c->settle)
 		return w;
-	set->attr.size = c->size;
 	w->mask |= EDIT_SIZE | EDIT_CTIME | EDIT_BUMP_DATA;
 	if (c->mtime) {
 		set->attr.mtime = c->mtime;
@@ -330,7 +364,7 @@ static int commit_node(struct namespace *ns, struct op_ctx *op, const struct com
 	if (r < 0)
 		return r;
 	write_docs(&x, c);
-	write_commit(&x, n, c, &set, &done);
+	write_commit(&x, n, c, &sharing.source, &set, &done);
 	x.c.durable = c->durable;
 	r = ns_op_apply(&x);
 	if (r == 0)
@@ -472,7 +506,12 @@ static int truncate_layout(struct ns_op *x, const struct truncate *t, const stru
 	if (r < 0)
 		return r;
 	room->mask = EDIT_BUMP_DATA | EDIT_BUMP_LAY;
-	if (n->inline_data.size > t->size || room->set.slices.data != n->slices.data || room->set.attr.alloc != n->attr.alloc)
+	hash_content(&room->set, NULL, NULL);
+	if (n->mime) {
+		room->set.mime = NULL;
+		room->mask |= EDIT_MIME;
+	}
+	if (n->inline_data.size > t->size || strcmp(room->set.hash, n->hash) != 0 || room->set.slices.data != n->slices.data || room->set.attr.alloc != n->attr.alloc)
 		room->mask |= EDIT_REF;
 	/* Neither an object nor bytes before and after: still the empty file of a create that was not closed. */
 	if (!object_ref_is_empty(&n->ref) || n->attr.size || t->size) {

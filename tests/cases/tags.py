@@ -296,6 +296,48 @@ def case_on_a_volume_that_is_not_mounted(case):
 
 
 
+def case_recorded_by_itself(case):
+    """The type of the content and its hash: after the settle, found again, and not those of older content."""
+    png = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mNk+A8AAQUBAScY42YAAAAASUVORK5CYII=")
+    text = b"A line of text as there are many.\n"
+    files = {"inline.png": (png, "image/png"), "inline.txt": (text, "text/plain"), "whole.txt": (text * 5000, "text/plain"),
+             "streamed.pdf": (b"%PDF-1.4\n" + bytes(6 << 20), "application/pdf")}
+    for name, (content, _) in files.items():
+        put(case.path(name), content)
+    put(case.path("same.png"), png)
+    put(case.path("empty"), b"")
+    massfs(case, "settle", "--wait", ".")
+
+    def info(name):
+        return json.loads(massfs(case, "info", "--json", name))
+
+    hashes = {name: info(name)["hash"] for name in files}
+    same({name: info(name)["mime"] for name in files}, {name: mime for name, (_, mime) in files.items()}, "types")
+    same(len(set(hashes.values())), len(files), "a hash each")
+    for name, value in hashes.items():
+        found = [name] if name != "inline.png" else [name, "same.png"]
+        same(find(case, f"hash = {value}"), found, f"by the hash of {name}")
+    same(find(case, "mime ~ 'image/*'"), ["inline.png", "same.png"], "by type")
+    check(b"hash:      " in massfs(case, "info", "inline.png") and b"mime:      image/png" in massfs(case, "info", "inline.png"), "info shows both")
+    same([info("empty").get("mime"), info("empty").get("hash")], [None, None], "of nothing")
+    os.rename(case.path("same.png"), case.path("moved.png"))
+    case.remount()
+    massfs(case, "settle", "--wait", ".")
+    same([info("moved.png")["hash"], info("moved.png")["mime"]], [hashes["inline.png"], "image/png"], "a move and a remount keep them")
+    with open(case.path("streamed.pdf"), "r+b") as file:
+        file.write(b"GIF89a\x01\x00\x01\x00")
+    same([info("streamed.pdf").get("mime"), info("streamed.pdf").get("hash")], [None, None], "not those of what was before")
+    put(case.path("inline.png"), text)
+    os.truncate(case.path("whole.txt"), 100)
+    same(info("inline.png").get("mime"), None, "written anew")
+    check(info("inline.png")["hash"] == hashes["inline.txt"], "equal bytes, equal hash")
+    check(info("whole.txt").get("hash") != hashes["whole.txt"], "truncated")
+    massfs(case, "settle", "--wait", ".")
+    same([info(name)["mime"] for name in ("streamed.pdf", "inline.png", "whole.txt")], ["image/gif", "text/plain", "text/plain"], "types of what is there now")
+    check(info("streamed.pdf")["hash"] not in (None, hashes["streamed.pdf"]), "a new hash")
+    same(find(case, "mime ~ 'image/*'"), ["moved.png", "streamed.pdf"], "by type, after changes")
+
+
 CASES = [name for name in globals() if name.startswith("case_")]
 
 if __name__ == "__main__":

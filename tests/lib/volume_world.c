@@ -118,6 +118,7 @@ static void close_mem(struct world *w, bool crash)
 {
 	if (!crash)
 		session(w, mfs_now_ns());
+	mime_release(&w->v->mime);
 	namespace_free(w->v->ns);
 	engine_free(w->v->engine);
 	free(w->v);
@@ -133,6 +134,7 @@ void world_crash(struct world *w)
 		namespace_free(w->v->ns);
 		engine_free(w->v->engine);
 		object_store_free(store);
+		mime_release(&w->v->mime);
 		close(w->v->lock_fd);
 		free(w->v->dir);
 		free(w->v);

@@ -21,6 +21,7 @@ check() {
 	only '^backend/s3_'   '<(curl/|expat)' 'libcurl, expat: backend/s3_* only'
 	only '^(backend/s3_|meta/(redis|mongo)_)' '<openssl/' 'OpenSSL: backend/s3_*, meta/redis_*, meta/mongo_* only'
 	only '^meta/redis_'   '<hiredis/'   'hiredis: meta/redis_* only'
+	only '^fs/mime'       '<magic'      'libmagic: fs/mime only'
 	return "$bad"
 }
 
