@@ -226,7 +226,7 @@ void content_writer_opened(struct content *c)
 	}
 }
 
-void content_writer_closed(struct content *c)
+bool content_writer_closed(struct content *c)
 {
 	bool give_up = false;
 
@@ -238,14 +238,25 @@ void content_writer_closed(struct content *c)
 			content_enter_locked(c);
 			give_up = true;
 		}
+		if (!give_up)
+			return c->n_writers == 0 && c->dirty;
 	}
-	if (!give_up)
-		return;
 	content_discard(c, NULL); /* the failure went to each flush; whoever opens next finds the last good state */
 	MFS_GUARD(&c->lock);
 
 	c->failed = 0;
 	content_leave_locked(c);
+	return false;
+}
+
+bool content_writer_leaves(struct content *c)
+{
+	MFS_GUARD(&c->lock);
+
+	if (c->n_writers < 2)
+		return false;
+	c->n_writers--;
+	return true;
 }
 
 /* The idle file that holds most dirty memory, made busy; NULL: none. On the list means not freed: content_free() takes

@@ -55,7 +55,10 @@ void content_free(struct content *c);
 
 /* A handle that may write comes or goes: the state before a writer's commits becomes a version. */
 void content_writer_opened(struct content *c);
-void content_writer_closed(struct content *c);
+/* True: it was the last one, and something is dirty again or still. */
+bool content_writer_closed(struct content *c);
+/* One goes and leaves the commit of what it did to others' close. False: there are no others. */
+bool content_writer_leaves(struct content *c) MFS_NODISCARD;
 
 /* Up to len bytes at off into buf: the count, short only at the end of the file. Clean: 1 store round trip. */
 ssize_t content_read(struct content *c, struct op_ctx *op, uint64_t off, void *buf, size_t len) MFS_NODISCARD;

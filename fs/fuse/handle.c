@@ -139,21 +139,40 @@ int handle_truncate(struct request *rq, struct handle *h, uint64_t size)
 	return r;
 }
 
+bool handle_leave(struct handle *h)
+{
+	struct content *c = content_of(h->inode);
+	MFS_GUARD(&h->inode->lock);
+
+	if (!c || !h->counted || !content_writer_leaves(c))
+		return false;
+	h->counted = false;
+	return true;
+}
+
+static int last_flush(struct request *rq, struct handle *h)
+{
+	bool done;
+	int r = handle_flush(rq, h, &done);
+
+	if (r < 0)
+		mfs_log(MFS_LOG_FS, MFS_LOG_ERR, &rq->op,
+			"inode %" PRIu64 ": what was written is not stored (%s); it is tried again at the next "
+			"flush while the file is open, else lost",
+			h->inode->ino, strerror(-r));
+	return r;
+}
+
 /* The last commit, for which nobody waits any more: FLUSH has told close() of errors. */
 static void flush_at_release(struct request *rq, struct handle *h, struct content *c)
 {
-	bool done;
-	int r;
+	int r = 0;
 
-	if (content_is_dirty(c) && content_lost(c, h->losses) == 0) {
-		r = handle_flush(rq, h, &done);
-		if (r < 0)
-			mfs_log(MFS_LOG_FS, MFS_LOG_ERR, &rq->op,
-				"inode %" PRIu64 ": what was written is not stored (%s); it is tried again at the next "
-				"flush while the file is open, else lost",
-				h->inode->ino, strerror(-r));
-	}
-	content_writer_closed(c);
+	if (content_is_dirty(c) && content_lost(c, h->losses) == 0)
+		r = last_flush(rq, h);
+	/* Between the two somebody may have left his truncation to us (handle_leave). */
+	if (content_writer_closed(c) && r == 0 && content_lost(c, h->losses) == 0)
+		(void)last_flush(rq, h);
 }
 
 /* What the content's last commits made of the attributes outlives it. What is dirty still is lost with it. */

@@ -113,6 +113,8 @@ void handle_give_up(struct request *rq, struct handle *h, int err);
 /* Commits what is still dirty (failures are logged), gives everything back. */
 void handle_close(struct request *rq, struct handle *h);
 int handle_truncate(struct request *rq, struct handle *h, uint64_t size) MFS_NODISCARD;
+/* It is no writer any more, and its close commits nothing: that is left to others who write. False: there are none. */
+bool handle_leave(struct handle *h) MFS_NODISCARD;
 
 static inline struct handle *handle_of(const struct fuse_file_info *fi)
 {

@@ -260,7 +260,11 @@ static int set_size(struct request *rq, struct inode *i, struct handle *h, uint6
 	if (r < 0)
 		return r;
 	r = handle_truncate(rq, own, size);
-	if (r == 0)
+	/*
+	 * That of a truncating open comes without its handle. It is committed with what is written then: in one change, and
+	 * who cannot write (a full disk) leaves the old content.
+	 */
+	if (r == 0 && !(size == 0 && handle_leave(own)))
 		r = handle_flush(rq, own, &done);
 	handle_close(rq, own);
 	return r;

@@ -522,5 +522,32 @@ def case_commit_makes_open_files_durable(case):
     volume.fsck()
 
 
+@massfs_only
+def case_truncating_open_is_committed_at_close(case):
+    """A rewrite is one change of the index: the old content, or all of the new; on its own a truncation counts at once."""
+    path = put(case.path("f"), b"the old content")
+    fd = os.open(path, os.O_WRONLY | os.O_TRUNC)
+    same((os.fstat(fd).st_size, get(path)), (0, b""), "size and content before the close")
+    os.write(fd, b"new")
+    case.mount.kill()
+    try:
+        os.close(fd)
+    except OSError:
+        pass
+    mfs.run(["umount", "-l", case.mount.path], ok=None)
+    case.runner.mount = case.volume.mount(case.runner.opts)
+    same(get(path), b"the old content", "content after a kill before the close")
+    put(path, b"new")
+    for flags in (os.O_RDONLY | os.O_TRUNC, os.O_WRONLY | os.O_TRUNC, os.O_RDWR, None):
+        fd = None if flags is None else os.open(path, flags)
+        os.truncate(path, 0)
+        same(os.stat(path).st_size, 0, "size")
+        if fd is not None:
+            os.close(fd)
+        case.remount()
+        same(get(path), b"", f"content after a truncation, flags {flags}")
+        put(path, b"new")
+
+
 if __name__ == "__main__":
     run_cases("posix_holes", __doc__, globals())
