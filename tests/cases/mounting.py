@@ -53,6 +53,30 @@ def refused(suite, code, *args, says=()):
     return text
 
 
+def case_name_in_dev_shm_is_taken(suite, place):
+    """libmongoc's counters need no file there: that of another process with this pid was a warning on stderr."""
+    def taken():
+        os.close(os.open(f"/dev/shm/mongoc-{os.getpid()}", os.O_WRONLY | os.O_CREAT, 0o600))
+
+    def free():
+        if os.path.exists(f"/dev/shm/mongoc-{os.getpid()}"):
+            os.unlink(f"/dev/shm/mongoc-{os.getpid()}")
+
+    for before in (taken, free):
+        with subprocess.Popen([*suite.command(), "--help"], preexec_fn=before, stdout=subprocess.DEVNULL,
+                              stderr=subprocess.PIPE) as child:
+            same(child.stderr.read(), b"", "what massfs --help says on stderr")
+        name = f"/dev/shm/mongoc-{child.pid}"
+        same(os.path.exists(name), before is taken, f"{name} is there")
+    # Nor while it lives.
+    volume, mnt = volume_and_mountpoint(suite, place)
+    suite.massfs("mount", volume, mnt)
+    for pid in daemons(suite):
+        with open(f"/proc/{pid}/maps", encoding="utf-8") as maps:
+            same([line for line in maps if "/dev/shm/" in line], [], "maps of the daemon")
+    unmount(suite, mnt)
+
+
 def case_first_acl(suite, place):
     """While no file has an ACL, the owner is told that there are none here (ls -l then asks once); others are not."""
     def asks(path):
