@@ -123,7 +123,9 @@ int content_open(const struct content_env *cenv, struct op_ctx *op, mfs_ino_t in
 
 	if (!c)
 		return -ENOMEM;
-	r = state_load(env, op, ino, NULL, &s);
+	r = namespace_size_max(env->vol->ns, op, ino, &c->size_max);
+	if (r == 0)
+		r = state_load(env, op, ino, NULL, &s);
 	if (r < 0) {
 		free(c);
 		return r;
@@ -471,6 +473,11 @@ static void send_some(struct content *c, struct op_ctx *op)
 	content_leave_locked(c);
 }
 
+bool content_has_limit(const struct content *c)
+{
+	return c->size_max < (uint64_t)MFS_FILE_SIZE_MAX;
+}
+
 int content_write(struct content *c, struct op_ctx *op, uint64_t off, const void *buf, size_t len, bool append)
 {
 	int64_t stuck = 0;
@@ -488,7 +495,7 @@ int content_write(struct content *c, struct op_ctx *op, uint64_t off, const void
 
 			if (append && done == 0)
 				off = c->size;
-			if (off + len > (uint64_t)MFS_FILE_SIZE_MAX || off + len < off)
+			if (off + len > c->size_max || off + len < off)
 				return -EFBIG;
 			part = must_part_locked(c, off + done, len - done, append && done == 0);
 			if (!part) {
@@ -622,7 +629,7 @@ int content_truncate(struct content *c, struct op_ctx *op, uint64_t size, struct
 	bool clean = true;
 	int r = 0;
 
-	if (size > (uint64_t)MFS_FILE_SIZE_MAX)
+	if (size > c->size_max)
 		return -EFBIG;
 	{
 		MFS_GUARD(&c->lock);

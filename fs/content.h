@@ -67,6 +67,9 @@ ssize_t content_read(struct content *c, struct op_ctx *op, uint64_t off, void *b
  * the file longer by the time of the commit, it moves to the new end. No round trip, but where memory runs out. */
 int content_write(struct content *c, struct op_ctx *op, uint64_t off, const void *buf, size_t len, bool append) MFS_NODISCARD;
 
+/* Do storage rules say how big it may become (-EFBIG is theirs then)? */
+bool content_has_limit(const struct content *c);
+
 /* O_TRUNC and ftruncate. To 0 or with dirty data: in memory, until the flush; else 1 index change. */
 int content_truncate(struct content *c, struct op_ctx *op, uint64_t size, struct mfs_attr *attr) MFS_NODISCARD;
 

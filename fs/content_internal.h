@@ -82,6 +82,7 @@ struct content {
 	uint64_t clip;	     /* truncated to this since the last commit; CONTENT_ALL: not */
 
 	uint64_t size;
+	uint64_t size_max; /* constant: what storage rules allow */
 	struct dirty map;
 	struct ranges holes, frozen;
 	struct extent **sending;

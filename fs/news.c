@@ -293,10 +293,14 @@ static void handle(struct newsroom *n, const struct news *w)
 	case NEWS_LOST:
 		atomic_fetch_add(&n->n_lost, 1);
 		all_lost(n);
+		namespace_news(n->fs->vol->ns, NULL);
 		inode_table_walk(n->fs->inodes, check_open, n);
 		tell_listeners(n, w);
 		return;
 	case NEWS_CELL:
+		namespace_news(n->fs->vol->ns, w->cell ? w->cell : "");
+		tell_listeners(n, w);
+		return;
 	case NEWS_SESSION:
 		tell_listeners(n, w);
 		return;

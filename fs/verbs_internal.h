@@ -36,7 +36,7 @@ struct verb_args {
 
 typedef int verb_fn(struct verb_call *call, const struct verb_args *args);
 verb_fn verb_info, verb_status, verb_versions, verb_restore, verb_undelete, verb_gc, verb_fsck, verb_settle, verb_import, verb_drain,
-	verb_pid, verb_scrub, verb_dump, verb_warmup, verb_evict, verb_find, verb_tag;
+	verb_pid, verb_scrub, verb_dump, verb_warmup, verb_evict, verb_find, verb_tag, verb_schema, verb_failures;
 
 /* "massfs VERB: ..." on err; gives VERB_FAILED. */
 int verb_fail(struct verb_call *call, const char *fmt, ...) MFS_PRINTF(2, 3);

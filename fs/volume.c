@@ -283,9 +283,11 @@ static int open_stacks(struct volume *v, struct op_ctx *op, char **ret_reason)
 	const struct mfs_config *cfg = v->cfg;
 	bool ro = v->mode == VOLUME_READONLY || (v->mode == VOLUME_MOUNT && cfg->ro);
 	struct volume_store_options vo = { .readonly = ro };
-	struct namespace_options no = { .retention_ns = cfg->retention_ns, .hooks = v->hooks };
+	struct namespace_options no = { .retention_ns = cfg->retention_ns, .host = v->host, .hooks = v->hooks };
 	int r = v->cluster ? open_shared_index(v, ro, ret_reason) : open_local_index(v, ro, ret_reason);
 
+	if (gethostname(v->host, sizeof(v->host) - 1) < 0)
+		snprintf(v->host, sizeof(v->host), "localhost");
 	if (r < 0)
 		return r;
 	r = engine_volume_get(v->engine, op, &v->record);

@@ -33,6 +33,7 @@ struct volume {
 	_Atomic uint64_t session; /* changes when this mount was taken for dead (fs/sessions.h) */
 	struct sessions *sessions; /* its heartbeat; NULL: the only mount there can be */
 	_Atomic uint64_t next_op; /* numbers uploads: object_meta.op */
+	char host[65];		  /* of this machine: creators, failures */
 	char *dir;		  /* of an embedded volume; of another: what to call it in messages */
 	int lock_fd;		  /* -1: none */
 	bool cluster, alone;	  /* others may have it open too; but for now none has (volume_be_alone) */

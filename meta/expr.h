@@ -90,6 +90,9 @@ struct expr_subject {
 };
 bool expr_matches(const struct expr *e, const struct expr_subject *s);
 
+/* The shell pattern of ~, by itself. */
+bool expr_pattern_matches(const char *pattern, const void *bytes, size_t len);
+
 /*
  * The part of an expression that an index can answer: records that match it are a superset of those that match the whole.
  * A plan is a union of such parts (an "or" of indexed ones); each hit is then filtered by expr_matches().

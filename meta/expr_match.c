@@ -91,8 +91,9 @@ static const char *match_one(const char *p, unsigned char c)
  * A shell pattern on bytes: * ? [a-z] [!a-z] and a backslash. Not fnmatch(3), which takes exponential time for some
  * patterns, and anybody's may be asked for here: this goes back to the last star only, so at most pattern x text steps.
  */
-static bool pattern_matches(const char *p, const unsigned char *text, size_t len)
+bool expr_pattern_matches(const char *p, const void *bytes, size_t len)
 {
+	const unsigned char *text = bytes;
 	const char *star = NULL;
 	size_t i = 0, back = 0;
 
@@ -120,7 +121,7 @@ static bool pattern_matches(const char *p, const unsigned char *text, size_t len
 static bool compare_text(const struct expr_term *t, const void *bytes, size_t len)
 {
 	if (t->op == OP_MATCH)
-		return pattern_matches(t->value, bytes, len);
+		return expr_pattern_matches(t->value, bytes, len);
 	return compare_order(t->op, compare_bytes(bytes, len, t->value, t->size));
 }
 

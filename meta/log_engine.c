@@ -188,7 +188,7 @@ static void note_write(struct key_set *s, const struct write *w)
 			add_key(s, RECORD_SLICES, w->slices[i].ino, w->slices[i].id);
 		break;
 	case WRITE_CELL_PUT: /* locks, leases: of this moment only */
-		if (mfs_str_starts(w->cell->name, SHARED_PREFIX))
+		if (mfs_str_starts(w->cell->name, SHARED_PREFIX) || mfs_str_starts(w->cell->name, "schemas/"))
 			set_add(s, &(struct record_key){ .kind = RECORD_CELL, .key = w->cell->name });
 		break;
 	}

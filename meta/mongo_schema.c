@@ -17,7 +17,7 @@
 
 static const char *const collections[] = { MONGO_FILES,	   MONGO_TRASH, MONGO_VERSIONS, MONGO_SLICES, MONGO_DROPPED,
 					   MONGO_JOBS,	   MONGO_SESSIONS, MONGO_OPS,	MONGO_VOLUME, MONGO_USAGE,
-					   "locks",	   "leases",	   "shared" };
+					   "locks",	   "leases",	   "shared",	   "schemas",	"failures" };
 
 static const struct index {
 	const char *collection, *name;

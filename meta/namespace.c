@@ -46,6 +46,7 @@ void namespace_free(struct namespace *ns)
 	if (!ns)
 		return;
 	ns_dirs_free(ns);
+	ns_rules_put(ns->rules);
 	for (unsigned int i = 0; i < USER_SLOTS; i++)
 		free(ns->users[i].name);
 	free(ns->users);

@@ -194,6 +194,35 @@ struct tag_edit {
 int namespace_tag(struct namespace *ns, struct op_ctx *op, mfs_ino_t ino, const struct tag_edit *v, size_t n,
 		  struct mfs_attr *ret) MFS_NODISCARD;
 
+/*
+ * Storage rules (meta/schema.h; set as the attribute trusted.massfs.schema of a directory by namespace_setxattr). Names are
+ * checked by make, link and rename (-EPERM), tags given by make; sizes are the caller's to enforce.
+ */
+/* How big the file may become (MFS_FILE_SIZE_MAX: no rule says). 0-1 round trips, and those up its parents. */
+int namespace_size_max(struct namespace *ns, struct op_ctx *op, mfs_ino_t ino, uint64_t *ret) MFS_NODISCARD;
+/* A write was refused for it: logged and recorded. */
+void namespace_too_big(struct namespace *ns, struct op_ctx *op, mfs_ino_t ino);
+void namespace_refused(struct namespace *ns, struct op_ctx *op, const char *what, mfs_ino_t dir, const struct mfs_name *name,
+		       const char *reason);
+/* Whose rules hold in `dir`; 0: nobody's. */
+int namespace_rules_from(struct namespace *ns, struct op_ctx *op, mfs_ino_t dir, mfs_ino_t *ret) MFS_NODISCARD;
+/* Does what is there already keep them? *ret_reason NULL: yes. */
+int namespace_rules_check(struct namespace *ns, struct op_ctx *op, mfs_ino_t dir, const struct mfs_name *name,
+			  const struct mfs_attr *a, const char **ret_reason) MFS_NODISCARD;
+/* Another mount changed this cell (NULL: unknown what). */
+void namespace_news(struct namespace *ns, const char *cell);
+void namespace_rules_changed(struct namespace *ns);
+
+/* What was refused, oldest first; kept as long as versions. fn's other than 0 ends it. */
+struct failure {
+	const char *json; /* all of it; the rest may be NULL */
+	int64_t time;
+	uid_t uid;
+	const char *operation, *path, *user, *host, *reason;
+};
+typedef int namespace_failure_fn(void *arg, const struct failure *f);
+int namespace_failures(struct namespace *ns, struct op_ctx *op, namespace_failure_fn *fn, void *arg) MFS_NODISCARD;
+
 /* Would the filesystem let (uid, gid, groups) do `mask` (R_OK|W_OK|X_OK) to this node, by mode bits and ACL?
  * 0 or -EACCES. Root may all (execute: if anybody may). */
 struct mfs_cred {

@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 
 #include "common/clock.h"
+#include "common/hash.h"
 #include "common/log.h"
 #include "common/op_ctx.h"
 #include "common/sync.h"
@@ -45,6 +46,10 @@ struct namespace {
 	struct ns_dir_slot *dirs; /* NULL: the engine may have other mounts, so nothing is remembered */
 	uint64_t dir_gen;	  /* counts directories moved or removed, at begin and end */
 	unsigned int dir_moves;	  /* of them, under way */
+	struct ns_rules *rules;	  /* NULL: to be read */
+	uint64_t rules_gen;	  /* counts what made them untrue */
+	uint64_t refused_hash, n_refused; /* the last refusal that was recorded; how many were */
+	int64_t refused_at;	  /* monotonic */
 };
 
 /* namespace.c: names, inode numbers, paths. */
@@ -145,6 +150,31 @@ struct ns_removal {
 void ns_removal_release(struct ns_removal *m);
 #define NS_AUTOREMOVAL MFS_CLEANUP(ns_removal_release)
 int ns_remove_name(struct ns_op *x, const struct entry *e, struct ns_removal *room, struct mfs_attr *ret) MFS_NODISCARD;
+
+/*
+ * namespace_rules.c: the storage rules that hold in a directory; schema NULL: none do. Release it. Without rules in the volume: no
+ * round trip while news come; else one a directory up to that which has them, less what is cached of paths.
+ */
+#define NS_SCHEMAS  "schemas/"
+#define NS_FAILURES "failures/"
+struct schema;
+struct ns_held {
+	struct ns_rules *table;
+	const struct schema *schema;
+	mfs_ino_t from; /* whose they are */
+};
+int ns_rules_of(struct namespace *ns, struct op_ctx *op, mfs_ino_t dir, struct ns_held *ret) MFS_NODISCARD;
+void ns_held_release(struct ns_held *h);
+void ns_rules_put(struct ns_rules *t); /* NULL: nothing */
+/* May this name of something that is no directory come into being? -EPERM: recorded then. */
+int ns_check_name(struct namespace *ns, struct op_ctx *op, const char *what, mfs_ino_t dir, const struct mfs_name *name) MFS_NODISCARD;
+/* The cell of a directory's rules; len 0: they go. The caller's. */
+int ns_rules_cell(mfs_ino_t dir, const void *text, size_t len, struct cell_record *ret) MFS_NODISCARD;
+/* namespace_path.c: the parent of a directory, remembered where paths are; a name that a tool gives up for another. */
+int ns_dir_parent(struct namespace *ns, struct op_ctx *op, mfs_ino_t dir, mfs_ino_t *ret) MFS_NODISCARD;
+bool ns_is_temporary(const struct mfs_name *name);
+/* namespace_tags.c: one edit of a record in memory. */
+int ns_tag_node(struct node *n, const struct tag_edit *e) MFS_NODISCARD;
 
 /* namespace_attr.c: may these bits stay? What a write or a chown takes away. */
 uint32_t ns_mode_without_priv(uint32_t mode);

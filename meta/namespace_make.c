@@ -3,6 +3,7 @@
  */
 #include "meta/acl.h"
 #include "meta/namespace_internal.h"
+#include "meta/schema.h"
 
 /* A new access ACL from the directory's default one, and the default ACL itself for a directory. */
 static int inherit_acl(const struct node *parent, struct node *n)
@@ -74,6 +75,20 @@ static int set_creator(struct namespace *ns, const struct op_ctx *op, struct nod
 	return ns_user_name(ns, op->uid, &n->creator_user);
 }
 
+/* What the directory's storage rules give to whatever is made in it. */
+static int give_tags(struct namespace *ns, struct op_ctx *op, mfs_ino_t dir, struct node *n)
+{
+	struct ns_held h;
+	int r = S_ISREG(n->attr.mode) || S_ISDIR(n->attr.mode) ? ns_rules_of(ns, op, dir, &h) : -ENOENT;
+
+	if (r < 0)
+		return r == -ENOENT ? 0 : r;
+	for (size_t i = 0; h.schema && i < h.schema->n_tags && r == 0; i++)
+		r = ns_tag_node(n, &h.schema->tags[i]);
+	ns_held_release(&h);
+	return r;
+}
+
 static int fill_node(struct namespace *ns, struct op_ctx *op, const struct make *m, int64_t now,
 		     struct node *n)
 {
@@ -94,6 +109,8 @@ static int fill_node(struct namespace *ns, struct op_ctx *op, const struct make 
 		return r;
 	r = inherit(op, &parent, n);
 	node_release(&parent);
+	if (r == 0)
+		r = give_tags(ns, op, m->parent, n);
 	if (r < 0)
 		return r;
 	node_derive(n);
@@ -151,6 +168,8 @@ int namespace_make(struct namespace *ns, struct op_ctx *op, const struct make *m
 	if (!type_is_known(m->mode))
 		return -EINVAL;
 	r = ns_new_name(m->parent, m->name, m->name_len, &name);
+	if (r == 0 && !S_ISDIR(m->mode))
+		r = ns_check_name(ns, op, "create", m->parent, &name);
 	if (r < 0)
 		return r;
 	for (unsigned int i = 0;; i++) {
@@ -212,6 +231,8 @@ int namespace_link(struct namespace *ns, struct op_ctx *op, mfs_ino_t ino, mfs_i
 	struct alias a = { .parent = parent, .target = ino };
 	int r = ns_new_name(parent, name, len, &a.name);
 
+	if (r == 0)
+		r = ns_check_name(ns, op, "link", parent, &a.name);
 	if (r == 0)
 		r = ns_new_ino(ns, op, &a.id);
 	if (r < 0)

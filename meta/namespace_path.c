@@ -152,6 +152,13 @@ static int dir_place(struct namespace *ns, struct op_ctx *op, mfs_ino_t ino, mfs
 	return r;
 }
 
+int ns_dir_parent(struct namespace *ns, struct op_ctx *op, mfs_ino_t dir, mfs_ino_t *ret)
+{
+	struct mfs_name name;
+
+	return dir_place(ns, op, dir, ret, &name);
+}
+
 /* Paths are found from their end: segments are appended back to front, and the whole is turned round at last, so that
  * the depth of a tree costs no more than its length. */
 static int add_reversed(struct mfs_buf *b, const struct mfs_name *name)
@@ -357,6 +364,13 @@ static bool final_name(const struct mfs_name *n, struct mfs_name *ret)
 		if (!is_alnum(tail[i]))
 			return false;
 	return mfs_name_set(ret, s + 1, n->len - 2 - TEMP_RANDOM) == 0;
+}
+
+bool ns_is_temporary(const struct mfs_name *name)
+{
+	struct mfs_name final;
+
+	return final_name(name, &final);
 }
 
 /* 1: *ret is the final name's key and nobody has that name; 0: use the own one. */

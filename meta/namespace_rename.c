@@ -220,6 +220,16 @@ static int apply(struct rename *t, struct ns_stamp stamp)
 	return 0;
 }
 
+/* Storage rules, where a name comes. */
+static int check_names(struct rename *t)
+{
+	int r = is_dir(&t->src) ? 0 : ns_check_name(t->ns, t->op, "rename", t->to_dir, &t->to);
+
+	if (r == 0 && (t->flags & RENAME_EXCHANGE) && !is_dir(&t->dst))
+		r = ns_check_name(t->ns, t->op, "rename", t->from_dir, &t->from);
+	return r;
+}
+
 static int build_and_apply(struct rename *t)
 {
 	struct ns_stamp stamp = ns_stamp_now(t->ns);
@@ -232,7 +242,9 @@ static int build_and_apply(struct rename *t)
 		t->done.moved = t->src.node.attr;
 		return 0;
 	}
-	r = exchange ? build_exchange(t) : build_replace(t);
+	r = check_names(t);
+	if (r == 0)
+		r = exchange ? build_exchange(t) : build_replace(t);
 	/* A path that is not there any more: to_dir has gone, which the touch will say better, or it was a race. */
 	if (r < 0)
 		return r;

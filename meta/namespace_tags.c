@@ -83,7 +83,7 @@ static int take_away(struct node *n, const struct tag_edit *e, const char *name)
 	return r < 0 ? r : listed || valued ? 0 : -ENODATA;
 }
 
-static int edit(struct node *n, const struct tag_edit *e)
+int ns_tag_node(struct node *n, const struct tag_edit *e)
 {
 	char name[MFS_XATTR_NAME_MAX + 1];
 	bool found;
@@ -114,7 +114,7 @@ static int tag_once(struct namespace *ns, struct op_ctx *op, mfs_ino_t ino, cons
 	if (!S_ISREG(n.attr.mode) && !S_ISDIR(n.attr.mode))
 		r = -EPERM; /* as xattr(7): user.* of files and directories only */
 	for (size_t i = 0; r == 0 && i < n_edits; i++)
-		r = edit(&n, &v[i]);
+		r = ns_tag_node(&n, &v[i]);
 	if (r == 0) {
 		struct write *w = change_write(&x.c, WRITE_EDIT, ino);
 

@@ -6,6 +6,7 @@
 
 #include "meta/acl.h"
 #include "meta/namespace_internal.h"
+#include "meta/schema.h"
 
 #define USER_PREFIX    "user."
 #define TRUSTED_PREFIX "trusted."
@@ -155,11 +156,25 @@ static int edit(struct node *n, const struct xattr_set *s)
 	return r;
 }
 
+/* Storage rules: checked, and found by their cell, which is of the same change. */
+static int put_rules(const struct node *n, const struct xattr_set *s, struct cell_record *cell)
+{
+	struct schema schema;
+	int r = attr_is_dir(&n->attr) ? 0 : -EINVAL;
+
+	if (r == 0 && s->value)
+		r = schema_parse(s->value, s->size, &schema, NULL);
+	if (r == 0 && s->value)
+		schema_release(&schema);
+	return r == 0 ? ns_rules_cell(n->attr.ino, s->value, s->size, cell) : r;
+}
+
 static int set_once(struct namespace *ns, struct op_ctx *op, mfs_ino_t ino, const struct xattr_set *s,
 		    struct mfs_attr *ret)
 {
 	struct node n = NODE_INIT;
 	NS_AUTOOP struct ns_op x;
+	struct cell_record cell = { 0 };
 	struct mfs_attr done;
 	uint32_t mode;
 	int r;
@@ -170,6 +185,8 @@ static int set_once(struct namespace *ns, struct op_ctx *op, mfs_ino_t ino, cons
 		return r;
 	mode = n.attr.mode;
 	r = edit(&n, s);
+	if (r == 0 && strcmp(s->name, SCHEMA_XATTR) == 0)
+		r = put_rules(&n, s, &cell);
 	if (r == 0) {
 		struct write *w = change_write(&x.c, WRITE_EDIT, ino);
 
@@ -179,6 +196,8 @@ static int set_once(struct namespace *ns, struct op_ctx *op, mfs_ino_t ino, cons
 		w->node = &n;
 		w->mask = EDIT_XATTRS | EDIT_CTIME | (n.attr.mode != mode ? (uint32_t)EDIT_MODE : 0);
 		w->ret_attr = &done;
+		if (cell.name)
+			change_write(&x.c, WRITE_CELL_PUT, 0)->cell = &cell;
 		r = ns_op_apply(&x);
 	}
 	/* Linux: taking away an ACL that is not there is no error. */
@@ -186,6 +205,9 @@ static int set_once(struct namespace *ns, struct op_ctx *op, mfs_ino_t ino, cons
 		done = n.attr;
 		r = 0;
 	}
+	if (r == 0 && cell.name)
+		namespace_rules_changed(ns);
+	cell_record_release(&cell);
 	node_release(&n);
 	if (r == 0)
 		*ret = done;

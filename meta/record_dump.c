@@ -175,7 +175,7 @@ static int dump_sessions(struct walk *k)
 	return r;
 }
 
-static int dump_cells(struct walk *k)
+static int dump_cells(struct walk *k, const char *prefix)
 {
 	MFS_AUTOFREE char *after = NULL;
 	size_t n;
@@ -184,7 +184,7 @@ static int dump_cells(struct walk *k)
 	do {
 		struct cell_list l = { 0 };
 
-		r = engine_cells(k->e, k->op, SHARED_PREFIX, after, PAGE, &l);
+		r = engine_cells(k->e, k->op, prefix, after, PAGE, &l);
 		n = l.n;
 		for (size_t i = 0; r == 0 && i < l.n; i++)
 			r = wrote(k, RECORD_CELL, record_put_cell(&k->w->line, &l.v[i]));
@@ -225,5 +225,7 @@ int record_dump_all(struct engine *e, struct op_ctx *op, struct record_writer *w
 		r = dump_jobs(&k);
 	if (r == 0)
 		r = dump_sessions(&k);
-	return r < 0 ? r : dump_cells(&k);
+	if (r == 0)
+		r = dump_cells(&k, SHARED_PREFIX);
+	return r < 0 ? r : dump_cells(&k, "schemas/");
 }

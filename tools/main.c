@@ -33,6 +33,7 @@ static const struct command by_verb[] = {
 	{ "upgrade", cmd_upgrade },
 	{ "find", cmd_find },
 	{ "tag", cmd_tag },
+	{ "schema", cmd_schema },
 };
 
 static int (*find(const struct command *commands, size_t n, const char *name))(int, char **)
@@ -68,7 +69,10 @@ static void print_help(FILE *out)
 	      "      files by tags and fields; massfs-find(1) has the language\n"
 	      "  massfs tag add|rm [-r] [--files-from=FILE|-] [-t TAG[=VALUE]]... [TAG[=VALUE]] FILE...\n"
 	      "  massfs tag ls [-r] [--files-from=FILE|-] [--json] FILE...\n"
-	      "      tags on files and directories\n",
+	      "      tags on files and directories\n"
+	      "  massfs schema set [--name=PATTERN]... [--tag=TAG[=VALUE]]... [--max-size=SIZE] DIR\n"
+	      "  massfs schema unset|show|check DIR\n"
+	      "      storage rules of a directory and what is below it\n",
 	      out);
 	fputs("\n"
 	      "Verbs with FILE or PATH work on a file in a mount, below a volume's objects/, or SOURCE:/path.\n"

@@ -126,6 +126,14 @@ void handle_give_up(struct request *rq, struct handle *h, int err)
 	notify_inode(rq->fs->notifier, i->ino, true);
 }
 
+void handle_too_big(struct request *rq, struct handle *h, struct content *c)
+{
+	if (!content_has_limit(c))
+		return;
+	namespace_too_big(rq->fs->vol->ns, &rq->op, h->inode->ino);
+	handle_give_up(rq, h, -EFBIG);
+}
+
 int handle_truncate(struct request *rq, struct handle *h, uint64_t size)
 {
 	struct mfs_attr attr = { 0 };
@@ -134,6 +142,8 @@ int handle_truncate(struct request *rq, struct handle *h, uint64_t size)
 
 	if (r == 0)
 		r = content_truncate(c, &rq->op, size, &attr);
+	if (r == -EFBIG)
+		handle_too_big(rq, h, c);
 	if (r == 0 && attr.ino)
 		inode_take(h->inode, rq->epoch, &attr);
 	return r;

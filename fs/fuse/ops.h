@@ -110,6 +110,9 @@ int handle_flush(struct request *rq, struct handle *h, bool *ret_done) MFS_NODIS
 void handle_closed(struct handle *h);
 /* close() reports `err`: back to the last good state, here and in the kernel's caches. */
 void handle_give_up(struct request *rq, struct handle *h, int err);
+/* A write or truncation gave -EFBIG: where storage rules are the reason, that is recorded, and what was written since the last
+ * commit is given up, so that the earlier state stays. */
+void handle_too_big(struct request *rq, struct handle *h, struct content *c);
 /* Commits what is still dirty (failures are logged), gives everything back. */
 void handle_close(struct request *rq, struct handle *h);
 int handle_truncate(struct request *rq, struct handle *h, uint64_t size) MFS_NODISCARD;

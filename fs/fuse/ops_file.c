@@ -193,6 +193,8 @@ void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_
 	r = handle_content(&rq, handle_of(fi), true, &c);
 	if (r == 0)
 		r = content_write(c, &rq.op, (uint64_t)off, buf, size, appends(&rq, fi) && !fi->writepage);
+	if (r == -EFBIG)
+		handle_too_big(&rq, handle_of(fi), c);
 	if (r < 0)
 		return reply_err(&rq, r);
 	atomic_fetch_add(&rq.fs->bytes_written, size);

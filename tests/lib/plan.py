@@ -100,6 +100,7 @@ def short_share():
         suite("asan", "cases/posix_holes", seeded=True),
         suite("asan", "cases/verbs"),
         suite("asan", "cases/tags"),
+        suite("asan", "cases/schema"),
         suite("asan", "cases/mounting"),
         suite("asan", "cases/damage"),
         suite("asan", "cases/rebuild"),

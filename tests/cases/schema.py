@@ -1,0 +1,156 @@
+#!/usr/bin/env python3
+"""Storage rules on a mount: massfs schema, what is refused and what is left as it was, massfs failures."""
+import errno
+import json
+import os
+import subprocess
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+from mfs import check, get, put, raises, run_cases, same
+
+
+def massfs(case, *args, code=0, user=None):
+    command = [*case.suite.command(), *args]
+    if user:
+        command = ["setpriv", "--reuid", str(user), "--regid", str(user), "--clear-groups", *command]
+    env = {k: v for k, v in os.environ.items() if not (user and k.endswith("_OPTIONS"))}
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=120, check=False, env=env, cwd=case.path())
+    same(done.returncode, code, f"exit code of massfs {args}: {done.stderr.decode(errors='replace')}")
+    return done.stdout.decode() if code == 0 else done.stderr.decode()
+
+
+def failures(case):
+    """Those of files below the case's directory: (operation, last part of the path)."""
+    lines = [json.loads(line) for line in massfs(case, "failures", "--json", case.mount.path).splitlines()]
+    below = os.path.relpath(case.path(), case.mount.path) + "/"
+    return [f for f in lines if f.get("path", "").startswith(below)]
+
+
+def told(case):
+    return [(f["operation"], os.path.basename(f["path"])) for f in failures(case)]
+
+
+def case_names(case):
+    os.mkdir(case.path("d"))
+    os.mkdir(case.path("d/sub"))
+    put(case.path("d/before.doc"), b"1")
+    put(case.path("outside"), b"2")
+    massfs(case, "schema", "set", "--name=*.txt", "--name=*.tif", "d")
+    put(case.path("d/a.txt"), b"a")
+    put(case.path("d/sub/b.tif"), b"b")
+    os.mkdir(case.path("d/any name"))
+    for call in ((put, case.path("d/a.doc"), b"x"), (put, case.path("d/sub/x"), b"x"), (os.symlink, "x", case.path("d/link")),
+                 (os.link, case.path("outside"), case.path("d/hard")), (os.rename, case.path("outside"), case.path("d/outside")),
+                 (os.rename, case.path("d/a.txt"), case.path("d/any name/a"))):
+        raises(errno.EPERM, *call)
+    same(sorted(os.listdir(case.path("d"))), ["a.txt", "any name", "before.doc", "sub"], "nothing came")
+    same([get(case.path("outside")), get(case.path("d/a.txt"))], [b"2", b"a"], "all is as it was")
+    same(told(case), [("create", "a.doc"), ("create", "x"), ("create", "link"), ("link", "hard"), ("rename", "outside"), ("rename", "a")],
+         "failures")
+    one = failures(case)[0]
+    same([one["uid"], one["user"]], [os.getuid(), "root"], "who")
+    check(one["host"] == os.uname().nodename and "pattern" in one["reason"], f"where and why: {one}")
+    check("a.doc" in massfs(case, "failures", case.mount.path), "as lines")
+    put(case.path("d/.rsynced.txt.Ab12Cd"), b"r")
+    os.rename(case.path("d/.rsynced.txt.Ab12Cd"), case.path("d/rsynced.txt"))
+    put(case.path("d/late.doc.part"), b"r")
+    raises(errno.EPERM, os.rename, case.path("d/late.doc.part"), case.path("d/late.doc"))
+    os.mkdir(case.path("from"))
+    put(case.path("from/r.txt"), b"r")
+    subprocess.run(["rsync", "-a", case.path("from/"), case.path("d/")], check=True, timeout=60)
+    same(get(case.path("d/r.txt")), b"r", "rsync")
+    found = subprocess.run([*case.suite.command(), "schema", "check", "d"], cwd=case.path(), capture_output=True, timeout=60, check=False)
+    same(found.returncode, 1, "check finds what was there before")
+    lines = found.stdout.decode().splitlines()
+    check(len(lines) == 2 and any("before.doc" in x for x in lines) and any("late.doc.part" in x for x in lines), found.stdout.decode())
+
+
+def case_inherited_and_replaced(case):
+    os.makedirs(case.path("d/e/f"))
+    massfs(case, "schema", "set", "--name=*.a", "d")
+    massfs(case, "schema", "set", "--name=*.b", "d/e")
+    put(case.path("d/x.a"), b"")
+    put(case.path("d/e/f/x.b"), b"")
+    raises(errno.EPERM, put, case.path("d/e/f/x.a"), b"")
+    shown = json.loads(massfs(case, "schema", "show", "--json", "d/e/f"))
+    check(shown["from"].endswith("d/e") and shown["rules"] == {"names": ["*.b"]}, f"show: {shown}")
+    os.rename(case.path("d/e/f"), case.path("d/f"))
+    put(case.path("d/f/y.a"), b"")
+    raises(errno.EPERM, put, case.path("d/f/y.b"), b"")
+    case.remount()
+    raises(errno.EPERM, put, case.path("d/f/y.b"), b"")
+    massfs(case, "schema", "unset", "d")
+    put(case.path("d/f/y.b"), b"")
+    same(massfs(case, "schema", "show", "d"), "no rules\n", "unset")
+    check("no rules of its own" in massfs(case, "schema", "unset", "d", code=1), "unset again")
+
+
+def case_tags_are_given(case):
+    os.mkdir(case.path("d"))
+    massfs(case, "schema", "set", "--tag=schematag=p 1", "--tag=schemabare", "d")
+    put(case.path("d/f"), b"x")
+    os.mkdir(case.path("d/sub"))
+    put(case.path("d/sub/g"), b"x")
+    os.symlink("f", case.path("d/link"))
+    for name in ("f", "sub", "sub/g"):
+        path = case.path("d/" + name)
+        same([os.getxattr(path, "user.schematag"), os.getxattr(path, "user.xdg.tags")], [b"p 1", b"schemabare"], name)
+    found = massfs(case, "find", ".", "schemabare and schematag = 'p 1'").splitlines()
+    same(sorted(found), ["./d/f", "./d/sub", "./d/sub/g"] if found[0].startswith("./") else ["d/f", "d/sub", "d/sub/g"], "found")
+
+
+def case_sizes(case):
+    os.mkdir(case.path("d"))
+    put(case.path("d/old"), b"old content")
+    put(case.path("big"), b"b" * 300000)
+    massfs(case, "schema", "set", "--max-size=100K", "d")
+    put(case.path("d/fits"), b"f" * 102400)
+    raises(errno.EFBIG, put, case.path("d/new"), b"n" * 102401)
+    same(os.stat(case.path("d/new")).st_size, 0, "made, and nothing is in it")
+    fd = os.open(case.path("d/old"), os.O_RDWR)
+    os.write(fd, b"NEW")
+    raises(errno.EFBIG, os.pwrite, fd, b"x", 102400)
+    raises(errno.EFBIG, os.close, fd)
+    same(get(case.path("d/old")), b"old content", "the earlier state stays")
+    raises(errno.EFBIG, os.truncate, case.path("d/fits"), 102401)
+    done = subprocess.run(["cp", case.path("big"), case.path("d/copy")], capture_output=True, timeout=60, check=False)
+    check(done.returncode == 1 and b"File too large" in done.stderr, f"cp: {done}")
+    done = subprocess.run(["cp", case.path("d/fits"), case.path("d/copy2")], capture_output=True, timeout=60, check=False)
+    same([done.returncode, len(get(case.path("d/copy2")))], [0, 102400], "a copy that fits")
+    same(sorted(set(told(case))), [("write", "copy"), ("write", "fits"), ("write", "new"), ("write", "old")], "failures")
+    case.remount()
+    same([get(case.path("d/old")), len(get(case.path("d/fits")))], [b"old content", 102400], "after a remount")
+
+
+def case_what_is_no_rule(case):
+    os.mkdir(case.path("d"))
+    put(case.path("f"), b"")
+    for text in (b"", b"{", b"[]", b'{"name": []}', b'{"names": "x"}', b'{"names": ["a/b"]}', b'{"max_size": 0}', b'{"max_size": -1}',
+                 b'{"tags": {"": "x"}}', b'{"tags": {"a,b": null}}', b'{"tags": {"x": 1}}', b'{"names": [], "names": []}', b"{" * 70000):
+        raises((errno.EINVAL, errno.E2BIG), os.setxattr, case.path("d"), "trusted.massfs.schema", text)
+    raises(errno.EINVAL, os.setxattr, case.path("f"), "trusted.massfs.schema", b"{}")
+    massfs(case, "schema", "set", "--name=a/b", "d", code=1)
+    massfs(case, "schema", "set", "d", code=2)
+    massfs(case, "schema", "frob", "d", code=2)
+    massfs(case, "schema", "show", "f", code=1)
+    os.chmod(case.path(), 0o755)
+    check("permitted" in massfs(case, "schema", "set", "--name=x", "d", code=1, user=1000), "only root")
+    check("root" in massfs(case, "failures", case.mount.path, code=1, user=1000), "only root sees the failures")
+    same(massfs(case, "schema", "show", "d", user=1000), "no rules\n", "anybody may look")
+    os.setxattr(case.path("d"), "trusted.massfs.schema", b'{"names": ["only"]}')
+    raises(errno.EPERM, put, case.path("d/other"), b"")
+    os.removexattr(case.path("d"), "trusted.massfs.schema")
+    put(case.path("d/other"), b"")
+
+
+def case_kept_by_dump_and_load(case):
+    os.mkdir(case.path("d"))
+    massfs(case, "schema", "set", "--name=kept*", "d")
+    text = subprocess.run([*case.suite.command(), "dump", case.mount.path], capture_output=True, timeout=60, check=True).stdout
+    text = subprocess.run(["zstd", "-dc"], input=text, capture_output=True, timeout=60, check=True).stdout if text[:4] == b"\x28\xb5\x2f\xfd" else text
+    check(b'"schemas/' in text, "the dump has the rules' cell")
+
+
+if __name__ == "__main__":
+    run_cases("schema", __doc__, globals())
