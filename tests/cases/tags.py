@@ -114,7 +114,7 @@ def case_pages_orders_and_plans(case):
     same(names, ["a/f0", "a/b/f1", "a/b/f10"], "by name, limited")
     done = subprocess.run([*case.suite.command(), "find", "--explain", ".", "n = 7 and size < 1M"], cwd=case.path(), capture_output=True,
                           timeout=60, check=True)
-    rows = int(re.search(rb"rows read: (\d+), queries: 1, hits: 1\n", done.stderr)[1])
+    rows = int(re.search(rb"rows read: (\d+), queries: [1-3], hits: 1\n", done.stderr)[1])
     check(b'index of tag "n"="7"' in done.stderr and rows <= len(CASES), done.stderr.decode())  # each case has one
     done = subprocess.run([*case.suite.command(), "find", "--explain", ".", "name = f7"], cwd=case.path(), capture_output=True,
                           timeout=60, check=True)
