@@ -91,6 +91,7 @@ def short_share():
         suite("release", "cases/crash", "--rounds", "10", seeded=True),
         suite("release", "cases/powerloss", "--images", "8", seeded=True),
         suite("release", "cases/diskfull", seeded=True),
+        suite("release", "cases/shares", seeded=True),
         suite("release", "cases/posix_names"),
         suite("asan", "ext/pjdfstest"),
         suite("asan", "ext/fsx", "--operations", "1000", seeded=True, timeout=1200),
@@ -154,7 +155,7 @@ def long_parts():
         "posix": lambda: [suite("release", "ext/pjdfstest"), suite("asan", "ext/pjdfstest"),
                           *[suite("release", f"cases/{n}", "--share", "long", timeout=2400)
                             for n in ("posix_files", "posix_names", "posix_meta", "posix_holes", "verbs", "mounting", "damage", "rebuild",
-                                      "diskfull", "cache")]],
+                                      "diskfull", "cache", "shares")]],
         **{f"fsx-{k + 1}": lambda k=k: [
             suite("release", "ext/fsx", "--seeds", "1", "--operations", "10000", "--only", c, seeded=True, timeout=2400,
                   note=f"-{c}-{n + 1}")
