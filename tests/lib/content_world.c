@@ -88,10 +88,10 @@ void world_close(struct world *w)
 	budget_free(w->budget);
 	namespace_free(w->vol.ns);
 	engine_free(w->vol.engine);
+	mime_release(&w->vol.mime);
 	if (w->first)
 		return;
 	mem_shared_free(w->shared);
-	mime_release(&w->vol.mime);
 	object_store_free(w->fault ? w->fault : w->vol.store);
 	snprintf(cmd, sizeof(cmd), "rm -rf %s", w->dir);
 	assert_int_equal(system(cmd), 0);
