@@ -4,6 +4,7 @@
 #include "fs/search.h"
 
 #include <errno.h>
+#include <pwd.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -271,4 +272,16 @@ const char *search_part_text(const struct expr_part *p, struct mfs_buf *buf)
 	if (t.field == FIELD_TAG)
 		(void)mfs_buf_puts(buf, "tag ");
 	return expr_print(&one, buf) == 0 ? mfs_buf_str(buf) : "";
+}
+
+bool search_user(void *arg, const char *name, uint32_t *ret_uid)
+{
+	char space[4096];
+	struct passwd pw, *found = NULL;
+
+	(void)arg;
+	if (getpwnam_r(name, &pw, space, sizeof(space), &found) != 0 || !found)
+		return false;
+	*ret_uid = found->pw_uid;
+	return true;
 }

@@ -49,6 +49,8 @@ struct search_stats {
 int search_run(struct namespace *ns, struct op_ctx *op, const struct search *s,
 	       int (*hit)(void *arg, const struct search_hit *h), void *arg, struct search_stats *ret) MFS_NODISCARD;
 
+/* The uid of a user's name, for expr_env. */
+bool search_user(void *arg, const char *name, uint32_t *ret_uid);
 /* "tag year = 2026" for an explanation; lives in *buf. */
 const char *search_part_text(const struct expr_part *p, struct mfs_buf *buf);
 

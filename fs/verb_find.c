@@ -6,7 +6,6 @@
  */
 #include <errno.h>
 #include <inttypes.h>
-#include <pwd.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -27,18 +26,6 @@ struct finding {
 	struct search s;
 	struct mfs_buf line;
 };
-
-static bool user_by_name(void *arg, const char *name, uint32_t *ret)
-{
-	char space[4096];
-	struct passwd pw, *found = NULL;
-
-	(void)arg;
-	if (getpwnam_r(name, &pw, space, sizeof(space), &found) != 0 || !found)
-		return false;
-	*ret = found->pw_uid;
-	return true;
-}
 
 static int json_tag(void *arg, const struct tag *t)
 {
@@ -231,7 +218,7 @@ static int finish(struct finding *x, int r, const struct search_stats *st)
 int verb_find(struct verb_call *call, const struct verb_args *args)
 {
 	struct finding x = { .call = call, .s.cred = &call->cred, .shown = "", .line = MFS_BUF_INIT(VERB_PATH_MAX * 4) };
-	const struct expr_env env = { .now = mfs_now_ns(), .user = user_by_name };
+	const struct expr_env env = { .now = mfs_now_ns(), .user = search_user };
 	MFS_AUTOFREE char *reason = NULL;
 	MFS_AUTOEXPR struct expr *e = NULL;
 	struct search_stats st = { 0 };

@@ -111,8 +111,10 @@ struct expr_plan {
 typedef uint64_t (*expr_rows_fn)(void *arg, const struct expr_term *t);
 void expr_plan(const struct expr *e, uint32_t indexed, expr_rows_fn rows, void *arg, struct expr_plan *ret);
 
-/* The expression as text that parses to the same. -ENOMEM, -EFBIG. */
+/* Bytes without a NUL as a quoted name or value, appended; see mfs_buf_append() for errors. */
 struct mfs_buf;
+int expr_quote(struct mfs_buf *b, const void *bytes, size_t size);
+/* The expression as text that parses to the same. -ENOMEM, -EFBIG. */
 int expr_print(const struct expr *e, struct mfs_buf *ret) MFS_NODISCARD;
 
 #endif

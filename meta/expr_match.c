@@ -307,13 +307,15 @@ void expr_plan(const struct expr *e, uint32_t indexed, expr_rows_fn rows, void *
 		ret->n = 0;
 }
 
-static int put_quoted(struct mfs_buf *b, const char *s)
+int expr_quote(struct mfs_buf *b, const void *bytes, size_t size)
 {
+	const char *s = bytes;
+
 	mfs_buf_putc(b, '"');
-	for (; *s; s++) {
-		if (*s == '"' || *s == '\\')
+	for (size_t i = 0; i < size; i++) {
+		if (s[i] == '"' || s[i] == '\\')
 			mfs_buf_putc(b, '\\');
-		mfs_buf_putc(b, *s);
+		mfs_buf_putc(b, s[i]);
 	}
 	return mfs_buf_putc(b, '"');
 }
@@ -338,13 +340,13 @@ static int print(const struct expr *e, uint16_t i, struct mfs_buf *b)
 		break;
 	}
 	if (t->field == FIELD_TAG)
-		put_quoted(b, t->tag);
+		(void)expr_quote(b, t->tag, strlen(t->tag));
 	else
 		mfs_buf_puts(b, expr_field_name(t->field));
 	if (t->kind == EXPR_HAS)
 		return b->err;
 	mfs_buf_puts(b, expr_op_text(t->op));
-	return put_quoted(b, t->value);
+	return expr_quote(b, t->value, t->size);
 }
 
 int expr_print(const struct expr *e, struct mfs_buf *ret)

@@ -164,17 +164,6 @@ static int decoded(const char *name, char **ret)
 	return *ret ? vtree_decode(name, *ret) : -ENOMEM;
 }
 
-static void put_quoted(struct mfs_buf *b, const char *s)
-{
-	mfs_buf_putc(b, '"');
-	for (; *s; s++) {
-		if (*s == '"' || *s == '\\')
-			mfs_buf_putc(b, '\\');
-		mfs_buf_putc(b, *s);
-	}
-	mfs_buf_putc(b, '"');
-}
-
 /* What this node adds to the search: of a value the tag's own part, which it takes the place of. */
 static int put_part(struct vtree *t, const struct vnode *v, struct mfs_buf *b)
 {
@@ -193,13 +182,13 @@ static int put_part(struct vtree *t, const struct vnode *v, struct mfs_buf *b)
 		if (r < 0)
 			return r;
 		mfs_buf_puts(b, "tag:");
-		put_quoted(b, tag);
+		(void)expr_quote(b, tag, strlen(tag));
 		mfs_buf_putc(b, '=');
-		put_quoted(b, name);
+		(void)expr_quote(b, name, strlen(name));
 		return b->err;
 	}
 	mfs_buf_puts(b, "tag:");
-	put_quoted(b, name);
+	(void)expr_quote(b, name, strlen(name));
 	return b->err;
 }
 

@@ -1,6 +1,5 @@
 /* The files of a search as the links of a virtual directory: named, made distinct, with what they point to. */
 #include <inttypes.h>
-#include <pwd.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -69,21 +68,9 @@ static void release_hits(struct finding *x)
 	free(x->v);
 }
 
-static bool user_by_name(void *arg, const char *name, uint32_t *ret)
-{
-	char space[4096];
-	struct passwd pw, *found = NULL;
-
-	(void)arg;
-	if (getpwnam_r(name, &pw, space, sizeof(space), &found) != 0 || !found)
-		return false;
-	*ret = found->pw_uid;
-	return true;
-}
-
 static int parse(struct request *rq, const char *text, struct expr **ret)
 {
-	const struct expr_env env = { .now = mfs_now_ns(), .user = user_by_name };
+	const struct expr_env env = { .now = mfs_now_ns(), .user = search_user };
 	MFS_AUTOFREE char *reason = NULL;
 	size_t column;
 	int r = expr_parse(text, strlen(text), &env, ret, &column, &reason);
@@ -189,13 +176,8 @@ static int search_named(struct request *rq, const struct vnode_info *dir, struct
 {
 	MFS_AUTOBUF struct mfs_buf text = MFS_BUF_INIT(EXPR_TEXT_MAX * 2);
 
-	(void)mfs_buf_printf(&text, "(%s) and name = \"", mfs_buf_str(&dir->expr));
-	for (const char *s = x->name; *s; s++) {
-		if (*s == '"' || *s == '\\')
-			(void)mfs_buf_putc(&text, '\\');
-		(void)mfs_buf_putc(&text, *s);
-	}
-	if (mfs_buf_putc(&text, '"') < 0)
+	(void)mfs_buf_printf(&text, "(%s) and name = ", mfs_buf_str(&dir->expr));
+	if (expr_quote(&text, x->name, strlen(x->name)) < 0)
 		return -ENAMETOOLONG;
 	return run(rq, mfs_buf_str(&text), x);
 }

@@ -231,21 +231,6 @@ static int is_seen(struct request *rq, const char *expr, bool *ret)
 	return r;
 }
 
-static int quoted(struct mfs_buf *b, const void *bytes, size_t size)
-{
-	const char *s = bytes;
-
-	mfs_buf_putc(b, '"');
-	for (size_t i = 0; i < size; i++) {
-		if (s[i] == '\0')
-			return -EINVAL;
-		if (s[i] == '"' || s[i] == '\\')
-			mfs_buf_putc(b, '\\');
-		mfs_buf_putc(b, s[i]);
-	}
-	return mfs_buf_putc(b, '"');
-}
-
 static int add_name(struct request *rq, struct vdir *d, const struct vnode_info *dir, const char *tag, const struct node_blob *name)
 {
 	MFS_AUTOBUF struct mfs_buf text = MFS_BUF_INIT(EXPR_TEXT_MAX * 2), shown = MFS_BUF_INIT(4 * MFS_NAME_MAX);
@@ -253,17 +238,16 @@ static int add_name(struct request *rq, struct vdir *d, const struct vnode_info 
 	int r = vtree_encode(name->data, name->size, &shown);
 
 	/* What makes no name, or too long a one, can be asked for with a query. */
-	if (r < 0 || !shown.len || shown.len > MFS_NAME_MAX)
+	if (r < 0 || !shown.len || shown.len > MFS_NAME_MAX || memchr(name->data, '\0', name->size))
 		return 0;
 	if (dir->expr.len)
 		(void)mfs_buf_printf(&text, "(%s) and ", mfs_buf_str(&dir->expr));
 	mfs_buf_puts(&text, "tag:");
-	r = tag ? quoted(&text, tag, strlen(tag)) : 0;
-	if (r == 0 && tag)
-		r = mfs_buf_putc(&text, '=');
-	if (r == 0)
-		r = quoted(&text, name->data, name->size);
-	if (r < 0)
+	if (tag) {
+		(void)expr_quote(&text, tag, strlen(tag));
+		(void)mfs_buf_putc(&text, '=');
+	}
+	if (expr_quote(&text, name->data, name->size) < 0)
 		return 0;
 	r = is_seen(rq, mfs_buf_str(&text), &seen);
 	return r < 0 || !seen ? r : add_entry(d, mfs_buf_str(&shown), S_IFDIR);

@@ -154,21 +154,10 @@ static void change_something(struct world *w)
 		move_or_remove(w, at);
 }
 
-static void quote(struct mfs_buf *b, const char *s)
-{
-	mfs_buf_putc(b, '"');
-	for (; *s; s++) {
-		if (*s == '"' || *s == '\\')
-			mfs_buf_putc(b, '\\');
-		mfs_buf_putc(b, *s);
-	}
-	mfs_buf_putc(b, '"');
-}
-
 static void random_term(struct world *w, struct mfs_buf *b)
 {
 	static const char *const ops[] = { "=", "=", "!=", "<", "<=", ">", ">=", "~" };
-	const char *value;
+	const char *value, *name;
 
 	switch (pick(w, 9)) {
 	case 0:
@@ -187,11 +176,12 @@ static void random_term(struct world *w, struct mfs_buf *b)
 		break;
 	default:
 		mfs_buf_puts(b, "tag:");
-		quote(b, tag_names[pick(w, MFS_ARRAY_LEN(tag_names))]);
+		name = tag_names[pick(w, MFS_ARRAY_LEN(tag_names))];
+		(void)expr_quote(b, name, strlen(name));
 		value = pick_value(w);
 		if (pick(w, 4) && *value) {
 			mfs_buf_puts(b, ops[pick(w, MFS_ARRAY_LEN(ops))]);
-			quote(b, value);
+			(void)expr_quote(b, value, strlen(value));
 		}
 	}
 }
