@@ -69,9 +69,16 @@ static void message(const char *p, size_t len)
 
 static void uri(const char *p, size_t len)
 {
-	char *text = strndup(p, len), *reason = NULL;
+	char *text = malloc(len + 1), *reason = NULL;
 	struct redis_uri u;
-	int r = redis_uri_parse(text, &u, &reason);
+	int r;
+
+	if (!text)
+		return;
+	if (len)
+		memcpy(text, p, len);
+	text[len] = '\0';
+	r = redis_uri_parse(text, &u, &reason);
 
 	assert(r == 0 || r == -EINVAL);
 	if (r == 0) {
