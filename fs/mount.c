@@ -101,6 +101,31 @@ static void jobs_queued(void *arg)
 	reconciler_wake(fs->reconciler);
 }
 
+static uint64_t epoch(void *arg)
+{
+	struct massfs *fs = arg;
+
+	return inode_epoch(fs->inodes);
+}
+
+/* The next question for the directory then need not go to the index: the kernel asks after each change that it makes in one. */
+static void touched(void *arg, uint64_t since, mfs_ino_t dir, const struct mfs_attr *attr)
+{
+	struct massfs *fs = arg;
+	struct inode *i = inode_find(fs->inodes, dir);
+	struct mfs_attr now;
+
+	if (!i)
+		return;
+	if (attr) {
+		now = *attr;
+		(void)inode_take(i, since, &now);
+	} else {
+		inode_invalidate(fs->inodes, i);
+	}
+	inode_put(fs->inodes, &i);
+}
+
 /* Many threads on few cores: without this each gets an arena of its own, and freed memory stays in all of them. */
 static void bound_heap(const struct mfs_config *cfg)
 {
@@ -344,6 +369,8 @@ static int start_volume(struct mount *m, const struct mfs_config *cfg, char **re
 		.key_is_legal = key_is_legal,
 		.changed = control_changed,
 		.jobs_queued = jobs_queued,
+		.epoch = epoch,
+		.touched = touched,
 	};
 	int r = inode_table_new(&fs->inodes);
 

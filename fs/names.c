@@ -186,7 +186,7 @@ static bool put_locked(struct names *n, uint64_t hash, mfs_ino_t parent, const c
 			return false;
 		e->parent = parent;
 		e->len = (uint16_t)len;
-		e->ino = 0;
+		e->ino = e->id = 0;
 		memcpy(e->bytes, name, len);
 	}
 	if (id || e->ino != ino) /* a listing does not know the alias: what a lookup said stays */

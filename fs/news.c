@@ -272,11 +272,28 @@ static void tell_listeners(struct newsroom *n, const struct news *w)
 		all[k].fn(all[k].arg, w);
 }
 
+static void recheck(void *arg)
+{
+	struct massfs *fs = arg;
+	struct op_ctx op = { 0 };
+
+	namespace_recheck(fs->vol->ns, &op);
+}
+
+/* Where no job can be queued what is to be done waits for the next that can. */
+static void tell_namespace(struct newsroom *n, const struct news *w)
+{
+	if (namespace_news(n->fs->vol->ns, w))
+		(void)!workers_try_submit(n->openers, recheck, n->fs);
+}
+
 static void handle(struct newsroom *n, const struct news *w)
 {
 	bool own = w->session && w->session == atomic_load(&n->fs->vol->engine->session);
 
 	atomic_fetch_add(&n->told, 1);
+	if (!own)
+		tell_namespace(n, w);
 	switch (w->kind) {
 	case NEWS_RECORD:
 	case NEWS_ALIAS:
@@ -293,12 +310,10 @@ static void handle(struct newsroom *n, const struct news *w)
 	case NEWS_LOST:
 		atomic_fetch_add(&n->n_lost, 1);
 		all_lost(n);
-		namespace_news(n->fs->vol->ns, NULL);
 		inode_table_walk(n->fs->inodes, check_open, n);
 		tell_listeners(n, w);
 		return;
 	case NEWS_CELL:
-		namespace_news(n->fs->vol->ns, w->cell ? w->cell : "");
 		tell_listeners(n, w);
 		return;
 	case NEWS_SESSION:
@@ -560,6 +575,7 @@ int news_start(struct massfs *fs, struct newsroom **ret)
 		return r;
 	}
 	pthread_setname_np(n->thread, "news");
+	namespace_hears(fs->vol->ns);
 	*ret = n;
 	return 0;
 }

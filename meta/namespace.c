@@ -29,7 +29,7 @@ int namespace_new(struct engine *e, const struct namespace_options *opt, struct 
 	ns->opt = *opt;
 	ns->users = calloc(USER_SLOTS, sizeof(*ns->users));
 	r = ns->users ? 0 : -ENOMEM;
-	if (r == 0 && (e->ops->caps & ENGINE_SINGLE_MOUNT))
+	if (r == 0)
 		r = ns_dirs_new(ns);
 	if (r < 0) {
 		free(ns->users);

@@ -33,6 +33,12 @@ struct namespace_hooks {
 	void (*changed)(void *arg, mfs_ino_t ino, mfs_ino_t parent, const char *name);
 	/* Jobs were queued: wake the reconciler. */
 	void (*jobs_queued)(void *arg);
+	/*
+	 * Where other mounts change the index as well (ENGINE_NEWS); both or neither. A change of ours was made in directory `dir`,
+	 * which is as *attr says by it (NULL: the engine does not tell). `epoch` was asked before the change.
+	 */
+	uint64_t (*epoch)(void *arg);
+	void (*touched)(void *arg, uint64_t epoch, mfs_ino_t dir, const struct mfs_attr *attr);
 };
 
 struct namespace_options {
@@ -209,8 +215,14 @@ int namespace_rules_from(struct namespace *ns, struct op_ctx *op, mfs_ino_t dir,
 /* Does what is there already keep them? *ret_reason NULL: yes. */
 int namespace_rules_check(struct namespace *ns, struct op_ctx *op, mfs_ino_t dir, const struct mfs_name *name,
 			  const struct mfs_attr *a, const char **ret_reason) MFS_NODISCARD;
-/* Another mount changed this cell (NULL: unknown what). */
-void namespace_news(struct namespace *ns, const char *cell);
+/*
+ * News of what other mounts changed; from when namespace_hears() was called all of them must be told, in their order. True:
+ * namespace_recheck() has something to do, which asks the index (files that were stored at a path while another mount moved a
+ * directory above them; the reconciler looks at them again). It may wait a while.
+ */
+void namespace_hears(struct namespace *ns);
+bool namespace_news(struct namespace *ns, const struct news *w);
+void namespace_recheck(struct namespace *ns, struct op_ctx *op);
 void namespace_rules_changed(struct namespace *ns);
 
 /* What was refused, oldest first; kept as long as versions. fn's other than 0 ends it. */

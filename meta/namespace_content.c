@@ -29,6 +29,7 @@ static void replaced_release(struct replaced *r)
 struct place {
 	struct ns_stamp stamp;
 	struct mfs_buf path;
+	mfs_ino_t dir;
 	bool in_trash;
 };
 
@@ -38,6 +39,7 @@ static int find_place(struct namespace *ns, struct op_ctx *op, const struct node
 
 	p->stamp = ns_stamp_now(ns);
 	p->in_trash = n->attr.flags & ATTR_IN_TRASH;
+	p->dir = n->parent;
 	mfs_buf_clear(&p->path);
 	if (p->in_trash || !n->parent)
 		return mfs_buf_puts(&p->path, n->trash_path ? n->trash_path : "");
@@ -273,7 +275,7 @@ static int write_replaced(struct ns_op *x, const struct node *n, const struct co
  * too early. The commit stands; that it is not where it belongs, if it is not, is for the reconciler to see. */
 static void recheck(struct namespace *ns, struct op_ctx *op, const struct place *p, mfs_ino_t ino)
 {
-	int r = p->in_trash || !ns_paths_moved(ns, p->stamp) ? 0 : ns_recheck_later(ns, op, ino);
+	int r = p->in_trash || ns_placed(ns, p->stamp, ino, p->dir) ? 0 : ns_recheck_later(ns, op, ino);
 
 	if (r < 0)
 		mfs_log(MFS_LOG_META, MFS_LOG_WARN, op,

@@ -23,12 +23,6 @@
 #define NS_PATH_MAX	 ((size_t)16 << 20) /* depth is the user's; only memory bounds it */
 #define NS_JOBS_MAX	 6
 
-struct ns_dir_slot {
-	mfs_ino_t ino, parent;
-	char *name; /* owned; NULL: empty */
-	uint16_t len;
-};
-
 struct ns_user_slot {
 	bool used;
 	uid_t uid;
@@ -43,8 +37,8 @@ struct namespace {
 	struct mfs_mutex lock;
 	uint64_t ino_next, ino_left;
 	struct ns_user_slot *users;
-	struct ns_dir_slot *dirs; /* NULL: the engine may have other mounts, so nothing is remembered */
-	uint64_t dir_gen;	  /* counts directories moved or removed, at begin and end */
+	struct ns_dirs *dirs;	  /* namespace_dirs.h */
+	uint64_t dir_gen;	  /* counts directories moved or removed, at begin and end; others' when it is heard of */
 	unsigned int dir_moves;	  /* of them, under way */
 	struct ns_rules *rules;	  /* NULL: to be read */
 	uint64_t rules_gen;	  /* counts what made them untrue */
@@ -87,6 +81,9 @@ struct ns_stamp {
 };
 struct ns_stamp ns_stamp_now(struct namespace *ns);
 bool ns_paths_moved(struct namespace *ns, struct ns_stamp since);
+/* After a change that gave file `ino` in `dir` the key of its path of `since`. False: it must be looked at again (ns_recheck_later);
+ * else that is done should another mount turn out to have moved a directory above it. */
+bool ns_placed(struct namespace *ns, struct ns_stamp since, mfs_ino_t ino, mfs_ino_t dir);
 
 /*
  * Retrying. `for (attempt = 0;; attempt++) { r = once(); if (!ns_again(ns, op, what, attempt, &r)) return r; }`:

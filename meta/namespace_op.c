@@ -17,11 +17,28 @@ void ns_op_release(struct ns_op *x)
 	x->n_jobs = 0;
 }
 
+/* The directories as the change left them, where it can be told without another round trip. */
+static void tell_touched(const struct ns_op *x, uint64_t epoch, const struct mfs_attr *touched)
+{
+	const struct namespace_hooks *h = &x->ns->opt.hooks;
+
+	for (unsigned int i = 0; i < x->c.n_touches; i++)
+		h->touched(h->arg, epoch, x->c.touches[i].dir, touched[i].ver && touched[i].nlink ? &touched[i] : NULL);
+}
+
 int ns_op_apply(struct ns_op *x)
 {
 	const struct namespace_hooks *h = &x->ns->opt.hooks;
-	int r = engine_apply(x->ns->e, x->op, &x->c);
+	bool tell = h->touched && x->c.n_touches && (x->ns->e->ops->caps & ENGINE_NEWS);
+	struct mfs_attr touched[CHANGE_MAX_TOUCHES] = { 0 };
+	uint64_t epoch = tell ? h->epoch(h->arg) : 0;
+	int r;
 
+	for (unsigned int i = 0; tell && i < x->c.n_touches; i++)
+		x->c.touches[i].ret_attr = &touched[i];
+	r = engine_apply(x->ns->e, x->op, &x->c);
+	if (tell && r == 0)
+		tell_touched(x, epoch, touched);
 	if (r == 0 && (x->n_jobs || x->work_now) && h->jobs_queued)
 		h->jobs_queued(h->arg);
 	return r;

@@ -1,131 +1,15 @@
 /*
- * Paths and keys: from an inode or a name to its path and back, the table of directories that makes it cheap, and
- * where the content of a file belongs.
+ * Paths and keys: from an inode or a name to its path and back, and where the content of a file belongs.
  */
 #include <inttypes.h>
 
-#include "common/hash.h"
 #include "meta/namespace_dirs.h"
 #include "meta/namespace_internal.h"
 
-#define DIR_SLOTS   65536u
 #define DEPTH_MAX   1000000u /* a longer chain is a damaged index, not a path */
 #define REREADS_MAX 8u
 #define TEMP_SUFFIX ".part"
 #define TEMP_RANDOM 6u
-
-/* The table of directories. */
-
-int ns_dirs_new(struct namespace *ns)
-{
-	ns->dirs = calloc(DIR_SLOTS, sizeof(*ns->dirs));
-	return ns->dirs ? 0 : -ENOMEM;
-}
-
-void ns_dirs_free(struct namespace *ns)
-{
-	for (unsigned int i = 0; ns->dirs && i < DIR_SLOTS; i++)
-		free(ns->dirs[i].name);
-	free(ns->dirs);
-	ns->dirs = NULL;
-}
-
-static struct ns_dir_slot *slot_of(struct namespace *ns, mfs_ino_t ino)
-{
-	return &ns->dirs[mfs_hash_u64(ino) % DIR_SLOTS];
-}
-
-static bool dir_find(struct namespace *ns, mfs_ino_t ino, mfs_ino_t *parent, struct mfs_name *name)
-{
-	const struct ns_dir_slot *s;
-
-	if (!ns->dirs)
-		return false;
-	MFS_GUARD(&ns->lock);
-	s = slot_of(ns, ino);
-	if (!s->name || s->ino != ino)
-		return false;
-	*parent = s->parent;
-	name->len = s->len;
-	memcpy(name->bytes, s->name, (size_t)s->len + 1);
-	return true;
-}
-
-/* Only what was read with no directory moving since `stamp`. Out of memory: it is read again next time. */
-static void dir_remember(struct namespace *ns, const struct node *n, struct ns_stamp stamp)
-{
-	struct ns_dir_slot *s;
-	char *name;
-
-	if (!ns->dirs)
-		return;
-	name = strdup(n->name.bytes);
-	if (!name)
-		return;
-	MFS_GUARD(&ns->lock);
-	if (stamp.moving || ns->dir_moves || stamp.gen != ns->dir_gen) {
-		free(name);
-		return;
-	}
-	s = slot_of(ns, n->attr.ino);
-	free(s->name);
-	*s = (struct ns_dir_slot){
-		.ino = n->attr.ino, .parent = n->parent, .name = name, .len = n->name.len
-	};
-}
-
-static void dir_forget_locked(struct namespace *ns, mfs_ino_t ino) MFS_REQUIRES(ns->lock)
-{
-	struct ns_dir_slot *s;
-
-	if (!ns->dirs || ino == 0)
-		return;
-	s = slot_of(ns, ino);
-	if (s->ino != ino)
-		return;
-	free(s->name);
-	*s = (struct ns_dir_slot){ 0 };
-}
-
-void ns_dir_move_begin(struct namespace *ns, mfs_ino_t a, mfs_ino_t b)
-{
-	MFS_GUARD(&ns->lock);
-
-	ns->dir_moves++;
-	ns->dir_gen++;
-	dir_forget_locked(ns, a);
-	dir_forget_locked(ns, b);
-}
-
-void ns_dir_move_end(struct namespace *ns, mfs_ino_t a, mfs_ino_t b)
-{
-	MFS_GUARD(&ns->lock);
-
-	ns->dir_moves--;
-	ns->dir_gen++;
-	dir_forget_locked(ns, a);
-	dir_forget_locked(ns, b);
-}
-
-void namespace_forget_dir(struct namespace *ns, mfs_ino_t ino)
-{
-	ns_dir_move_begin(ns, ino, 0);
-	ns_dir_move_end(ns, ino, 0);
-}
-
-struct ns_stamp ns_stamp_now(struct namespace *ns)
-{
-	MFS_GUARD(&ns->lock);
-
-	return (struct ns_stamp){ .gen = ns->dir_gen, .moving = ns->dir_moves > 0 };
-}
-
-bool ns_paths_moved(struct namespace *ns, struct ns_stamp since)
-{
-	MFS_GUARD(&ns->lock);
-
-	return since.moving || ns->dir_moves > 0 || ns->dir_gen != since.gen;
-}
 
 /* Paths. */
 
@@ -133,20 +17,19 @@ bool ns_paths_moved(struct namespace *ns, struct ns_stamp since)
 static int dir_place(struct namespace *ns, struct op_ctx *op, mfs_ino_t ino, mfs_ino_t *parent,
 		     struct mfs_name *name)
 {
-	struct ns_stamp stamp = ns_stamp_now(ns);
+	struct ns_reading reading;
 	struct node n = NODE_INIT;
 	int r;
 
-	if (dir_find(ns, ino, parent, name))
+	if (ns_dirs_find(ns, op, ino, parent, name, &reading))
 		return 0;
 	r = ns_get_dir(ns, op, ino, &n);
+	ns_dirs_read(ns, &reading, r == 0 && n.parent ? &n : NULL);
 	if (r < 0)
 		return r;
 	*parent = n.parent;
 	*name = n.name;
-	if (n.parent)
-		dir_remember(ns, &n, stamp);
-	else
+	if (!n.parent)
 		r = -ENOENT;
 	node_release(&n);
 	return r;

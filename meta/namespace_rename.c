@@ -206,10 +206,11 @@ static int apply(struct rename *t, struct ns_stamp stamp)
 	r = ns_op_apply(&t->x);
 	if (moves)
 		ns_dir_move_end(t->ns, a, b);
-	if (r < 0 || moves || object_ref_is_empty(&t->src.node.ref) || !ns_paths_moved(t->ns, stamp))
+	if (r < 0 || moves || object_ref_is_empty(&t->src.node.ref))
 		return r;
-	r = ns_recheck_later(t->ns, t->op, t->src.node.attr.ino);
-	if (r == 0 && (t->flags & RENAME_EXCHANGE))
+	if (!ns_placed(t->ns, stamp, t->src.node.attr.ino, t->to_dir))
+		r = ns_recheck_later(t->ns, t->op, t->src.node.attr.ino);
+	if (r == 0 && (t->flags & RENAME_EXCHANGE) && !ns_placed(t->ns, stamp, t->dst.node.attr.ino, t->from_dir))
 		r = ns_recheck_later(t->ns, t->op, t->dst.node.attr.ino);
 	if (r < 0)
 		mfs_log(MFS_LOG_META, MFS_LOG_WARN, t->op,

@@ -13,6 +13,7 @@
 
 #include "common/base64.h"
 #include "common/str.h"
+#include "meta/namespace_dirs.h"
 #include "meta/namespace_internal.h"
 #include "meta/schema.h"
 
@@ -56,10 +57,11 @@ void namespace_rules_changed(struct namespace *ns)
 	ns_rules_put(old);
 }
 
-void namespace_news(struct namespace *ns, const char *cell)
+bool namespace_news(struct namespace *ns, const struct news *w)
 {
-	if (!cell || mfs_str_starts(cell, NS_SCHEMAS))
+	if (w->kind == NEWS_LOST || (w->kind == NEWS_CELL && mfs_str_starts(w->cell ? w->cell : "", NS_SCHEMAS)))
 		namespace_rules_changed(ns);
+	return ns_dirs_news(ns, w);
 }
 
 static int add_rule(struct ns_rules **t, const struct cell_record *c)

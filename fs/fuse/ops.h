@@ -79,7 +79,7 @@ static inline uint64_t record_of(const struct mfs_attr *attr)
 }
 /* How big the volume is and what is free of it: as the store has it, or by capacity= (else 1 PiB) where it has no end. */
 int request_statfs(struct request *rq, struct object_statfs *ret) MFS_NODISCARD;
-/* A name came or went in it. */
+/* A name came or went in it (nothing where the namespace tells: fs/mount.c). */
 void request_dir_changed(struct request *rq, fuse_ino_t dir);
 /* The file lost a name; attr is what it is now. */
 void request_unlinked(struct request *rq, struct mfs_attr *attr);

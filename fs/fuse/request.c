@@ -313,8 +313,11 @@ void request_take(struct request *rq, struct inode *i, struct mfs_attr *attr)
 
 void request_dir_changed(struct request *rq, fuse_ino_t dir)
 {
-	struct inode *i = inode_find(rq->fs->inodes, ino_of(rq->fs, dir));
+	struct inode *i;
 
+	if (rq->fs->vol->engine->ops->caps & ENGINE_NEWS)
+		return; /* the namespace has told (fs/mount.c) */
+	i = inode_find(rq->fs->inodes, ino_of(rq->fs, dir));
 	if (i)
 		inode_invalidate(rq->fs->inodes, i);
 	inode_put(rq->fs->inodes, &i);

@@ -71,6 +71,21 @@ static bool sees(struct seen *s, unsigned int who)
 	return right;
 }
 
+/* With nobody changing anything, what Redis has is taken again. */
+static void wait_for_hit(struct engine *e, mfs_ino_t ino)
+{
+	int64_t until = mfs_mono_ns() + 20 * MFS_NSEC_PER_SEC;
+	struct redis_stats before, now;
+
+	redis_engine_stats(e, &before);
+	do {
+		(void)test_attr(e, ino);
+		redis_engine_stats(e, &now);
+		assert_true(mfs_mono_ns() < until);
+		usleep(5000);
+	} while (now.hits == before.hits);
+}
+
 /* One's own change at once, the other's when it is told. */
 static void test_two_mounts__see_each_other(void **state)
 {
@@ -106,10 +121,11 @@ static void test_two_mounts__see_each_other(void **state)
 			s.slowest = mfs_mono_ns() - begun;
 	}
 	for (unsigned int i = 0; i < 2; i++) {
+		wait_for_hit(s.e[i], s.ino);
 		redis_engine_stats(s.e[i], &st[i]);
 		print_message("hits %ju misses %ju old %ju hints seen %ju failures %ju\n", (uintmax_t)st[i].hits,
 			      (uintmax_t)st[i].misses, (uintmax_t)st[i].old, (uintmax_t)st[i].hints_seen, (uintmax_t)st[i].failures);
-		assert_true(st[i].failures || (st[i].hints_seen > 20 && st[i].hits > 0));
+		assert_true(st[i].failures || st[i].hints_seen > 20);
 	}
 	print_message("the slowest was seen after %.1f ms\n", (double)s.slowest / 1e6);
 	engine_free(s.e[0]);

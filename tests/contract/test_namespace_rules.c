@@ -149,7 +149,7 @@ static void from_another_mount(void **state)
 	assert_int_equal(make(w, other, d, "a", S_IFREG | 0644), 0);
 	assert_int_equal(set_rules(w, 0, d, "{\"names\": [\"*.h\"]}"), 0);
 	if (other)
-		namespace_news(w->ns[other], "schemas/1");
+		(void)namespace_news(w->ns[other], &(struct news){ .kind = NEWS_CELL, .cell = "schemas/1" });
 	assert_int_equal(make(w, other, d, "b", S_IFREG | 0644), -EPERM);
 	assert_int_equal(failures(w), 1);
 }

@@ -415,7 +415,11 @@ static int tear_down(void **state)
 
 int ns_suite_run(const char *suite, const struct ns_test *tests, size_t n)
 {
-	const char *only = getenv("MASSFS_TEST_ENGINE");
+	return ns_suite_run_on(getenv("MASSFS_TEST_ENGINE"), suite, tests, n);
+}
+
+int ns_suite_run_on(const char *only, const char *suite, const struct ns_test *tests, size_t n)
+{
 	int failed = 0;
 
 	for (size_t k = 0; k < ns_n_kinds; k++) {

@@ -108,6 +108,8 @@ struct ns_test {
 };
 #define NS_TEST(fn) { #fn, fn }
 int ns_suite_run(const char *suite, const struct ns_test *tests, size_t n);
+/* Only on the engine of this name (NULL: on all that need no server). */
+int ns_suite_run_on(const char *engine, const char *suite, const struct ns_test *tests, size_t n);
 
 /* An environment variable as a number. */
 uint64_t env_number(const char *name, uint64_t fallback);
