@@ -601,7 +601,8 @@ static int rebase(struct content *c, struct op_ctx *op, struct round *rd)
 	rd->overtaken = true;
 	if (s->data != rd->from->data) {
 		/* The outcome of our last commit was unknown: this is it, applied. */
-		bool ours = c->unsure_data && s->data == c->unsure_data + 1 && s->size == c->unsure_size;
+		bool ours = c->unsure_data && s->data == c->unsure_data + 1 && s->size == c->unsure_size &&
+			    (!c->unsure_mtime || s->attr.mtime == c->unsure_mtime);
 
 		if (rd->kind == STAGED || c->rewrite)
 			rd->keep_version = true;
@@ -671,6 +672,7 @@ static void gave_up(struct content *c, const struct round *rd, bool asked, int e
 		if (asked && !content_surely_unnamed(err)) {
 			c->unsure_size = rd->size;
 			c->unsure_data = rd->from->data;
+			c->unsure_mtime = rd->mtime;
 		}
 		return;
 	}

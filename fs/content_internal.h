@@ -116,6 +116,7 @@ struct content {
 	unsigned int n_writers;
 	int last_error;	   /* -errno of the last commit that failed, for the message at the end; 0: none */
 	uint64_t unsure_size, unsure_data; /* of a commit whose outcome is unknown; unsure_data 0: none */
+	int64_t unsure_mtime;		   /* which it gave the file: another mount's commit has another one; 0: it gave none */
 	int failed;	   /* -errno of an upload that broke; until it is given up, or the last writer is gone */
 	unsigned int losses; /* how often a close gave up */
 	int loss;	   /* -errno of the last time */

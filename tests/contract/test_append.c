@@ -295,6 +295,40 @@ static void a_truncated_log_starts_anew(void **state)
 	pair_close(&p);
 }
 
+/* Of a commit nobody knows whether it happened (it did not), and another mount's makes the file just as long. */
+static struct engine_ops unsure_ops;
+static const struct engine_ops *sure_ops;
+static bool is_unsure;
+
+static int unsure_apply(struct engine *e, struct op_ctx *op, struct change *c)
+{
+	return is_unsure ? -EIO : sure_ops->apply(e, op, c);
+}
+
+static void a_line_of_an_unsure_commit_takes_no_other_ones_place(void **state)
+{
+	struct engine *e;
+	struct pair p;
+
+	(void)state;
+	pair_open(&p, 0);
+	e = p.w[0].vol.engine;
+	sure_ops = e->ops;
+	unsure_ops = *sure_ops;
+	unsure_ops.apply = unsure_apply;
+	e->ops = &unsure_ops;
+	append(&p, 0, "a1\n");
+	is_unsure = true;
+	assert_int_equal(content_flush(p.c[0], &p.w[0].op, NULL, NULL), -EIO);
+	is_unsure = false;
+	append(&p, 1, "b1\n");
+	flush(&p, 1);
+	flush(&p, 0);
+	e->ops = sure_ops;
+	assert_file(&p, "b1\na1\n");
+	pair_close(&p);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -308,6 +342,7 @@ int main(void)
 		cmocka_unit_test(an_idle_writer_takes_nothing_back),
 		cmocka_unit_test(inline_lines_stay),
 		cmocka_unit_test(a_truncated_log_starts_anew),
+		cmocka_unit_test(a_line_of_an_unsure_commit_takes_no_other_ones_place),
 	};
 
 	return cmocka_run_group_tests_name("append", tests, NULL, NULL);
