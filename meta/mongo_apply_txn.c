@@ -573,8 +573,10 @@ static int commit_once(struct txn *t, mongoc_client_session_t *s)
 	int r = done ? 0 : mongo_error(c, MONGO_WRITE, &err, &reply);
 
 	bson_destroy(&reply);
-	if (done)
+	if (done) {
+		c->open = false;
 		mongo_health(c->m, NULL);
+	}
 	/* A conflict is an answer. That it knows of no transaction is not: it may have forgotten what it has done. */
 	return r == -EDEADLK && err.code != 112 ? -EPROTO : r;
 }
@@ -602,13 +604,10 @@ static int run_once(struct txn *t, bool together)
 {
 	struct mongo_conn *c = t->a->c;
 	mongoc_client_session_t *s = NULL;
-	bson_error_t err;
-	int r = mongo_conn_session(c, &s);
+	int r = mongo_conn_begin(c, &s);
 
 	if (r < 0)
 		return r;
-	if (!mongoc_client_session_start_transaction(s, NULL, &err))
-		return mongo_error(c, MONGO_WRITE | MONGO_IN_TXN, &err, NULL);
 	r = run_statements(t, together);
 	if (r == 0)
 		return commit(t, s);

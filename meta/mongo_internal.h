@@ -81,8 +81,9 @@ struct mongo_conn {
 	struct op_ctx *op; /* of the call; may be NULL */
 	int64_t until;	   /* monotonic: when the call must be over. Bounds every wait on a socket of `client` */
 	mongoc_client_t *client;
-	mongoc_client_session_t *session; /* mongo_conn_session(): kept with the connection */
-	bool broken;			  /* a command's outcome is unknown: its session is not used again */
+	mongoc_client_session_t *session; /* mongo_conn_begin(): kept with the connection */
+	bool broken;			  /* a command's outcome is unknown */
+	bool open;			  /* a transaction was begun in this call, and its commit is not confirmed */
 };
 
 /* mongo_pool.c. pool_size connections at most, made as they are needed. */
@@ -93,10 +94,13 @@ void mongo_bound_streams(struct mongo_conn *c);
 
 /* Waits for a free one until the deadline. -EIO (logged), -ENOMEM. */
 int mongo_conn_get(struct mongo_engine *m, struct op_ctx *op, struct mongo_conn **ret) MFS_NODISCARD;
-void mongo_conn_put(struct mongo_conn *c); /* aborts a transaction that is under way; NULL: nothing */
+void mongo_conn_put(struct mongo_conn *c); /* ends a transaction that is, or may be, under way; NULL: nothing */
 MFS_DEFINE_AUTO(mongo_conn, struct mongo_conn, mongo_conn_put);
-/* For transactions: made at its first use, not causally consistent, snapshot/majority/primary as default. -EIO, -ENOMEM. */
-int mongo_conn_session(struct mongo_conn *c, mongoc_client_session_t **ret) MFS_NODISCARD;
+/*
+ * A transaction begun on the connection's session, which is made at its first use, not causally consistent, with
+ * snapshot/majority/primary as default. -EDEADLK: nobody answers, try again; -EIO (logged).
+ */
+int mongo_conn_begin(struct mongo_conn *c, mongoc_client_session_t **ret) MFS_NODISCARD;
 /* ms until c->until, at least 1; 0: it is over. */
 int64_t mongo_left_ms(const struct mongo_conn *c);
 /* Sleep for so long, but not beyond the deadline: -EIO when it has come (logs nothing), -ECANCELED (op->cancelled). */

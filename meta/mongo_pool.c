@@ -15,6 +15,7 @@
 #define MS	    INT64_C(1000000)
 #define SLICE_NS    (100 * MS)
 #define GOODBYE_NS  (500 * MS) /* for the last words to a server, at the end */
+#define END_LOST_NS (3000 * MS) /* for the end of a transaction, once its call is over */
 
 struct mongo_pool {
 	mongoc_client_pool_t *clients;
@@ -184,8 +185,42 @@ int mongo_conn_get(struct mongo_engine *m, struct op_ctx *op, struct mongo_conn 
 	c->op = op;
 	c->until = until;
 	c->broken = false;
+	c->open = false;
 	*ret = c;
 	return 0;
+}
+
+/*
+ * A transaction whose abort, or commit, was lost on the way stays open at the server for a minute, with all it wrote in
+ * everybody's way. The next one of its session ends it: so one that only reads is begun and ended.
+ */
+static void end_lost(struct mongo_conn *c)
+{
+	bson_t *probe = BCON_NEW("_id", "probe");
+	bson_t found;
+	int r = -EDEADLK;
+
+	c->op = NULL; /* cancelled or not */
+	c->until = MFS_MIN(MFS_MAX(c->until, mfs_mono_ns() + GOODBYE_NS), mfs_mono_ns() + END_LOST_NS);
+	while (r == -EDEADLK && mongo_left_ms(c)) {
+		mongoc_client_session_t *s;
+
+		r = mongo_conn_begin(c, &s);
+		if (r == 0)
+			r = mongo_find_one(c, MONGO_IN_TXN, MONGO_VOLUME, probe, NULL, &found);
+		if (r == 0)
+			bson_destroy(&found);
+		if (c->session)
+			(void)mongoc_client_session_abort_transaction(c->session, NULL);
+		if (r == -EDEADLK && mongo_pause(c, SLICE_NS / 2) < 0)
+			break;
+	}
+	bson_destroy(probe);
+	if (r < 0 && r != -ENOENT)
+		mfs_log(MFS_LOG_META, MFS_LOG_WARN, NULL,
+			"mongodb %s: a transaction may be left open there, as it does not answer; changes of the same records wait "
+			"until it is ended, by the next one of this connection or by the server after a minute",
+			c->m->where);
 }
 
 void mongo_conn_put(struct mongo_conn *c)
@@ -199,10 +234,8 @@ void mongo_conn_put(struct mongo_conn *c)
 		c->until = MFS_MAX(c->until, mfs_mono_ns() + GOODBYE_NS);
 		(void)mongoc_client_session_abort_transaction(c->session, NULL);
 	}
-	if (c->broken && c->session) {
-		mongoc_client_session_destroy(c->session);
-		c->session = NULL;
-	}
+	if (c->open && c->broken)
+		end_lost(c);
 	c->op = NULL;
 	if (m->own)
 		pthread_mutex_unlock(&m->own_lock.m);
@@ -210,22 +243,14 @@ void mongo_conn_put(struct mongo_conn *c)
 		give_back(m->pool, c);
 }
 
-int mongo_conn_session(struct mongo_conn *c, mongoc_client_session_t **ret)
+static mongoc_client_session_t *new_session(struct mongo_conn *c, bson_error_t *err)
 {
-	mongoc_session_opt_t *opts;
-	mongoc_transaction_opt_t *txn;
-	mongoc_read_concern_t *rc;
-	mongoc_write_concern_t *wc;
-	bson_error_t err;
+	mongoc_transaction_opt_t *txn = mongoc_transaction_opts_new();
+	mongoc_session_opt_t *opts = mongoc_session_opts_new();
+	mongoc_write_concern_t *wc = mongoc_write_concern_new();
+	mongoc_read_concern_t *rc = mongoc_read_concern_new();
+	mongoc_client_session_t *s;
 
-	if (c->session) {
-		*ret = c->session;
-		return 0;
-	}
-	opts = mongoc_session_opts_new();
-	txn = mongoc_transaction_opts_new();
-	rc = mongoc_read_concern_new();
-	wc = mongoc_write_concern_new();
 	mongoc_read_concern_set_level(rc, MONGOC_READ_CONCERN_LEVEL_SNAPSHOT);
 	mongoc_write_concern_set_w(wc, MONGOC_WRITE_CONCERN_W_MAJORITY);
 	mongoc_write_concern_set_journal(wc, true);
@@ -233,13 +258,24 @@ int mongo_conn_session(struct mongo_conn *c, mongoc_client_session_t **ret)
 	mongoc_transaction_opts_set_write_concern(txn, wc);
 	mongoc_session_opts_set_causal_consistency(opts, false);
 	mongoc_session_opts_set_default_transaction_opts(opts, txn);
-	c->session = mongoc_client_start_session(c->client, opts, &err);
+	s = mongoc_client_start_session(c->client, opts, err);
 	mongoc_write_concern_destroy(wc);
 	mongoc_read_concern_destroy(rc);
 	mongoc_transaction_opts_destroy(txn);
 	mongoc_session_opts_destroy(opts);
+	return s;
+}
+
+int mongo_conn_begin(struct mongo_conn *c, mongoc_client_session_t **ret)
+{
+	bson_error_t err;
+
 	if (!c->session)
-		return mongo_error(c, MONGO_READ, &err, NULL);
+		c->session = new_session(c, &err);
+	/* Both look for the server, for a moment: that it does not answer just now is not the end of the call. */
+	if (!c->session || !mongoc_client_session_start_transaction(c->session, NULL, &err))
+		return mongo_error(c, MONGO_WRITE | MONGO_IN_TXN, &err, NULL);
+	c->open = true;
 	*ret = c->session;
 	return 0;
 }

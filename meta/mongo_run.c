@@ -34,6 +34,8 @@ static int judge_code(unsigned int flags, uint32_t code)
 		return -EDEADLK;
 	case 10107: /* NotWritablePrimary */
 	case 13435: /* NotPrimaryNoSecondaryOk */
+	case 43: /* CursorNotFound: the server was restarted between two batches */
+	case 237: /* CursorKilled */
 		return E_UNSENT;
 	case 6: /* HostUnreachable */
 	case 7:
@@ -76,6 +78,10 @@ static int judge(unsigned int flags, const bson_error_t *err, const bson_t *repl
 		if (err->code == MONGOC_ERROR_STREAM_NAME_RESOLUTION || err->code == MONGOC_ERROR_STREAM_CONNECT)
 			return E_UNSENT;
 		return write ? -ECOMM : E_UNSENT;
+	case MONGOC_ERROR_CLIENT: /* a connection that breaks off while it logs in is called so, too */
+		return err->code == MONGOC_ERROR_CLIENT_AUTHENTICATE ? E_UNSENT : -EIO;
+	case MONGOC_ERROR_PROTOCOL:
+		return write ? -ECOMM : E_UNSENT;
 	case MONGOC_ERROR_WRITE_CONCERN:
 		return -ECOMM;
 	case MONGOC_ERROR_BSON:
@@ -92,7 +98,9 @@ static int judge(unsigned int flags, const bson_error_t *err, const bson_t *repl
 /* Does the error say that nobody answers (and not what somebody answered)? */
 static bool is_outage(const bson_error_t *err)
 {
-	return err->domain == MONGOC_ERROR_SERVER_SELECTION || err->domain == MONGOC_ERROR_STREAM;
+	return err->domain == MONGOC_ERROR_SERVER_SELECTION || err->domain == MONGOC_ERROR_STREAM ||
+	       err->domain == MONGOC_ERROR_PROTOCOL ||
+	       (err->domain == MONGOC_ERROR_CLIENT && err->code == MONGOC_ERROR_CLIENT_AUTHENTICATE);
 }
 
 static int note_error(struct mongo_conn *c, unsigned int flags, const bson_error_t *err, const bson_t *reply)

@@ -125,9 +125,7 @@ static int fold(struct mongo_usage *u, struct op_ctx *op)
 	int r = mongo_conn_get(u->m, op, &c);
 
 	if (r == 0)
-		r = mongo_conn_session(c, &s);
-	if (r == 0 && !mongoc_client_session_start_transaction(s, NULL, &err))
-		r = -EIO;
+		r = mongo_conn_begin(c, &s);
 	if (r == 0)
 		r = run(c, MONGO_WRITE | MONGO_IN_TXN, update_command(BASE_ID, "$inc", &u->sums));
 	BSON_APPEND_INT64(&filter, "_id", u->id);
@@ -138,6 +136,8 @@ static int fold(struct mongo_usage *u, struct op_ctx *op)
 		return r;
 	if (!mongoc_client_session_commit_transaction(s, &reply, &err))
 		r = mongo_error(c, MONGO_WRITE | MONGO_QUIET, &err, &reply);
+	else
+		c->open = false;
 	bson_destroy(&reply);
 	return r;
 }

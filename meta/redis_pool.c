@@ -1,9 +1,9 @@
 /*
  * Connections, and whether Redis is asked at all.
  *
- * A failure of any kind gives Redis up: idle connections are closed, nobody asks any more, and the keeper tries again after
- * a pause that doubles while it fails (1 s to 30 s). So a hung Redis costs each request under way one command time-out, and
- * later ones nothing. One log line when it goes, one when it is back.
+ * A failure of any kind gives Redis up: idle connections are closed, nobody asks any more, and the keeper tries again every
+ * 2 to 4 s, which costs nobody else anything. One that answered and fails again within 10 s is left alone for longer each
+ * time, up to 30 s. So a hung Redis costs each request under way one command time-out, and later ones nothing. One log line when it goes, one when it is back.
  *
  * The clock: each answer bears the server's time. Two answers must be apart as far as our monotonic clock says, within what
  * the two commands took, 20 ms and 1 in 1,000; and a time never goes back. If not, that clock was set: floors and stamps
@@ -19,6 +19,8 @@
 
 #include "common/log.h"
 #include "meta/redis_internal.h"
+
+#define REDIS_PROBE_NS (4 * MFS_NSEC_PER_SEC) /* between two tries, at most, once the first one has failed */
 
 void redis_conn_drop(struct redis_conn *c)
 {
@@ -430,8 +432,7 @@ void redis_probe(struct redis_engine *e)
 	{
 		MFS_GUARD(&e->lock);
 		snprintf(e->why, sizeof(e->why), "%s", why);
-		e->retry_at = mfs_mono_ns() + e->pause;
-		e->pause = MFS_MIN(e->pause * 2, REDIS_PAUSE_MAX);
+		e->retry_at = mfs_mono_ns() + MFS_MIN(e->pause, REDIS_PROBE_NS);
 		say = !e->said;
 		e->said = true;
 	}

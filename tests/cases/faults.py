@@ -199,6 +199,7 @@ def case_redis_is_full_of_garbage(w):
     """Random bytes, values of other keys, a restored older dump."""
     load = w.load("garbage")
     client = RedisClient(w.servers)
+    wait_for(lambda: client("KEYS", "*"), 20 * (2 if w.slow > 1 else 1), "Redis to be used, again")
     older = {}
     spoiled = 0
     for _ in range(20 if w.long else 5):
@@ -414,12 +415,12 @@ def case_the_bucket_is_deleted(w):
 
 @world(long_only=True, special="small disk of minio")
 def case_the_disk_of_minio_is_full(w):
-    full_disk(w)
+    full_disk(w, "full-minio")
 
 
 @world(long_only=True, special="small disk of mongo")
 def case_the_disk_of_mongodb_is_full(w):
-    full_disk(w)
+    full_disk(w, "full-mongo")
 
 
 def fill(path):
@@ -433,8 +434,8 @@ def fill(path):
     os.close(fd)
 
 
-def full_disk(w):
-    load = w.load("full", (errno.EIO, errno.ENOSPC))
+def full_disk(w, name):
+    load = w.load(name, (errno.EIO, errno.ENOSPC))
     ballast = f"{w.disk}/ballast"
     fill(ballast)
     start = time.monotonic()

@@ -257,6 +257,7 @@ static void test_a_hung_server_costs_the_deadline(void **state)
 
 struct waiter {
 	struct engine *e;
+	mfs_ino_t a, b;
 	int r;
 	int64_t took;
 };
@@ -293,6 +294,54 @@ static void test_calls_wait_for_a_server_that_is_restarted(void **state)
 	assert_int_equal(test_find(e, MFS_ROOT_INO, "there"), ino);
 	assert_int_equal(logged("does not answer"), 1);
 	assert_int_equal(logged("answers again"), 1);
+	engine_free(e);
+}
+
+/* Of two records: a transaction. */
+static int edit_two(struct engine *e, mfs_ino_t a, mfs_ino_t b)
+{
+	struct change c = { 0 };
+
+	change_write(&c, WRITE_EDIT, a)->mask = EDIT_BUMP_LAY;
+	change_write(&c, WRITE_EDIT, b)->mask = EDIT_BUMP_LAY;
+	return engine_apply(e, NULL, &c);
+}
+
+static void *wait_in_edit(void *arg)
+{
+	struct waiter *w = arg;
+	int64_t start = mfs_mono_ns();
+
+	w->r = edit_two(w->e, w->a, w->b);
+	w->took = mfs_mono_ns() - start;
+	return NULL;
+}
+
+/* Also the beginning of a transaction, on a connection that has none yet, or whose last one broke off. */
+static void test_changes_wait_for_a_server_that_is_restarted(void **state)
+{
+	struct engine *e = open_on(own.uri, "restarted-2", 60000 * MS);
+	mfs_ino_t a, b;
+
+	(void)state;
+	a = test_make(e, MFS_ROOT_INO, "a", 0100644);
+	b = test_make(e, MFS_ROOT_INO, "b", 0100644);
+	for (int round = 0; round < 3; round++) {
+		struct waiter w = { .e = e, .a = a, .b = b };
+		uint64_t lay = test_attr(e, a).lay;
+		pthread_t t;
+
+		kill_own();
+		assert_int_equal(pthread_create(&t, NULL, wait_in_edit, &w), 0);
+		sleep(2);
+		spawn_own(true);
+		pthread_join(t, NULL);
+		assert_int_equal(w.r, 0);
+		assert_true(w.took >= 1900 * MS);
+		assert_int_equal(test_attr(e, a).lay, lay + 1);
+		assert_int_equal(test_attr(e, b).lay, lay + 1);
+		TEST_OK(edit_two(e, a, b));
+	}
 	engine_free(e);
 }
 
@@ -608,6 +657,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_a_server_without_a_replica_set_is_refused, start_own, stop_own),
 		cmocka_unit_test_setup_teardown(test_a_hung_server_costs_the_deadline, start_own, stop_own),
 		cmocka_unit_test_setup_teardown(test_calls_wait_for_a_server_that_is_restarted, start_own, stop_own),
+		cmocka_unit_test_setup_teardown(test_changes_wait_for_a_server_that_is_restarted, start_own, stop_own),
 		cmocka_unit_test_setup_teardown(test_a_server_that_stays_away_is_eio_at_the_deadline, start_own, stop_own),
 		cmocka_unit_test_setup_teardown(test_a_cancelled_call_does_not_wait, start_own, stop_own),
 		cmocka_unit_test(test_damaged_documents_are_euclean),
