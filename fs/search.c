@@ -7,6 +7,7 @@
 #include <pwd.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "common/op_ctx.h"
 #include "fs/search_internal.h"
@@ -91,11 +92,26 @@ static int consider_name(struct searching *x, const struct node *n, mfs_ino_t pa
 	return r ? r : 1;
 }
 
+/* What stat(2) tells of a file, whoever asks; its tags and what comes from its bytes are for those who may read it, as with
+ * getxattr(2). Borrows. */
+static void as_seen(const struct searching *x, const struct node **n, struct node *room)
+{
+	if (!x->s->cred || namespace_access(*n, x->s->cred, R_OK) == 0)
+		return;
+	*room = **n;
+	room->n_xattrs = 0;
+	room->mime = NULL;
+	room->hash[0] = '\0';
+	*n = room;
+}
+
 int search_consider(struct searching *x, const struct node *n)
 {
 	MFS_AUTOFREE struct alias *names = NULL;
+	struct node room;
 	int r, found;
 
+	as_seen(x, &n, &room);
 	x->stats.rows++;
 	r = consider_name(x, n, n->parent, &n->name);
 	if (r || attr_is_dir(&n->attr) || n->attr.nlink < 2)

@@ -4,7 +4,7 @@
  *
  * Who may see a file: search permission on every directory above the one that is searched, and read and search permission
  * on that one and all below it: what find(1) would come to. A hard link is found under the first of its names that the
- * caller may see.
+ * caller may see. Of a file that the caller may not read, tags, type of content and hash are as if it had none.
  */
 #ifndef MASSFS_FS_SEARCH_H
 #define MASSFS_FS_SEARCH_H

@@ -86,6 +86,31 @@ static void test_usage__is_told(void **state)
 	assert_false(verb_takes_path("gc"));
 }
 
+/* What getxattr(2) would refuse, no search tells: neither by printing it nor by finding the file by it. */
+static void test_find__tells_no_tags_of_what_may_not_be_read(void **state)
+{
+	struct world *w = *state;
+
+	world_dir(w, "d");
+	world_write(w, "d/a", "one");
+	assert_ok(w, "tag", "add", "-t", "secret=plan", "-t", "bare", "--", "d/a");
+	chmod_path(w, "d/a", 0600, OWNER);
+	chmod_path(w, "d", 0755, 0);
+	assert_int_equal(VERB(w, OWNER, "find", "--json", "--", ".", "tag:secret=plan"), 0);
+	assert_non_null(strstr(w->out, "plan"));
+	assert_int_equal(VERB(w, OTHER, "find", "--", ".", "tag:secret=plan"), 0);
+	assert_string_equal(w->out, "");
+	assert_int_equal(VERB(w, OTHER, "find", "--count", "--", ".", "bare or hash > 0 or tag:secret >= a"), 0);
+	assert_string_equal(w->out, "0\n");
+	/* That it is there, and how big, anybody may see who comes to it. */
+	assert_int_equal(VERB(w, OTHER, "find", "--json", "--", ".", "name = a and size = 3"), 0);
+	assert_non_null(strstr(w->out, "d/a"));
+	assert_null(strstr(w->out, "plan"));
+	assert_null(strstr(w->out, "bare"));
+	assert_null(strstr(w->out, "text/plain"));
+	assert_non_null(strstr(w->out, "\"hash\": null"));
+}
+
 static void test_info__tells_key_and_state(void **state)
 {
 	struct world *w = *state;
@@ -536,6 +561,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		WORLD_TEST(test_usage__is_told),
+		WORLD_TEST(test_find__tells_no_tags_of_what_may_not_be_read),
 		WORLD_TEST(test_info__tells_key_and_state),
 		WORLD_TEST(test_info__needs_search_permission),
 		WORLD_TEST(test_status__is_there),
