@@ -25,6 +25,7 @@
 struct op_ctx;
 struct engine_ops;
 struct blob_list;
+struct tag_set;
 
 struct engine {
 	const struct engine_ops *ops;
@@ -81,9 +82,11 @@ struct news {
 	const struct mfs_name *name; /* with parent */
 	uint64_t ver, data, lay;
 	const char *cell;
+	/* NEWS_RECORD: the tags it has now (meta/tags.h), if it came to files or its tags were set. NULL: they are as they were. */
+	const struct tag_set *tags;
 	uint64_t session; /* who changed it, where the engine knows; 0: not known */
 	/* From a faster channel than the authority (redis), which will tell it again. Fields that the hint does not know are 0: ver,
-	 * data and lay, and parent of a record that kept its name. */
+	 * data and lay, parent of a record that kept its name, and tags. */
 	bool hint;
 };
 /* On threads of the engine (several, with a decorator), with no lock held; must not wait and must not call the engine. */
@@ -176,9 +179,10 @@ int engine_aliases(struct engine *e, struct op_ctx *op, mfs_ino_t target, struct
 int engine_query(struct engine *e, struct op_ctx *op, const struct query *q, struct node_list *ret) MFS_NODISCARD;
 
 /*
- * Searches (meta/expr.h). Records in files with an id above `after`, whole, in order of id, at most limit, appended: at
- * least those that match the term (a HAS or a COMPARE), read by an index; possibly others (an index keeps the first 128
- * bytes of a tag's value), so the caller looks at each again. The index is part of the change that writes the record.
+ * Searches (meta/expr.h). Records in files with an id above `after`, whole but for inline_data, slices and holes (which are
+ * left out), in order of id, at most limit, appended: at least those that match the term (a HAS or a COMPARE), read by an
+ * index; possibly others (an index keeps the first 128 bytes of a tag's value), so the caller looks at each again. The index
+ * is part of the change that writes the record.
  * -ENOTSUP: there is no index for such a term (engine_indexes). limit 1..10000.
  */
 uint32_t engine_indexes(const struct engine *e); /* for expr_plan() */

@@ -25,6 +25,7 @@ int mem_find_term(struct mem_shared *s, const struct expr_term *t, mfs_ino_t aft
 		r = out ? node_copy(n, out) : -ENOMEM;
 		if (r < 0)
 			return r;
+		node_drop_content(out);
 		limit--;
 	}
 	return 0;

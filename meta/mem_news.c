@@ -6,6 +6,7 @@
 
 #include "common/clock.h"
 #include "meta/mem_internal.h"
+#include "meta/tags.h"
 
 static void tell(struct mem_shared *s, const struct news *n)
 {
@@ -22,9 +23,10 @@ static void tell(struct mem_shared *s, const struct news *n)
 }
 
 /* The record as it is now: later changes wait for watch_lock. */
-static void tell_record(struct mem_shared *s, mfs_ino_t ino, uint64_t session)
+static void tell_record(struct mem_shared *s, mfs_ino_t ino, uint64_t session, bool tagged)
 {
 	struct news n = { .kind = NEWS_GONE, .ino = ino, .session = session };
+	struct tag_set tags = { .n = 0 };
 	struct mfs_name name;
 
 	{
@@ -36,6 +38,8 @@ static void tell_record(struct mem_shared *s, mfs_ino_t ino, uint64_t session)
 			name = f->name;
 			n = (struct news){ .kind = NEWS_RECORD, .ino = ino, .parent = f->parent, .session = session,
 					   .ver = f->attr.ver, .data = f->attr.data, .lay = f->attr.lay };
+			tag_set_add_node(&tags, f);
+			n.tags = tagged ? &tags : NULL;
 		} else if (a) {
 			name = a->name;
 			n = (struct news){ .kind = NEWS_ALIAS, .ino = ino, .parent = a->parent, .target = a->target,
@@ -59,7 +63,7 @@ static void tell_write(struct mem_shared *s, const struct write *w, uint64_t ses
 	case WRITE_ALIAS_INSERT:
 	case WRITE_ALIAS_DELETE:
 	case WRITE_ALIAS_RENAME:
-		tell_record(s, w->ino, session);
+		tell_record(s, w->ino, session, w->kind != WRITE_EDIT || (w->mask & EDIT_XATTRS));
 		break;
 	case WRITE_CELL_PUT:
 		tell(s, &(struct news){ .kind = NEWS_CELL, .cell = w->cell->name, .session = session });
@@ -78,7 +82,7 @@ void mem_news_tell(struct mem_shared *s, const struct change *c)
 	for (unsigned int i = 0; i < c->n_writes; i++)
 		tell_write(s, &c->writes[i], c->id.session);
 	for (unsigned int i = 0; i < c->n_touches; i++)
-		tell_record(s, c->touches[i].dir, c->id.session);
+		tell_record(s, c->touches[i].dir, c->id.session, false);
 }
 
 int mem_news_watch(struct mem_shared *s, struct engine *e, engine_news_fn fn, void *arg)

@@ -131,6 +131,7 @@ static void put_filter(const struct expr_term *t, bson_t *filter)
 
 int mongo_find_term(struct mongo_conn *c, const struct expr_term *t, mfs_ino_t after, size_t limit, struct node_list *ret)
 {
+	static const char *const left_out[] = { "inline", "slices", "holes", "tags", "ops" }; /* the tags are its xattrs */
 	bson_t filter = BSON_INITIALIZER, opts = BSON_INITIALIZER, sub;
 	int r;
 
@@ -145,10 +146,51 @@ int mongo_find_term(struct mongo_conn *c, const struct expr_term *t, mfs_ino_t a
 	BSON_APPEND_INT32(&sub, "_id", 1);
 	bson_append_document_end(&opts, &sub);
 	BSON_APPEND_INT64(&opts, "limit", (int64_t)limit);
+	BSON_APPEND_DOCUMENT_BEGIN(&opts, "projection", &sub);
+	for (size_t i = 0; i < MFS_ARRAY_LEN(left_out); i++)
+		BSON_APPEND_INT32(&sub, left_out[i], 0);
+	bson_append_document_end(&opts, &sub);
 	r = mongo_find_nodes(c, false, false, &filter, &opts, ret);
 	bson_destroy(&opts);
 	bson_destroy(&filter);
 	return r;
+}
+
+/* --- in news --- */
+
+static bool take_tag(const bson_iter_t *at, struct tag *ret)
+{
+	bson_iter_t it;
+
+	*ret = (struct tag){ .value = "" };
+	if (!BSON_ITER_HOLDS_DOCUMENT(at) || !bson_iter_recurse(at, &it))
+		return false;
+	while (bson_iter_next(&it)) {
+		const char *key = bson_iter_key(&it);
+		const void *bytes;
+
+		if (strcmp(key, "k") == 0 && mongo_iter_bytes(&it, &bytes, &ret->name_len))
+			ret->name = bytes;
+		else if (strcmp(key, "v") == 0)
+			(void)mongo_iter_bytes(&it, &ret->value, &ret->size);
+		else if (strcmp(key, "b") == 0)
+			ret->bare = true;
+	}
+	return ret->name != NULL;
+}
+
+void mongo_take_tags(const bson_iter_t *array, struct tag_set *ret)
+{
+	bson_iter_t it;
+	struct tag t;
+
+	ret->all = !BSON_ITER_HOLDS_ARRAY(array) || !bson_iter_recurse(array, &it);
+	while (!ret->all && bson_iter_next(&it)) {
+		if (take_tag(&it, &t))
+			tag_set_add(ret, &t);
+		else
+			ret->all = true;
+	}
 }
 
 /* --- names --- */

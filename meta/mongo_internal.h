@@ -189,6 +189,7 @@ void mongo_put_times(const struct mfs_attr *a, bson_t *doc);
 void mongo_put_ref(const struct object_ref *ref, bson_t *doc);
 void mongo_put_xattrs(const struct node *n, bson_t *doc);
 bool mongo_put_tags(const struct node *n, bson_t *doc); /* mongo_find.c; false: it has none, nothing was put */
+void mongo_take_tags(const bson_iter_t *array, struct tag_set *ret); /* which ones the field `tags` has */
 void mongo_put_flags(uint32_t flags, bson_t *doc);
 void mongo_put_sessions(bson_t *doc, const char *field, const struct node_blob *b); /* empty: nothing */
 void mongo_get_ref(struct mongo_doc *d, struct object_ref *ret);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "meta/mongo_apply_internal.h"
+#include "meta/tags.h"
 
 enum event_kind { EVENT_OTHER, EVENT_INSERT, EVENT_UPDATE, EVENT_REPLACE, EVENT_DELETE, EVENT_BREAK };
 
@@ -198,9 +199,40 @@ static uint64_t counter(const struct event *e, const char *field)
 	return e->has_full ? number(&e->full, field) : 0;
 }
 
+/*
+ * Did the event set tags, and which? An update says it itself (the document is looked up later, and may have lost one again);
+ * an update of single elements, as other programs make it, may mean any.
+ */
+static bool set_tags(const struct event *e, struct tag_set *ret)
+{
+	bson_iter_t it;
+
+	if (e->kind != EVENT_UPDATE) {
+		if (e->has_full && bson_iter_init_find(&it, &e->full, "tags"))
+			mongo_take_tags(&it, ret);
+		ret->all |= !e->has_full;
+		return true;
+	}
+	ret->all = !e->has_updated || !bson_iter_init(&it, &e->updated);
+	if (ret->all)
+		return true;
+	while (bson_iter_next(&it)) {
+		if (strcmp(bson_iter_key(&it), "tags") == 0) {
+			mongo_take_tags(&it, ret);
+			return true;
+		}
+		if (strncmp(bson_iter_key(&it), "tags.", 5) == 0) {
+			ret->all = true;
+			return true;
+		}
+	}
+	return false;
+}
+
 static void tell_file(struct mongo_engine *m, const struct event *e)
 {
 	struct news n = { .kind = NEWS_RECORD, .ino = e->id, .session = e->session };
+	struct tag_set tags = { .n = 0 };
 	struct mongo_doc d = { .bson = &e->full, .collection = MONGO_FILES };
 	struct mfs_name name;
 
@@ -216,6 +248,8 @@ static void tell_file(struct mongo_engine *m, const struct event *e)
 		n.target = number(&e->full, "target");
 		n.kind = n.target ? NEWS_ALIAS : NEWS_RECORD;
 	}
+	if (n.kind == NEWS_RECORD && set_tags(e, &tags))
+		n.tags = &tags;
 	if (n.parent) {
 		mongo_doc_name(&d, "name", &name);
 		n.name = &name;

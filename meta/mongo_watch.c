@@ -97,7 +97,7 @@ static void put_pipeline(const struct mongo_watch *w, bson_t *cmd)
 {
 	static const char *const collections[] = { MONGO_FILES, MONGO_TRASH, MONGO_OPS, MONGO_SESSIONS, MONGO_BEATS,
 						   "locks",	"leases",    "shared",	  "schemas" };
-	static const char *const left_out[] = { "inline", "slices", "holes", "xattrs", "tags", "blob", "creator", "symlink" };
+	static const char *const left_out[] = { "inline", "slices", "holes", "xattrs", "blob", "creator", "symlink" };
 	bson_t pipeline, stage, s, or, one, in;
 	char field[64];
 

@@ -21,6 +21,19 @@ static void xattrs_free(struct node_xattr *v, size_t n)
 	free(v);
 }
 
+static void drop_blob(struct node_blob *b)
+{
+	free(b->data);
+	*b = (struct node_blob){ 0 };
+}
+
+void node_drop_content(struct node *n)
+{
+	drop_blob(&n->inline_data);
+	drop_blob(&n->slices);
+	drop_blob(&n->holes);
+}
+
 void node_release(struct node *n)
 {
 	if (!n)

@@ -113,6 +113,8 @@ struct node {
 
 void node_init(struct node *n);
 void node_release(struct node *n); /* frees what it owns and re-inits; NULL: nothing */
+/* Without inline_data, slices and holes, as engine_find() gives it. */
+void node_drop_content(struct node *n);
 /* *ret (uninitialised or inited-empty) becomes a deep copy. 0 or -ENOMEM (then *ret is empty). */
 int node_copy(const struct node *n, struct node *ret) MFS_NODISCARD;
 /* Recompute attr.flags (HAS_XATTR, HAS_CAP, HAS_ACL, HAS_DEFAULT_ACL, HAS_LABEL) from the xattrs. */

@@ -14,7 +14,7 @@
  *
  * A hit is one round trip to Redis and none to the inner engine; a miss is that one, the inner call, and one more to Redis.
  * Not cached: what is in trash, directories being removed, records over 8 KiB, pages over 256 KiB, errors but -ENOENT of
- * a lookup. Query results are not cached: who wants to, adds a kind of value here, judged by an own mark that every news sets.
+ * a lookup. Results of searches: meta/redis_find.c.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -25,12 +25,6 @@
 #include "meta/redis_internal.h"
 
 #define INNER(e, name, ...) (e)->inner->ops->name((e)->inner, __VA_ARGS__)
-
-/* What was asked of Redis before the inner engine is. */
-struct asked {
-	struct floors_view view; /* t 0: Redis was not asked, or gave no time */
-	bool force[2];		 /* what is there is no value of ours: it may be overwritten whatever it says */
-};
 
 /* --- keys --- */
 
@@ -55,22 +49,15 @@ void redis_key_pages(char *key, const char *prefix, mfs_ino_t dir)
 
 /* --- values --- */
 
-struct value {
-	struct value_head head;
-	const char *payload;
-	size_t len;
-};
-
-/* Does this part of an answer hold a sealed value of that key? *ret_force: there is something that is not. */
-static bool open_value(struct redis_engine *e, struct redis_request *q, const char *key, const redisReply *part,
-		       struct value *ret, bool *ret_force)
+bool redis_open_value(struct redis_engine *e, struct redis_request *q, const char *key, const redisReply *part,
+		      struct redis_value *ret, bool *ret_force)
 {
 	size_t len;
 
 	*ret_force = false;
 	if (part->type == REDIS_REPLY_NIL)
 		return false;
-	if (part->type == REDIS_REPLY_STRING && part->len <= REDIS_PAGE_MAX + REDIS_HEADER + REDIS_MAC &&
+	if (part->type == REDIS_REPLY_STRING && part->len <= REDIS_FIND_MAX + REDIS_HEADER + REDIS_MAC &&
 	    value_get_head(part->str, part->len, &ret->head) == 0) {
 		if (ret->head.kind == VALUE_TOMBSTONE)
 			return false;
@@ -124,8 +111,7 @@ static int make_name(struct redis_request *q, const char *key, uint64_t stamp, c
 
 /* --- asking and filling --- */
 
-/* May cached answers be used, and is Redis there? beat: how far news have come. */
-static bool ask(struct redis_engine *e, struct redis_request *q)
+bool redis_ask(struct redis_engine *e, struct redis_request *q)
 {
 	int64_t beat;
 
@@ -137,7 +123,7 @@ static bool ask(struct redis_engine *e, struct redis_request *q)
 	return redis_begin(e, q);
 }
 
-static void count(struct redis_engine *e, bool hit)
+void redis_count(struct redis_engine *e, bool hit)
 {
 	if (hit)
 		e->hits++;
@@ -145,9 +131,7 @@ static void count(struct redis_engine *e, bool hit)
 		e->misses++;
 }
 
-/* A request to fill what was asked for under a->view, if that still makes sense: news must have worked meanwhile too, as
- * an index that nobody tells us of may be one that lags. */
-static bool begin_fill(struct redis_engine *e, const struct asked *a, struct redis_request *q)
+bool redis_begin_fill(struct redis_engine *e, const struct redis_asked *a, struct redis_request *q)
 {
 	if (a->view.t == 0 || !e->up)
 		return false;
@@ -156,7 +140,7 @@ static bool begin_fill(struct redis_engine *e, const struct asked *a, struct red
 		if (e->no_fills_until > mfs_mono_ns())
 			return false;
 	}
-	if (!ask(e, q))
+	if (!redis_ask(e, q))
 		return false;
 	if (q->view.line == a->view.line)
 		return true;
@@ -204,8 +188,34 @@ static void run_fill(struct redis_engine *e, struct redis_request *q, enum redis
 	freeReplyObject(reply);
 }
 
+void redis_fill_page(struct redis_engine *e, const struct redis_asked *a, struct redis_request *q, const char *key,
+		     const char *sealed, const char *field, unsigned int max, struct mfs_buf *b)
+{
+	struct fill_args f = { .n = 3 };
+	char pages[16];
+
+	if (seal_value(q, sealed, b) < 0)
+		return;
+	snprintf(pages, sizeof(pages), "%u", max + 1); /* and the tombstone */
+	add(&f, key);
+	add_times(e, &f, a->view.t);
+	add(&f, a->force[0] ? "1" : "0");
+	add(&f, field);
+	add_bytes(&f, b->data, b->len);
+	add(&f, pages);
+	run_fill(e, q, SCRIPT_FILL_PAGE, 1, &f);
+}
+
+bool redis_get_page(struct redis_engine *e, struct redis_request *q, const char *key, const char *field, redisReply **ret)
+{
+	const char *argv[5] = { [3] = key, [4] = field };
+	size_t lens[5] = { [3] = strlen(key), [4] = strlen(field) };
+
+	return redis_run(e, q, SCRIPT_PAGE, 1, 5, argv, lens, 1, ret) == 0;
+}
+
 /* name NULL: only the record; n NULL: there is no such name. */
-static void fill(struct redis_engine *e, const struct asked *a, mfs_ino_t parent, const struct mfs_name *name,
+static void fill(struct redis_engine *e, const struct redis_asked *a, mfs_ino_t parent, const struct mfs_name *name,
 		 const struct entry *found, const struct node *n)
 {
 	MFS_AUTOBUF struct mfs_buf first = MFS_BUF_INIT(2 * REDIS_RECORD_MAX), second = MFS_BUF_INIT(2 * REDIS_RECORD_MAX);
@@ -216,7 +226,7 @@ static void fill(struct redis_engine *e, const struct asked *a, mfs_ino_t parent
 	struct redis_request q;
 	unsigned int k = 0;
 
-	if (!begin_fill(e, a, &q))
+	if (!redis_begin_fill(e, a, &q))
 		return;
 	if (name) {
 		redis_key_name(keys[k], q.prefix, parent, name);
@@ -260,10 +270,10 @@ static bool use_record(struct redis_engine *e, struct redis_request *q, const re
 		       struct node *ret, bool *ret_force)
 {
 	char key[REDIS_KEY_MAX];
-	struct value v;
+	struct redis_value v;
 
 	redis_key_record(key, q->prefix, ino);
-	if (!open_value(e, q, key, part, &v, ret_force))
+	if (!redis_open_value(e, q, key, part, &v, ret_force))
 		return false;
 	if (v.head.kind != VALUE_RECORD || !judge(e, q, floors_record(ino), v.head.stamp, FLOORS_AT_LEAST, v.head.ver))
 		return false;
@@ -275,7 +285,7 @@ static bool use_record(struct redis_engine *e, struct redis_request *q, const re
 	return false;
 }
 
-static bool cached_get(struct redis_engine *e, mfs_ino_t ino, struct node *ret, struct asked *a)
+static bool cached_get(struct redis_engine *e, mfs_ino_t ino, struct node *ret, struct redis_asked *a)
 {
 	char key[REDIS_KEY_MAX];
 	const char *argv[4];
@@ -284,7 +294,7 @@ static bool cached_get(struct redis_engine *e, mfs_ino_t ino, struct node *ret, 
 	struct redis_request q;
 	bool hit = false;
 
-	if (!ask(e, &q))
+	if (!redis_ask(e, &q))
 		return false;
 	redis_key_record(key, q.prefix, ino);
 	argv[3] = key;
@@ -295,14 +305,14 @@ static bool cached_get(struct redis_engine *e, mfs_ino_t ino, struct node *ret, 
 		freeReplyObject(reply);
 	}
 	redis_end(e, &q);
-	count(e, hit);
+	redis_count(e, hit);
 	return hit;
 }
 
 int redis_get(struct engine *base, struct op_ctx *op, mfs_ino_t ino, struct node *ret)
 {
 	struct redis_engine *e = redis_of(base);
-	struct asked a = { 0 };
+	struct redis_asked a = { 0 };
 	int r;
 
 	if (!(op && op->fresh) && cached_get(e, ino, ret, &a))
@@ -319,8 +329,8 @@ int redis_get(struct engine *base, struct op_ctx *op, mfs_ino_t ino, struct node
 /* --- lookup --- */
 
 /* What a positive name's value gives, together with its record. */
-static bool use_entry(struct redis_engine *e, struct redis_request *q, const struct value *v, const redisReply *record,
-		      mfs_ino_t parent, const struct mfs_name *name, struct entry *ret, struct asked *a)
+static bool use_entry(struct redis_engine *e, struct redis_request *q, const struct redis_value *v, const redisReply *record,
+		      mfs_ino_t parent, const struct mfs_name *name, struct entry *ret, struct redis_asked *a)
 {
 	struct value_entry x;
 	bool own;
@@ -347,17 +357,17 @@ static bool use_entry(struct redis_engine *e, struct redis_request *q, const str
 
 /* 1: a name, 0: there is none, -EAGAIN: not known. */
 static int cached_lookup(struct redis_engine *e, mfs_ino_t parent, const struct mfs_name *name, struct entry *ret,
-			 struct asked *a)
+			 struct redis_asked *a)
 {
 	char key[REDIS_KEY_MAX], records[REDIS_PREFIX_MAX + 2];
 	const char *argv[5];
 	size_t lens[5];
 	redisReply *reply = NULL;
 	struct redis_request q;
-	struct value v;
+	struct redis_value v;
 	int r = -EAGAIN;
 
-	if (!ask(e, &q))
+	if (!redis_ask(e, &q))
 		return r;
 	redis_key_name(key, q.prefix, parent, name);
 	snprintf(records, sizeof(records), "%sr", q.prefix);
@@ -367,7 +377,7 @@ static int cached_lookup(struct redis_engine *e, mfs_ino_t parent, const struct 
 	lens[4] = strlen(records);
 	if (redis_run(e, &q, SCRIPT_LOOKUP, 1, 5, argv, lens, 2, &reply) == 0) {
 		a->view = q.view;
-		if (!open_value(e, &q, key, reply->element[2], &v, &a->force[0]))
+		if (!redis_open_value(e, &q, key, reply->element[2], &v, &a->force[0]))
 			r = -EAGAIN;
 		else if (v.head.kind == VALUE_ENTRY)
 			r = use_entry(e, &q, &v, reply->element[3], parent, name, ret, a) ? 1 : -EAGAIN;
@@ -376,14 +386,14 @@ static int cached_lookup(struct redis_engine *e, mfs_ino_t parent, const struct 
 		freeReplyObject(reply);
 	}
 	redis_end(e, &q);
-	count(e, r >= 0);
+	redis_count(e, r >= 0);
 	return r;
 }
 
 int redis_lookup(struct engine *base, struct op_ctx *op, mfs_ino_t parent, const struct mfs_name *name, struct entry *ret)
 {
 	struct redis_engine *e = redis_of(base);
-	struct asked a = { 0 };
+	struct redis_asked a = { 0 };
 	int r;
 
 	if (op && op->fresh)
@@ -422,12 +432,12 @@ static bool judge_page(struct redis_engine *e, const struct redis_request *q, mf
 }
 
 static bool use_page(struct redis_engine *e, struct redis_request *q, const char *key, const redisReply *part, mfs_ino_t dir,
-		     size_t limit, struct node_list *ret, struct asked *a)
+		     size_t limit, struct node_list *ret, struct redis_asked *a)
 {
 	size_t before = ret->n;
-	struct value v;
+	struct redis_value v;
 
-	if (!open_value(e, q, key, part, &v, &a->force[0]) || v.head.kind != VALUE_PAGE ||
+	if (!redis_open_value(e, q, key, part, &v, &a->force[0]) || v.head.kind != VALUE_PAGE ||
 	    value_get_page(v.payload, v.len, dir, ret) < 0)
 		return false;
 	if (ret->n - before <= limit && judge_page(e, q, dir, v.head.stamp, ret, before))
@@ -447,57 +457,41 @@ static void page_names(char *key, char *sealed, char field[static 48], const cha
 }
 
 static bool cached_list(struct redis_engine *e, mfs_ino_t dir, uint64_t after, size_t limit, struct node_list *ret,
-			struct asked *a)
+			struct redis_asked *a)
 {
 	char key[REDIS_KEY_MAX], sealed[REDIS_KEY_MAX + 48], field[48];
-	const char *argv[5];
-	size_t lens[5];
 	redisReply *reply = NULL;
 	struct redis_request q;
 	bool hit = false;
 
-	if (!ask(e, &q))
+	if (!redis_ask(e, &q))
 		return false;
 	page_names(key, sealed, field, q.prefix, dir, after, limit);
-	argv[3] = key;
-	lens[3] = strlen(key);
-	argv[4] = field;
-	lens[4] = strlen(field);
-	if (redis_run(e, &q, SCRIPT_PAGE, 1, 5, argv, lens, 1, &reply) == 0) {
+	if (redis_get_page(e, &q, key, field, &reply)) {
 		hit = use_page(e, &q, sealed, reply->element[2], dir, limit, ret, a);
 		a->view = q.view;
 		freeReplyObject(reply);
 	}
 	redis_end(e, &q);
-	count(e, hit);
+	redis_count(e, hit);
 	return hit;
 }
 
-static void fill_page(struct redis_engine *e, const struct asked *a, mfs_ino_t dir, uint64_t after, size_t limit,
+static void fill_list(struct redis_engine *e, const struct redis_asked *a, mfs_ino_t dir, uint64_t after, size_t limit,
 		      const struct node *v, size_t n)
 {
 	const struct value_head h = { .kind = VALUE_PAGE, .stamp = a->view.t };
 	MFS_AUTOBUF struct mfs_buf b = MFS_BUF_INIT(REDIS_PAGE_MAX);
-	char key[REDIS_KEY_MAX], sealed[REDIS_KEY_MAX + 48], field[48], pages[16];
-	struct fill_args f = { .n = 3 };
+	char key[REDIS_KEY_MAX], sealed[REDIS_KEY_MAX + 48], field[48];
 	struct redis_request q;
 
 	if (a->view.t == 0)
 		return;
 	value_put_head(&b, &h);
-	if (value_put_page(&b, v, n) < 0 || !begin_fill(e, a, &q))
+	if (value_put_page(&b, v, n) < 0 || !redis_begin_fill(e, a, &q))
 		return;
 	page_names(key, sealed, field, q.prefix, dir, after, limit);
-	snprintf(pages, sizeof(pages), "%d", REDIS_PAGES + 1); /* and the tombstone */
-	if (seal_value(&q, sealed, &b) == 0) {
-		add(&f, key);
-		add_times(e, &f, a->view.t);
-		add(&f, a->force[0] ? "1" : "0");
-		add(&f, field);
-		add_bytes(&f, b.data, b.len);
-		add(&f, pages);
-		run_fill(e, &q, SCRIPT_FILL_PAGE, 1, &f);
-	}
+	redis_fill_page(e, a, &q, key, sealed, field, REDIS_PAGES, &b);
 	redis_end(e, &q);
 }
 
@@ -505,7 +499,7 @@ int redis_list(struct engine *base, struct op_ctx *op, mfs_ino_t parent, uint64_
 	       struct node_list *ret)
 {
 	struct redis_engine *e = redis_of(base);
-	struct asked a = { 0 };
+	struct redis_asked a = { 0 };
 	size_t before = ret->n;
 	int r;
 
@@ -515,6 +509,6 @@ int redis_list(struct engine *base, struct op_ctx *op, mfs_ino_t parent, uint64_
 		return 0;
 	r = INNER(e, list, op, parent, after, limit, ret);
 	if (r == 0)
-		fill_page(e, &a, parent, after, limit, ret->v + before, ret->n - before);
+		fill_list(e, &a, parent, after, limit, ret->v + before, ret->n - before);
 	return r;
 }

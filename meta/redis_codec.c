@@ -209,7 +209,7 @@ int value_get_head(const char *data, size_t len, struct value_head *ret)
 {
 	int r;
 
-	if (len < REDIS_HEADER || !memchr("RENPT", data[0], 5))
+	if (len < REDIS_HEADER || !memchr("RENPQT", data[0], 6))
 		return -EBADMSG;
 	ret->kind = (enum value_kind)data[0];
 	r = get_hex(data + 1, &ret->stamp);
@@ -299,7 +299,7 @@ static void get_xattrs(struct rd *r, struct node *n)
 	}
 }
 
-int value_put_record(struct mfs_buf *b, const struct node *n)
+static void put_node(struct mfs_buf *b, const struct node *n)
 {
 	put_attr(b, &n->attr);
 	put_u(b, n->parent);
@@ -325,6 +325,11 @@ int value_put_record(struct mfs_buf *b, const struct node *n)
 	put_blob(b, &n->inline_data);
 	put_blob(b, &n->slices);
 	put_blob(b, &n->holes);
+}
+
+int value_put_record(struct mfs_buf *b, const struct node *n)
+{
+	put_node(b, n);
 	if (b->err == 0 && b->len > REDIS_RECORD_MAX)
 		return -EFBIG;
 	return b->err;
@@ -344,31 +349,36 @@ static void get_ref(struct rd *r, struct node *n)
 	get_text(r, n->hash, sizeof(n->hash));
 }
 
+static void get_node(struct rd *r, struct node *ret)
+{
+	node_init(ret);
+	get_attr(r, &ret->attr);
+	ret->parent = get_u(r);
+	get_name(r, &ret->name);
+	ret->pos = get_u(r);
+	ret->dying = get_u(r);
+	get_ref(r, ret);
+	ret->symlink = get_string(r);
+	get_xattrs(r, ret);
+	ret->creator_uid = get_u32(r);
+	ret->creator_user = get_string(r);
+	ret->creator_host = get_string(r);
+	ret->mime = get_string(r);
+	ret->todo = get_i(r);
+	ret->pending = get_u(r);
+	ret->quota = get_u(r);
+	get_blob(r, &ret->fenced);
+	get_blob(r, &ret->inline_data);
+	get_blob(r, &ret->slices);
+	get_blob(r, &ret->holes);
+}
+
 int value_get_record(const char *payload, size_t len, struct node *ret)
 {
 	struct rd r = { .p = (const unsigned char *)payload, .end = (const unsigned char *)payload + len };
 	int err;
 
-	node_init(ret);
-	get_attr(&r, &ret->attr);
-	ret->parent = get_u(&r);
-	get_name(&r, &ret->name);
-	ret->pos = get_u(&r);
-	ret->dying = get_u(&r);
-	get_ref(&r, ret);
-	ret->symlink = get_string(&r);
-	get_xattrs(&r, ret);
-	ret->creator_uid = get_u32(&r);
-	ret->creator_user = get_string(&r);
-	ret->creator_host = get_string(&r);
-	ret->mime = get_string(&r);
-	ret->todo = get_i(&r);
-	ret->pending = get_u(&r);
-	ret->quota = get_u(&r);
-	get_blob(&r, &ret->fenced);
-	get_blob(&r, &ret->inline_data);
-	get_blob(&r, &ret->slices);
-	get_blob(&r, &ret->holes);
+	get_node(&r, ret);
 	err = done(&r);
 	if (err < 0)
 		node_release(ret);
@@ -430,6 +440,37 @@ int value_get_page(const char *payload, size_t len, mfs_ino_t parent, struct nod
 		out->pos = get_u(&r);
 		out->parent = parent;
 		out->partial = true;
+	}
+	err = done(&r);
+	while (err < 0 && ret->n > before)
+		node_release(&ret->v[--ret->n]);
+	return err;
+}
+
+/* --- pages of searches --- */
+
+int value_put_find(struct mfs_buf *b, const struct node *v, size_t n)
+{
+	put_u(b, n);
+	for (size_t i = 0; i < n && b->err == 0; i++)
+		put_node(b, &v[i]);
+	return b->err;
+}
+
+int value_get_find(const char *payload, size_t len, struct node_list *ret)
+{
+	struct rd r = { .p = (const unsigned char *)payload, .end = (const unsigned char *)payload + len };
+	uint64_t n = get_u(&r);
+	size_t before = ret->n;
+	int err;
+
+	for (uint64_t i = 0; i < n && !r.err; i++) {
+		struct node *out = node_list_add(ret);
+
+		if (out)
+			get_node(&r, out);
+		else
+			r.err = -ENOMEM;
 	}
 	err = done(&r);
 	while (err < 0 && ret->n > before)

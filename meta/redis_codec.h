@@ -19,6 +19,7 @@
 #define REDIS_HEADER	 33
 #define REDIS_RECORD_MAX 8192	/* encoded; bigger ones (inline data, many xattrs) are not cached at all */
 #define REDIS_PAGE_MAX	 262144 /* of a directory */
+#define REDIS_FIND_MAX	 1048576 /* of a search */
 #define REDIS_HINTS_MAX	 32	/* news in a message */
 #define REDIS_HINT_BYTES 16384
 
@@ -27,6 +28,7 @@ enum value_kind {
 	VALUE_ENTRY = 'E', /* a name; payload begins with the inode in 16 hex digits, for the script */
 	VALUE_ABSENT = 'N', /* a name that is not there */
 	VALUE_PAGE = 'P',
+	VALUE_FIND = 'Q', /* a page of a search */
 	VALUE_TOMBSTONE = 'T', /* not sealed: it says only that nothing older may be put here */
 };
 
@@ -61,6 +63,9 @@ int value_get_entry(const char *payload, size_t len, struct value_entry *ret) MF
 /* v[0, n): partial nodes as engine_list gives them; appended on reading. */
 int value_put_page(struct mfs_buf *b, const struct node *v, size_t n) MFS_NODISCARD;
 int value_get_page(const char *payload, size_t len, mfs_ino_t parent, struct node_list *ret) MFS_NODISCARD;
+/* v[0, n): records as engine_find() gives them; appended on reading. */
+int value_put_find(struct mfs_buf *b, const struct node *v, size_t n) MFS_NODISCARD;
+int value_get_find(const char *payload, size_t len, struct node_list *ret) MFS_NODISCARD;
 
 /* --- messages between mounts --- */
 struct hint {

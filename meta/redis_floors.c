@@ -236,3 +236,13 @@ uint64_t floors_name(mfs_ino_t parent, const struct mfs_name *name)
 {
 	return mfs_hash_u64(mfs_hash64(name->bytes, name->len) ^ mfs_hash_u64(parent * 4 + 3));
 }
+
+uint64_t floors_tag(uint64_t number)
+{
+	return mfs_hash_u64(number ^ UINT64_C(0x7461677361677461));
+}
+
+uint64_t floors_tags(void)
+{
+	return mfs_hash_u64(UINT64_C(0x616c6c2074616773));
+}

@@ -92,5 +92,7 @@ bool floors_judge_locked(struct floors *f, const struct floors_view *view, uint6
 uint64_t floors_record(mfs_ino_t ino); /* a record or an alias, by its id */
 uint64_t floors_name(mfs_ino_t parent, const struct mfs_name *name);
 uint64_t floors_pages(mfs_ino_t dir); /* that a name was added there */
+uint64_t floors_tag(uint64_t number); /* that a record was given a tag (meta/tags.h: of a name, or of it with a value) */
+uint64_t floors_tags(void);	      /* or any one */
 
 #endif

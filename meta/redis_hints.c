@@ -53,6 +53,8 @@ void redis_mark_news(struct redis_engine *e, const struct news *n)
 	case NEWS_SESSION:
 		return;
 	}
+	if (n->tags)
+		redis_mark_tags(e, n->tags);
 	mark_name(e, n->parent, n->name, n->kind == NEWS_GONE ? 0 : n->ino);
 	if (n->parent)
 		floors_mark(e->floors, floors_pages(n->parent));
@@ -163,8 +165,10 @@ static void add_dir(struct redis_note *note, mfs_ino_t dir)
 
 static void describe(struct redis_note *note, const struct change *c)
 {
-	for (unsigned int i = 0; i < c->n_writes; i++)
+	for (unsigned int i = 0; i < c->n_writes; i++) {
 		add_write(note, &c->writes[i]);
+		redis_tags_of_write(&c->writes[i], &note->tags);
+	}
 	for (unsigned int i = 0; i < c->n_touches; i++) {
 		const struct mfs_attr *a = c->touches[i].ret_attr;
 		struct hint *h = add_hint(note, NEWS_RECORD, c->touches[i].dir);
@@ -190,6 +194,7 @@ void redis_mark_change(struct redis_engine *e, const struct change *c, bool tell
 		return;
 	}
 	describe(note, c);
+	redis_mark_tags(e, &note->tags);
 	for (size_t i = 0; i < note->hints.n; i++) {
 		struct news n = note->hints.v[i].news;
 
@@ -204,7 +209,7 @@ void redis_mark_change(struct redis_engine *e, const struct change *c, bool tell
 
 /* --- telling --- */
 
-#define KEYS_MAX (3 * REDIS_HINTS_MAX)
+#define KEYS_MAX (3 * REDIS_HINTS_MAX + REDIS_TOLD_TAGS)
 
 int redis_send_note(struct redis_engine *e, struct redis_request *q, struct redis_note *note)
 {
@@ -232,6 +237,8 @@ int redis_send_note(struct redis_engine *e, struct redis_request *q, struct redi
 	snprintf(n_values, sizeof(n_values), "%u", n);
 	for (size_t i = 0; i < note->n_dirs; i++)
 		redis_key_pages(KEY(n++), q->prefix, note->dirs[i]);
+	for (size_t i = 0; i < note->tags.n && note->tags.n <= REDIS_TOLD_TAGS; i++)
+		redis_key_tag(KEY(n++), q->prefix, note->tags.v[i]);
 	for (unsigned int i = 0; i < n; i++, argc++) {
 		argv[argc] = KEY(i);
 		lens[argc] = strlen(KEY(i));

@@ -2,6 +2,7 @@
  * What the files of the redis engine share.
  *
  *   redis_engine.c  making and freeing one, news, statistics     redis_cache.c  get, lookup, list through the cache
+ *   redis_find.c    pages of searches
  *   redis_pool.c    connections, giving Redis up and trying again, one command with its checks
  *   redis_keeper.c  the thread that finds epoch and server, sends what changes tell, and looks at the clock
  *   redis_hints.c   what a change touches: marks, messages; the thread that hears those of others
@@ -15,6 +16,7 @@
 #include "meta/redis_conn.h"
 #include "meta/redis_engine.h"
 #include "meta/redis_floors.h"
+#include "meta/tags.h"
 
 #define REDIS_CONNS	  16 /* at most; who finds none free does without */
 #define REDIS_BEAT_NS	  (MFS_NSEC_PER_SEC / 2)
@@ -26,6 +28,8 @@
 #define REDIS_TOMB_MS	  10000
 #define REDIS_FILL_US	  5000000 /* a fill later than this after its stamp is refused; less than tombstones live */
 #define REDIS_PAGES	  16	  /* of one directory */
+#define REDIS_FINDS	  32	  /* pages of searches for one tag */
+#define REDIS_TOLD_TAGS	  32	  /* of one change; what has more is not told */
 
 enum redis_script {
 	SCRIPT_GET,	  /* KEYS: a key */
@@ -44,6 +48,7 @@ struct redis_note {
 	struct hints hints;
 	mfs_ino_t dirs[REDIS_HINTS_MAX]; /* whose pages are to go */
 	size_t n_dirs;
+	struct tag_set tags; /* that records have since */
 };
 
 struct redis_engine {
@@ -139,6 +144,39 @@ int redis_list(struct engine *base, struct op_ctx *op, mfs_ino_t parent, uint64_
 void redis_key_record(char *key, const char *prefix, mfs_ino_t ino);
 void redis_key_name(char *key, const char *prefix, mfs_ino_t parent, const struct mfs_name *name);
 void redis_key_pages(char *key, const char *prefix, mfs_ino_t dir);
+
+/* What was asked of Redis before the inner engine is. */
+struct redis_asked {
+	struct floors_view view; /* t 0: Redis was not asked, or gave no time */
+	bool force[2];		 /* what is there is no value of ours: it may be overwritten whatever it says */
+};
+/* A value that verified; points into the answer. */
+struct redis_value {
+	struct value_head head;
+	const char *payload;
+	size_t len;
+};
+/* May cached answers be used, and is Redis there (then redis_end() follows)? Of use only while news come. */
+bool redis_ask(struct redis_engine *e, struct redis_request *q);
+void redis_count(struct redis_engine *e, bool hit);
+/* Does this part of an answer hold a sealed value of that key? *ret_force: there is something that is not. */
+bool redis_open_value(struct redis_engine *e, struct redis_request *q, const char *key, const redisReply *part,
+		      struct redis_value *ret, bool *ret_force);
+/* A request to fill what was asked for under a->view, if that still makes sense: news must have worked meanwhile too, as
+ * an index that nobody tells us of may be one that lags. */
+bool redis_begin_fill(struct redis_engine *e, const struct redis_asked *a, struct redis_request *q);
+/* A page in a hash of pages. `sealed`: what it is sealed as. b: head and payload; at most max pages in that hash. */
+bool redis_get_page(struct redis_engine *e, struct redis_request *q, const char *key, const char *field, redisReply **ret);
+void redis_fill_page(struct redis_engine *e, const struct redis_asked *a, struct redis_request *q, const char *key,
+		     const char *sealed, const char *field, unsigned int max, struct mfs_buf *b);
+
+/* --- redis_find.c --- */
+int redis_find(struct engine *base, struct op_ctx *op, const struct expr_term *t, mfs_ino_t after, size_t limit,
+	       struct node_list *ret);
+void redis_key_tag(char *key, const char *prefix, uint64_t number);
+void redis_mark_tags(struct redis_engine *e, const struct tag_set *tags);
+/* The tags that a write may give a record. */
+void redis_tags_of_write(const struct write *w, struct tag_set *ret);
 
 /* --- redis_hints.c --- */
 void redis_mark_news(struct redis_engine *e, const struct news *n);

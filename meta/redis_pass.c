@@ -124,12 +124,6 @@ static int pass_jobs_from(struct engine *e, struct op_ctx *op, const struct job_
 	PASS(jobs_from, op, from, limit, ret);
 }
 
-static int pass_find(struct engine *e, struct op_ctx *op, const struct expr_term *t, mfs_ino_t after, size_t limit,
-		    struct node_list *ret)
-{
-	return engine_find(redis_of(e)->inner, op, t, after, limit, ret);
-}
-
 static uint64_t pass_rows(struct engine *e, struct op_ctx *op, const struct expr_term *t)
 {
 	return engine_rows(redis_of(e)->inner, op, t);
@@ -209,7 +203,7 @@ void redis_pass_ops(struct engine_ops *ops, const struct engine *inner)
 	SET(next_number);
 	SET(aliases_all);
 	SET(jobs_from);
-	SET(find);
+	ops->find = inner->ops->find ? redis_find : NULL;
 	SET(rows);
 	SET(tag_names);
 	SET(cell_get);

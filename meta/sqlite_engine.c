@@ -258,7 +258,9 @@ static int find_page(struct sqlite_conn *c, const struct expr_term *t, mfs_ino_t
 	for (size_t i = 0; r == 0 && i < page.n; i++) {
 		struct node *n = node_list_add(ret);
 
-		r = n ? sqlite_load(c, page.v[i], n) : -ENOMEM;
+		r = n ? sqlite_load_lean(c, page.v[i], n) : -ENOMEM;
+		if (r == 0)
+			node_drop_content(n);
 	}
 	return r;
 }

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/hash.h"
+
 #define PREFIX	   "user."
 #define PREFIX_LEN (sizeof(PREFIX) - 1)
 
@@ -56,6 +58,47 @@ int node_each_tag(const struct node *n, int (*fn)(void *arg, const struct tag *t
 						   .value = x->value, .size = x->size });
 	}
 	return r;
+}
+
+uint64_t tag_name_number(const void *name, size_t len)
+{
+	return mfs_hash_u64(mfs_hash64(name, len) + 1);
+}
+
+uint64_t tag_value_number(const void *name, size_t len, const void *value, size_t size)
+{
+	return mfs_hash_u64(tag_name_number(name, len) ^ mfs_hash64(value, MFS_MIN(size, (size_t)TAG_VALUE_INDEXED)));
+}
+
+static void add_number(struct tag_set *s, uint64_t number)
+{
+	for (size_t i = 0; i < s->n; i++)
+		if (s->v[i] == number)
+			return;
+	if (s->n == TAG_SET_MAX)
+		s->all = true;
+	else
+		s->v[s->n++] = number;
+}
+
+void tag_set_add(struct tag_set *s, const struct tag *t)
+{
+	add_number(s, tag_name_number(t->name, t->name_len));
+	if (!t->bare)
+		add_number(s, tag_value_number(t->name, t->name_len, t->value, t->size));
+}
+
+static int add_tag(void *arg, const struct tag *t)
+{
+	struct tag_set *s = arg;
+
+	tag_set_add(s, t);
+	return s->all;
+}
+
+void tag_set_add_node(struct tag_set *s, const struct node *n)
+{
+	(void)node_each_tag(n, add_tag, s);
 }
 
 /* Decimal only: what strtod takes besides (hexadecimal, inf, nan, leading blanks) is not what people write as a number. */

@@ -28,6 +28,21 @@ int node_each_tag(const struct node *n, int (*fn)(void *arg, const struct tag *t
 /* Is this xattr (with its prefix) a tag, or the list of bare ones? */
 bool tag_is_xattr(const char *name);
 
+/*
+ * Which tags something has, as numbers: one of each name, and one of each name with its value. For "may this change matter
+ * to that search"; two that share a number cost a look too many.
+ */
+#define TAG_SET_MAX 128
+struct tag_set {
+	uint64_t v[TAG_SET_MAX];
+	size_t n;
+	bool all; /* there are more, or they are not known: any tag may be meant */
+};
+uint64_t tag_name_number(const void *name, size_t len);
+uint64_t tag_value_number(const void *name, size_t len, const void *value, size_t size);
+void tag_set_add(struct tag_set *s, const struct tag *t);
+void tag_set_add_node(struct tag_set *s, const struct node *n);
+
 /* The value as a finite decimal number, whole (blanks around it are no part of one). */
 bool tag_number(const void *value, size_t size, double *ret);
 

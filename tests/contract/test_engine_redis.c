@@ -15,7 +15,9 @@
 
 #include "common/clock.h"
 #include "common/op_ctx.h"
+#include "meta/expr.h"
 #include "meta/mem_internal.h"
+#include "meta/tags.h"
 #include "tests/lib/engine_suite.h"
 #include "tests/lib/redis_server.h"
 
@@ -90,6 +92,13 @@ static int counted_list(struct engine *e, struct op_ctx *op, mfs_ino_t parent, u
 	return mem_ops->list(e, op, parent, after, limit, ret);
 }
 
+static int counted_find(struct engine *e, struct op_ctx *op, const struct expr_term *t, mfs_ino_t after, size_t limit,
+			struct node_list *ret)
+{
+	n_inner++;
+	return mem_ops->find(e, op, t, after, limit, ret);
+}
+
 static void hear(void *arg, const struct news *n)
 {
 	struct two *t = arg;
@@ -123,6 +132,7 @@ static int setup(void **state)
 		t->ops[i].get = counted_get;
 		t->ops[i].lookup = counted_lookup;
 		t->ops[i].list = counted_list;
+		t->ops[i].find = counted_find;
 		t->inner[i]->ops = &t->ops[i];
 		t->e[i] = redis_server_engine(&server, t->inner[i], volume);
 		t->e[i]->session = 101 + i;
@@ -172,6 +182,40 @@ static unsigned int lists(struct engine *e, mfs_ino_t dir, size_t want)
 	return n_inner - before;
 }
 
+/* Inner calls of the search, which must find so many. */
+static unsigned int searches(struct engine *e, const char *text, size_t want)
+{
+	const struct expr_env env = { .now = 0 };
+	struct node_list l = NODE_LIST_INIT;
+	MFS_AUTOEXPR struct expr *x = NULL;
+	MFS_AUTOFREE char *reason = NULL;
+	unsigned int before = n_inner;
+	size_t column;
+
+	TEST_OK(expr_parse(text, strlen(text), &env, &x, &column, &reason));
+	TEST_OK(engine_find(e, NULL, &x->terms[x->root], 0, 1000, &l));
+	assert_int_equal(l.n, want);
+	node_list_release(&l);
+	return n_inner - before;
+}
+
+static void set_tag(struct engine *e, mfs_ino_t ino, const char *name, const char *value)
+{
+	struct change c = { 0 };
+	struct write *w = change_write(&c, WRITE_EDIT, ino);
+	struct node n;
+
+	test_get(e, ino, &n);
+	if (value)
+		TEST_OK(node_xattr_set(&n, name, value, strlen(value)));
+	else
+		TEST_OK(node_xattr_remove(&n, name));
+	w->node = &n;
+	w->mask = EDIT_XATTRS;
+	TEST_OK(engine_apply(e, NULL, &c));
+	node_release(&n);
+}
+
 /* How often it is asked until no inner call is needed; at most `tries`, as tombstones and own news come a moment later. */
 #define SOON(call)                                                                          \
 	do {                                                                                \
@@ -198,6 +242,63 @@ static void test_hit__needs_no_inner_call_and_is_shared(void **state)
 	/* And it stays so. */
 	for (unsigned int i = 0; i < 20; i++)
 		assert_int_equal(gets(t->e[1], ino) + finds(t->e[0], dir, "f", ino) + lists(t->e[1], dir, 1), 0);
+}
+
+/* A page of a search is the tag's: other tags and values leave it as it is, a change of what is in it does not. */
+static void test_search__is_kept_until_its_tag_is_given_or_a_hit_changes(void **state)
+{
+	struct two *t = *state;
+	mfs_ino_t a = test_make(t->e[0], MFS_ROOT_INO, "a", 0100644), b = test_make(t->e[0], MFS_ROOT_INO, "b", 0100644);
+	unsigned int kept = 0;
+
+	set_tag(t->e[0], a, "user.year", "2025");
+	for (unsigned int i = 0; i < 20; i++) {
+		SOON(searches(t->e[0], "year = 2025", 1));
+		SOON(searches(t->e[1], "year = 2025", 1));
+		SOON(searches(t->e[1], "tag:year", 1));
+		set_tag(t->e[i % 2], b, "user.other", i % 4 < 2 ? "1" : "2"); /* of a file that is no hit */
+		kept += searches(t->e[0], "year = 2025", 1) + searches(t->e[1], "tag:year", 1) == 0;
+		set_tag(t->e[i % 2], b, "user.year", "2026");
+		kept += searches(t->e[1], "year = 2025", 1) == 0;
+		(void)(searches(t->e[1], "tag:year", 2) + searches(t->e[0], "tag:year", 2));
+		set_tag(t->e[i % 2], b, "user.year", NULL);
+		(void)searches(t->e[0], "tag:year", 1);
+		SOON(searches(t->e[0], "year = 2025", 1));
+		set_tag(t->e[i % 2], b, "user.year", "2025");
+		(void)(searches(t->e[0], "year = 2025", 2) + searches(t->e[1], "year = 2025", 2));
+		set_tag(t->e[i % 2], b, "user.year", NULL);
+		(void)searches(t->e[1], "year = 2025", 1);
+	}
+	assert_true(kept > 30); /* of 40; a hash of another thing may be the same */
+}
+
+/* More tags in one change than are told apart: any search may mean one of them. */
+static void test_search__of_one_of_very_many_tags(void **state)
+{
+	struct two *t = *state;
+	mfs_ino_t ino = test_make(t->e[0], MFS_ROOT_INO, "f", 0100644);
+	struct change c = { 0 };
+	struct write *w = change_write(&c, WRITE_EDIT, ino);
+	char name[32], value[] = "1";
+	struct node n;
+
+	test_get(t->e[0], ino, &n);
+	for (unsigned int i = 0; i < TAG_SET_MAX + 50; i++) {
+		snprintf(name, sizeof(name), "user.t%u", i);
+		TEST_OK(node_xattr_set(&n, name, value, 1));
+	}
+	for (unsigned int i = 0; i < TAG_SET_MAX + 50; i += 7) {
+		snprintf(name, sizeof(name), "tag:t%u", i);
+		SOON(searches(t->e[i % 2], name, 0));
+	}
+	w->node = &n;
+	w->mask = EDIT_XATTRS;
+	TEST_OK(engine_apply(t->e[0], NULL, &c));
+	for (unsigned int i = 0; i < TAG_SET_MAX + 50; i += 7) {
+		snprintf(name, sizeof(name), "tag:t%u", i);
+		(void)searches(t->e[i % 2], name, 1);
+	}
+	node_release(&n);
 }
 
 static void test_change__is_seen_at_once_by_both(void **state)
@@ -466,6 +567,8 @@ int main(void)
 #define T(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 	const struct CMUnitTest own[] = {
 		T(test_hit__needs_no_inner_call_and_is_shared),
+		T(test_search__is_kept_until_its_tag_is_given_or_a_hit_changes),
+		T(test_search__of_one_of_very_many_tags),
 		T(test_change__is_seen_at_once_by_both),
 		T(test_hint__comes_without_the_authority),
 		T(test_fresh__is_the_index_and_what_follows_is_no_older),

@@ -17,12 +17,15 @@
 #include <cmocka.h>
 
 #include "common/clock.h"
+#include "meta/expr.h"
 #include "meta/mem_internal.h"
+#include "meta/tags.h"
 #include "tests/lib/engine_suite.h"
 #include "tests/lib/redis_faults.h"
 
 #define DIRS  6
 #define NAMES 9
+#define TAGS  4
 #define KEPT  16 /* of what is in trash */
 #define CUT   (MFS_NSEC_PER_SEC / 2)
 
@@ -36,7 +39,7 @@ struct world {
 	uint64_t next;
 	mfs_ino_t dirs[DIRS], trash[KEPT];
 	unsigned int n_dirs, n_trash;
-	unsigned int changes, reads, skipped, done[16]; /* faults that did something */
+	unsigned int changes, reads, skipped, found, done[16]; /* faults that did something */
 	int64_t cut[2]; /* 0: not */
 };
 
@@ -75,18 +78,34 @@ static void touch(struct change *c, mfs_ino_t dir)
 	change_touch(c, dir, mfs_now_ns(), 0, 0);
 }
 
+/* Few names and values, so that pages are lost and won all the time. */
+static void some_tags(struct world *w, struct node *n)
+{
+	while (n->n_xattrs)
+		assert_int_equal(node_xattr_remove(n, n->xattrs[0].name), 0);
+	for (unsigned int i = pick(w, 4); i; i--) {
+		char name[8] = { 'u', 's', 'e', 'r', '.', (char)('a' + pick(w, TAGS)), 0 }, value[2] = { (char)('0' + pick(w, 3)), 0 };
+
+		TEST_OK(node_xattr_set(n, name, value, 1));
+	}
+	if (pick(w, 4) == 0)
+		TEST_OK(node_xattr_set(n, TAG_BARE_LIST, "b,c", pick(w, 2) ? 1 : 3));
+	node_derive(n);
+}
+
 static void make(struct world *w, bool dir)
 {
 	struct node n = test_node(w->bare, some_dir(w), "x", dir ? 040755 : 0100644);
 	struct change c = { 0 };
 
 	n.name = some_name(w);
+	if (pick(w, 2))
+		some_tags(w, &n);
 	change_write(&c, WRITE_INSERT, n.attr.ino)->node = &n;
 	touch(&c, n.parent);
-	if (dir && w->n_dirs == DIRS)
-		return;
-	if (apply(w, &c) == 0 && dir)
+	if (!(dir && w->n_dirs == DIRS) && apply(w, &c) == 0 && dir)
 		w->dirs[w->n_dirs++] = n.attr.ino;
+	node_release(&n);
 }
 
 /* A file or alias under some name; false: there is none under that one. */
@@ -111,7 +130,7 @@ static void edit(struct world *w, const struct entry *at)
 	char bytes[12000];
 
 	x->node = &set;
-	switch (pick(w, 5)) {
+	switch (pick(w, 7)) {
 	case 0: /* an atime alone leaves ver as it is */
 		x->mask = EDIT_ATIME | EDIT_NO_BUMP_VER;
 		set.attr.atime = pick(w, 1000000);
@@ -126,12 +145,19 @@ static void edit(struct world *w, const struct entry *at)
 		set.attr.size = set.inline_data.size = 1 + pick(w, sizeof(bytes));
 		x->mask = EDIT_REF | EDIT_SIZE | EDIT_BUMP_DATA | EDIT_BUMP_LAY;
 		break;
+	case 3:
+	case 4:
+		some_tags(w, &set);
+		x->mask = EDIT_XATTRS;
+		break;
 	default:
 		x->mask = EDIT_MODE | EDIT_MTIME;
 		set.attr.mode = 0100000 | pick(w, 512);
 		set.attr.mtime = pick(w, 1000000);
 	}
 	apply(w, &c);
+	if (x->mask & EDIT_XATTRS)
+		node_release(&set);
 }
 
 static void rename_it(struct world *w, const struct entry *at)
@@ -340,9 +366,43 @@ static void compare_list(struct world *w, struct engine *e)
 	}
 }
 
+/* What asks for a tag, by pages. */
+static void compare_find(struct world *w, struct engine *e)
+{
+	static const char *const ops[] = { "", "=", "=", "=", ">", "!=", "~" };
+	const char *how = ops[pick(w, MFS_ARRAY_LEN(ops))];
+	const struct expr_env env = { .now = 0 };
+	size_t limit = pick(w, 2) ? 3 : 100, column;
+	MFS_AUTOEXPR struct expr *x = NULL;
+	MFS_AUTOFREE char *reason = NULL;
+	char text[32];
+	mfs_ino_t after = 0;
+	bool more = true;
+
+	if (*how)
+		snprintf(text, sizeof(text), "tag:%c %s '%u'", 'a' + (int)pick(w, TAGS), how, pick(w, 3));
+	else
+		snprintf(text, sizeof(text), "tag:%c", 'a' + (int)pick(w, TAGS));
+	TEST_OK(expr_parse(text, strlen(text), &env, &x, &column, &reason));
+	while (more) {
+		struct node_list a = NODE_LIST_INIT, b = NODE_LIST_INIT;
+
+		TEST_OK(engine_find(e, NULL, &x->terms[x->root], after, limit, &a));
+		TEST_OK(engine_find(w->bare, NULL, &x->terms[x->root], after, limit, &b));
+		assert_int_equal(a.n, b.n);
+		for (size_t i = 0; i < a.n; i++)
+			test_same_node(&a.v[i], &b.v[i]);
+		more = a.n == limit;
+		after = a.n ? a.v[a.n - 1].attr.ino : 0;
+		w->found += a.n;
+		node_list_release(&a);
+		node_list_release(&b);
+	}
+}
+
 static void read_something(struct world *w)
 {
-	unsigned int i = pick(w, 2), kind = pick(w, 5);
+	unsigned int i = pick(w, 2), kind = pick(w, 7);
 
 	if (w->cut[i] && mfs_mono_ns() - w->cut[i] < CUT) {
 		w->skipped++;
@@ -353,8 +413,10 @@ static void read_something(struct world *w)
 		compare_get(w, w->e[i]);
 	else if (kind < 4)
 		compare_lookup(w, w->e[i]);
-	else
+	else if (kind < 5)
 		compare_list(w, w->e[i]);
+	else
+		compare_find(w, w->e[i]);
 }
 
 static void some_steps(struct world *w, unsigned int n)
@@ -434,7 +496,7 @@ static void test_model__undisturbed(void **state)
 	struct world *w = *state;
 
 	some_steps(w, times(3000));
-	assert_true(hits_of(w) > w->reads / 4); /* or it shows nothing */
+	assert_true(hits_of(w) > w->reads / 4 && w->found > 1000); /* or it shows nothing */
 }
 
 static void damage(struct world *w)

@@ -52,6 +52,23 @@ static void page(const char *p, size_t len)
 	node_list_release(&again);
 }
 
+static void search(const char *p, size_t len)
+{
+	MFS_AUTOBUF struct mfs_buf a = MFS_BUF_INIT(1u << 21), b = MFS_BUF_INIT(1u << 21);
+	struct node_list l = NODE_LIST_INIT, again = NODE_LIST_INIT;
+	int r = value_get_find(p, len, &l);
+
+	assert(r == 0 || r == -EBADMSG || r == -ENOMEM);
+	assert(r == 0 || l.n == 0);
+	if (r == 0 && value_put_find(&a, l.v, l.n) == 0) {
+		assert(value_get_find(a.data, a.len, &again) == 0 && again.n == l.n);
+		assert(value_put_find(&b, again.v, again.n) == 0);
+		same(&a, &b);
+	}
+	node_list_release(&l);
+	node_list_release(&again);
+}
+
 static void message(const char *p, size_t len)
 {
 	MFS_AUTOBUF struct mfs_buf a = MFS_BUF_INIT(1u << 20), b = MFS_BUF_INIT(1u << 20);
@@ -104,6 +121,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	case 'p':
 		page(p + 1, size - 1);
 		break;
+	case 'q':
+		search(p + 1, size - 1);
+		break;
 	case 'm':
 		message(p + 1, size - 1);
 		break;
@@ -112,7 +132,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		break;
 	case 'h':
 		if (value_get_head(p + 1, size - 1, &h) == 0)
-			assert(size > REDIS_HEADER && strchr("RENPT", (char)h.kind));
+			assert(size > REDIS_HEADER && strchr("RENPQT", (char)h.kind));
 		break;
 	default:
 		if (value_get_entry(p + 1, size - 1, &e) == 0)
