@@ -97,6 +97,8 @@ int ns_tag_node(struct node *n, const struct tag_edit *e)
 		return bare_ok(e->name) ? edit_list(n, e->name, NULL, &found) : -EINVAL;
 	if (!tag_is_xattr(name) || strcmp(name, TAG_BARE_LIST) == 0)
 		return -EINVAL;
+	if (strlen(e->value) > MFS_XATTR_SIZE_MAX) /* a record with such a value is one that nobody reads again */
+		return -E2BIG;
 	return node_xattr_set(n, name, e->value, strlen(e->value));
 }
 

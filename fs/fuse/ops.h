@@ -33,6 +33,8 @@ void request_begin(struct request *rq, fuse_req_t req);
  * programs do not expect EINTR of a regular file, and local filesystems never give it.
  */
 void request_interruptible(struct request *rq);
+/* No callback runs with this request after it: it is on a stack that goes away. The reply_* below do it. */
+void request_end(struct request *rq);
 
 /*
  * The caller's further groups: how many; *ret is the caller's to free. 0 when it has ended. -ENOMEM. (libfuse's own

@@ -122,8 +122,7 @@ void request_interruptible(struct request *rq)
 	fuse_req_interrupt_func(rq->req, interrupted, rq);
 }
 
-/* No callback runs with this request after it: it is on a stack that goes away. */
-static void request_end(struct request *rq)
+void request_end(struct request *rq)
 {
 	if (rq->interruptible)
 		fuse_req_interrupt_func(rq->req, NULL, NULL);

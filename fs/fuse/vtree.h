@@ -65,6 +65,8 @@ void vlinks_release(struct vlinks *l);
 int vtree_links(struct request *rq, const struct vnode_info *dir, const char *name, struct vlinks *ret) MFS_NODISCARD;
 /* Is the search one that can be understood? -EINVAL. */
 int vtree_check(struct request *rq, const char *expr) MFS_NODISCARD;
+/* Is there a file for the caller? */
+int vtree_any(struct request *rq, const char *expr, bool *ret) MFS_NODISCARD;
 /* Does the tag have this value anywhere? 1, 0, -errno. */
 int vtree_has_value(struct request *rq, const char *tag, const char *value) MFS_NODISCARD;
 

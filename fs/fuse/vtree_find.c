@@ -100,13 +100,13 @@ static int caller(struct request *rq, struct mfs_cred *ret, gid_t **ret_groups)
 	return 0;
 }
 
-static int run(struct request *rq, const char *text, struct finding *x)
+static int run(struct request *rq, const char *text, uint64_t limit, struct finding *x)
 {
 	MFS_AUTOFREE gid_t *groups = NULL;
 	MFS_AUTOEXPR struct expr *e = NULL;
 	struct search_stats st;
 	struct mfs_cred cred;
-	struct search s = { .dir = rq->fs->vol->root, .cred = &cred, .limit = VTREE_LINKS };
+	struct search s = { .dir = rq->fs->vol->root, .cred = &cred, .limit = limit };
 	int r = caller(rq, &cred, &groups);
 
 	if (r == 0)
@@ -115,7 +115,7 @@ static int run(struct request *rq, const char *text, struct finding *x)
 		return r;
 	s.expr = e;
 	r = search_run(rq->fs->vol->ns, &rq->op, &s, take_hit, x, &st);
-	if (r == 0 && st.next)
+	if (r == 0 && st.next && limit == VTREE_LINKS)
 		mfs_log(MFS_LOG_FS, MFS_LOG_WARN, &rq->op, "query=%s more than %d files: not all are shown; narrow it, or use massfs find", text,
 			VTREE_LINKS);
 	return r;
@@ -179,7 +179,7 @@ static int search_named(struct request *rq, const struct vnode_info *dir, struct
 	(void)mfs_buf_printf(&text, "(%s) and name = ", mfs_buf_str(&dir->expr));
 	if (expr_quote(&text, x->name, strlen(x->name)) < 0)
 		return -ENAMETOOLONG;
-	return run(rq, mfs_buf_str(&text), x);
+	return run(rq, mfs_buf_str(&text), VTREE_LINKS, x);
 }
 
 static int one_link(struct request *rq, const struct vnode_info *dir, const char *name, struct vlinks *ret)
@@ -212,9 +212,19 @@ int vtree_links(struct request *rq, const struct vnode_info *dir, const char *na
 
 	if (name)
 		return one_link(rq, dir, name, ret);
-	r = run(rq, mfs_buf_str(&dir->expr), &x);
+	r = run(rq, mfs_buf_str(&dir->expr), VTREE_LINKS, &x);
 	if (r == 0)
 		r = make_links(&x, dir->depth, ret);
+	release_hits(&x);
+	return r;
+}
+
+int vtree_any(struct request *rq, const char *expr, bool *ret)
+{
+	struct finding x = { 0 };
+	int r = run(rq, expr, 2, &x); /* the root of the volume is a hit, and no link */
+
+	*ret = x.n > 0;
 	release_hits(&x);
 	return r;
 }

@@ -118,9 +118,11 @@ static void v_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 	if (!vtree_has(parent) && !is_root_name(req, parent, name))
 		return op_lookup(req, parent, name);
 	request_begin(&rq, req);
+	request_interruptible(&rq);
 	r = look_up(&rq, parent, name, &e);
 	if (r < 0)
 		return reply_err(&rq, r);
+	request_end(&rq);
 	if (fuse_reply_entry(req, &e) < 0)
 		vtree_forget(rq.fs->vtree, e.ino, 1);
 }
@@ -215,20 +217,8 @@ static int add_entry(struct vdir *d, const char *name, mode_t type)
 /* Somebody's tags are not told to who sees none of the files. */
 static int is_seen(struct request *rq, const char *expr, bool *ret)
 {
-	struct vnode_info dir = { .kind = VNODE_TAG, .expr = MFS_BUF_INIT(EXPR_TEXT_MAX) };
-	struct vlinks l = { 0 };
-	int r = 0;
-
 	*ret = rq->op.uid == 0;
-	if (*ret)
-		return 0;
-	r = mfs_buf_puts(&dir.expr, expr);
-	if (r == 0)
-		r = vtree_links(rq, &dir, NULL, &l);
-	*ret = l.n > 0;
-	vlinks_release(&l);
-	mfs_buf_release(&dir.expr);
-	return r;
+	return *ret ? 0 : vtree_any(rq, expr, ret);
 }
 
 static int add_name(struct request *rq, struct vdir *d, const struct vnode_info *dir, const char *tag, const struct node_blob *name)
@@ -320,6 +310,7 @@ static void v_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	if (!vtree_has(ino))
 		return op_opendir(req, ino, fi);
 	request_begin(&rq, req);
+	request_interruptible(&rq); /* it may take long */
 	d = calloc(1, sizeof(*d));
 	if (!d)
 		return reply_err(&rq, -ENOMEM);
@@ -333,6 +324,7 @@ static void v_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	}
 	opened_add(rq.fs, &d->opened);
 	fi->fh = (uintptr_t)d;
+	request_end(&rq);
 	if (fuse_reply_open(req, fi) < 0)
 		close_dir(&rq, &d->opened);
 }

@@ -111,6 +111,18 @@ static void test_find__tells_no_tags_of_what_may_not_be_read(void **state)
 	assert_non_null(strstr(w->out, "\"hash\": null"));
 }
 
+static void test_tag__has_a_longest_value(void **state)
+{
+	char text[2 + MFS_XATTR_SIZE_MAX + 2] = "t=";
+	struct world *w = *state;
+
+	world_write(w, "a", "one");
+	memset(text + 2, 'v', MFS_XATTR_SIZE_MAX + 1);
+	assert_int_equal(VERB(w, 0, "tag", "add", "-t", text, "--", "a"), 1);
+	text[2 + MFS_XATTR_SIZE_MAX] = '\0';
+	assert_ok(w, "tag", "add", "-t", text, "--", "a");
+}
+
 static void test_info__tells_key_and_state(void **state)
 {
 	struct world *w = *state;
@@ -562,6 +574,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		WORLD_TEST(test_usage__is_told),
 		WORLD_TEST(test_find__tells_no_tags_of_what_may_not_be_read),
+		WORLD_TEST(test_tag__has_a_longest_value),
 		WORLD_TEST(test_info__tells_key_and_state),
 		WORLD_TEST(test_info__needs_search_permission),
 		WORLD_TEST(test_status__is_there),
