@@ -108,7 +108,7 @@ void content_touch_locked(struct content *c)
 		content_session_now(c);
 	}
 	c->dirty = true;
-	c->closed = false;
+	c->closed = c->refused = false;
 	c->written = now;
 	c->mtime = mfs_now_ns();
 }
@@ -123,7 +123,7 @@ int content_open(const struct content_env *cenv, struct op_ctx *op, mfs_ino_t in
 
 	if (!c)
 		return -ENOMEM;
-	r = namespace_size_max(env->vol->ns, op, ino, &c->size_max);
+	r = namespace_content_rules(env->vol->ns, op, ino, &c->rules);
 	if (r == 0)
 		r = state_load(env, op, ino, NULL, &s);
 	if (r < 0) {
@@ -167,7 +167,7 @@ void content_discard(struct content *c, struct op_ctx *op)
 	c->clip = CONTENT_ALL;
 	c->size = c->state->size;
 	c->unsure_data = 0;
-	c->dirty = c->rewrite = false;
+	c->dirty = c->rewrite = c->refused = false;
 	c->mtime = 0;
 	c->stale = true;
 	c->gen++;
@@ -218,8 +218,11 @@ void content_writer_opened(struct content *c)
 {
 	MFS_GUARD(&c->lock);
 
-	if (c->n_writers++ == 0 || c->closed)
+	if (c->n_writers++ == 0 || c->closed) {
 		c->version_due = true;
+		c->accepted = c->state->data;
+		c->accepted_empty = c->state->size == 0;
+	}
 	/* A file that was made and never written gets its (empty) object after the first close. */
 	if (!c->state->object && c->size == 0 && !c->state->todo && !c->dirty) {
 		c->dirty = true;
@@ -276,7 +279,7 @@ static struct content *take_biggest(struct content_env *env)
 			continue;
 		tail_drop(i);
 		read_ahead_drop_locked(i);
-		if (!i->failed && i->map.bytes > most) {
+		if (!i->failed && !i->refused && i->map.bytes > most) {
 			most = i->map.bytes;
 			big = i;
 		}
@@ -334,7 +337,7 @@ static int make_room(struct content *c, struct op_ctx *op)
 		if (!c->busy) {
 			tail_drop(c);
 			read_ahead_drop_locked(c);
-			send = c->map.bytes > 0;
+			send = c->map.bytes > 0 && !c->refused;
 			c->busy = send;
 		}
 	}
@@ -475,7 +478,7 @@ static void send_some(struct content *c, struct op_ctx *op)
 
 bool content_has_limit(const struct content *c)
 {
-	return c->size_max < (uint64_t)MFS_FILE_SIZE_MAX;
+	return c->rules.size_max < (uint64_t)MFS_FILE_SIZE_MAX;
 }
 
 int content_write(struct content *c, struct op_ctx *op, uint64_t off, const void *buf, size_t len, bool append)
@@ -495,8 +498,10 @@ int content_write(struct content *c, struct op_ctx *op, uint64_t off, const void
 
 			if (append && done == 0)
 				off = c->size;
-			if (off + len > c->size_max || off + len < off)
+			if (off + len > c->rules.size_max || off + len < off)
 				return -EFBIG;
+			if (c->rules.at_close)
+				c->writer = op->uid;
 			part = must_part_locked(c, off + done, len - done, append && done == 0);
 			if (!part) {
 				n = put_locked(c, off + done, (const char *)buf + done, len - done, append);
@@ -629,7 +634,7 @@ int content_truncate(struct content *c, struct op_ctx *op, uint64_t size, struct
 	bool clean = true;
 	int r = 0;
 
-	if (size > c->size_max)
+	if (size > c->rules.size_max)
 		return -EFBIG;
 	{
 		MFS_GUARD(&c->lock);
@@ -742,7 +747,8 @@ static struct content *take_overdue(struct content_env *env, int64_t now_ns)
 		/* A stream is one object as long as it goes on: committed in between, its rest would be patches. */
 		int64_t since = i->upload || upload_suits_locked(i) ? i->written : i->dirty_since;
 
-		if (!i->dirty || i->busy || i->failed || now_ns - since < wait)
+		/* Where a close may refuse it, it is better not committed before. */
+		if (!i->dirty || i->busy || i->failed || i->rules.at_close || now_ns - since < wait)
 			continue;
 		i->busy = true;
 		return i;

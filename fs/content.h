@@ -94,6 +94,15 @@ void content_env_tick(struct content_env *env, struct op_ctx *op, int64_t now_ns
  * *attr gets the record's attributes after the commit when something was committed (*ret_committed).
  */
 int content_flush(struct content *c, struct op_ctx *op, struct mfs_attr *attr, bool *ret_committed) MFS_NODISCARD;
+/*
+ * The same for a close(2), where storage rules have a say (content_is_judged()); else it is content_flush(). Content that they
+ * refuse is kept aside (namespace_refuse()), the file keeps or gets back what it had, and the answer is -EINVAL. It stays dirty
+ * (content_is_refused()) where it still can be: one that has the file open by the same descriptor may go on and mend it. last: no
+ * further close follows; before, an empty file is left alone: a shell's redirection closes it once before it is written.
+ */
+int content_close(struct content *c, struct op_ctx *op, bool last, struct mfs_attr *attr, bool *ret_committed) MFS_NODISCARD;
+bool content_is_judged(const struct content *c);
+bool content_is_refused(struct content *c);
 /* The flush was that of a close(2). Its RELEASE may come after the next open of the file (the kernel does not wait for
  * it), which must find that the state is one to keep as a version all the same. */
 void content_closed(struct content *c);

@@ -40,6 +40,7 @@ struct round {
 	bool asked;	   /* the index was: an object may be named by it */
 	bool overtaken;	   /* somebody's change of the layout came between, be it only a settle */
 	bool rebased;	   /* another mount's content came between */
+	bool refused;	   /* by storage rules: kept aside, and not in the record */
 	bool rest_frozen;  /* STAGED: what is in `sending` is the commit's, no upload job has it */
 	bool stored, at_gate; /* gate: of key, from before the object is there until the record names it (fs/key_gate.h) */
 	struct object_info info;
@@ -492,7 +493,12 @@ static int record(struct content *c, struct op_ctx *op, struct round *rd, struct
 	next->todo = cm.todo;
 	if (r == 0) {
 		rd->asked = true;
-		r = namespace_commit(c->env->vol->ns, op, &cm, attr);
+		if (rd->partial)
+			c->judging = false; /* what it comes to is seen when all is there */
+		r = c->judging ? content_judge(c, op, next, &cm) : 0;
+		rd->refused = r == -EINVAL;
+		if (r == 0)
+			r = namespace_commit(c->env->vol->ns, op, &cm, attr);
 	}
 	if (r == 0) {
 		next->lay = attr->lay;
@@ -650,6 +656,7 @@ static void took_over(struct content *c, struct round *rd)
 	c->rewrite = false;
 	c->unsure_data = 0;
 	c->last_error = 0;
+	c->refused = false;
 	/* Writes that came during the commit stay dirty. */
 	c->dirty = c->map.n > 0 || c->holes.n > 0 || c->size != rd->size;
 	content_session_now(c);
@@ -668,8 +675,9 @@ static void gave_up(struct content *c, const struct round *rd, bool asked, int e
 		thaw(c); /* the bytes are still here: the next flush tries again; of a stream: nobody waits for their upload */
 	MFS_GUARD(&c->lock);
 	c->last_error = err;
+	c->refused = rd->refused && rd->kind != STAGED && c->mtime == rd->mtime;
 	if (rd->kind != STAGED) {
-		if (asked && !content_surely_unnamed(err)) {
+		if (asked && !rd->refused && !content_surely_unnamed(err)) {
 			c->unsure_size = rd->size;
 			c->unsure_data = rd->from->data;
 			c->unsure_mtime = rd->mtime;

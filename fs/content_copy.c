@@ -216,7 +216,7 @@ ssize_t content_copy_range(struct content *dst, struct op_ctx *op, uint64_t dst_
 	if (dst_off > (uint64_t)MFS_FILE_SIZE_MAX - len)
 		return -EFBIG;
 	/* Piece by piece, as writes, so that the one that is too much is refused as a write. */
-	if (dst_off + len > dst->size_max)
+	if (dst_off + len > dst->rules.size_max)
 		return -EOPNOTSUPP;
 	if (overlaps(&x))
 		return -EINVAL;

@@ -82,7 +82,12 @@ struct content {
 	uint64_t clip;	     /* truncated to this since the last commit; CONTENT_ALL: not */
 
 	uint64_t size;
-	uint64_t size_max; /* constant: what storage rules allow */
+	struct content_rules rules; /* constant: storage rules as they were when it was opened (content_judge.c) */
+	bool judging;	     /* a close is committing: the busy thread's, as is the next */
+	uint64_t accepted;   /* the counter `data` when the first writer came, or a close was last content with it */
+	bool accepted_empty;
+	bool refused;	     /* by rules, at a close, and not written since: dirty still, in case somebody writes on */
+	uid_t writer;	     /* who wrote last, where a close may refuse it */
 	struct dirty map;
 	struct ranges holes, frozen;
 	struct extent **sending;
@@ -213,6 +218,10 @@ int content_commit(struct content *c, struct op_ctx *op, struct mfs_attr *attr, 
 /* Did the record surely not take over what a failed commit stored? An -EIO may come after the change was applied (a log
  * that could not be synced, sqlite_wal.h): an object that the index may name is gc's to judge. */
 bool content_surely_unnamed(int err);
+
+/* content_judge.c. The caller is busy. What a commit has stored, before the record names it: 0: it keeps the rules. -EINVAL: it
+ * does not, and is kept aside; -EAGAIN: the record moved. cm is what would be committed. */
+int content_judge(struct content *c, struct op_ctx *op, struct state *next, const struct commit *cm) MFS_NODISCARD;
 
 /* content_patch.c: ranges of a file as one patch object. */
 struct run {

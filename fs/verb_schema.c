@@ -1,5 +1,5 @@
 /*
- * schema: storage rules of a directory set, shown, and held against what is there; failures: what they refused.
+ * schema: storage rules of a directory set, shown, and held against what is there.
  *
  * Called by tools/cmd_schema.c: schema set|unset|show|check [OPTIONS] -- DIR
  */
@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "common/clock.h"
 #include "common/str.h"
 #include "fs/verbs_internal.h"
 #include "meta/schema.h"
@@ -50,7 +51,7 @@ static bool parse(struct schemas *x)
 }
 
 /* "key": [ or ,: the options of one kind as JSON. */
-static void put_list(struct schemas *x, FILE *f, bool *first)
+static void put_list(struct schemas *x, FILE *f, bool *first, const char *option, const char *key)
 {
 	bool none = true;
 
@@ -58,17 +59,20 @@ static void put_list(struct schemas *x, FILE *f, bool *first)
 		const char *value = x->call->argv[i];
 		MFS_AUTOBUF struct mfs_buf b = MFS_BUF_INIT(SCHEMA_TEXT_MAX);
 
-		if (!mfs_str_starts(value, "--name="))
+		if (!mfs_str_starts(value, option))
 			continue;
-		fputs(none ? (*first ? "\"names\": [" : ", \"names\": [") : ", ", f);
+		if (none)
+			fprintf(f, "%s\"%s\": [", *first ? "" : ", ", key);
+		else
+			fputs(", ", f);
 		none = *first = false;
-		fputs(mfs_buf_put_json(&b, value + 7) == 0 ? mfs_buf_str(&b) : "null", f);
+		fputs(mfs_buf_put_json(&b, value + strlen(option)) == 0 ? mfs_buf_str(&b) : "null", f);
 	}
 	if (!none)
 		fputc(']', f);
 }
 
-static int put_tags(struct schemas *x, FILE *f, bool *first)
+static int put_tags(struct schemas *x, FILE *f, bool *first, const char *option, const char *key)
 {
 	bool none = true, start = true;
 
@@ -77,16 +81,16 @@ static int put_tags(struct schemas *x, FILE *f, bool *first)
 		MFS_AUTOFREE char *name = NULL;
 		char *equals;
 
-		if (!mfs_str_starts(value, "--tag="))
+		if (!mfs_str_starts(value, option))
 			continue;
-		name = strdup(value + 6);
+		name = strdup(value + strlen(option));
 		if (!name)
 			return -ENOMEM;
 		equals = strchr(name, '=');
 		if (equals)
 			*equals++ = '\0';
 		if (none)
-			fputs(*first ? "\"tags\": {" : ", \"tags\": {", f);
+			fprintf(f, "%s\"%s\": {", *first ? "" : ", ", key);
 		none = *first = false;
 		json_text(f, &start, name, equals);
 	}
@@ -95,19 +99,44 @@ static int put_tags(struct schemas *x, FILE *f, bool *first)
 	return 0;
 }
 
-static int put_size(struct schemas *x, FILE *f, bool *first)
+static int put_size(struct schemas *x, FILE *f, bool *first, const char *option, const char *key)
 {
 	uint64_t size;
 	int r = 0;
 
 	for (int i = x->first; i < x->last && r == 0; i++) {
-		if (!mfs_str_starts(x->call->argv[i], "--max-size="))
+		if (!mfs_str_starts(x->call->argv[i], option))
 			continue;
-		r = mfs_str_size(x->call->argv[i] + 11, &size);
+		r = mfs_str_size(x->call->argv[i] + strlen(option), &size);
 		if (r == 0)
-			json_number(f, first, "max_size", size);
+			json_number(f, first, key, size);
 	}
 	return r;
+}
+
+static int put_grace(struct schemas *x, FILE *f, bool *first)
+{
+	int64_t ns;
+	int r = 0;
+
+	for (int i = x->first; i < x->last && r == 0; i++) {
+		if (!mfs_str_starts(x->call->argv[i], "--grace="))
+			continue;
+		r = mfs_str_duration(x->call->argv[i] + strlen("--grace="), &ns);
+		if (r == 0)
+			json_number(f, first, "grace", (uint64_t)(ns / MFS_NSEC_PER_SEC));
+	}
+	return r;
+}
+
+static bool is_set_option(const char *arg)
+{
+	static const char *const known[] = { "--name=", "--tag=", "--max-size=", "--min-size=", "--type=", "--demand=", "--grace=" };
+
+	for (size_t i = 0; i < MFS_ARRAY_LEN(known); i++)
+		if (mfs_str_starts(arg, known[i]))
+			return true;
+	return false;
 }
 
 static bool options_known(const struct schemas *x)
@@ -115,8 +144,7 @@ static bool options_known(const struct schemas *x)
 	for (int i = x->first; i < x->last; i++) {
 		const char *arg = x->call->argv[i];
 
-		if (is(x, "set") ? !mfs_str_starts(arg, "--name=") && !mfs_str_starts(arg, "--tag=") && !mfs_str_starts(arg, "--max-size=") :
-				   strcmp(arg, "--json") != 0)
+		if (is(x, "set") ? !is_set_option(arg) : strcmp(arg, "--json") != 0)
 			return false;
 	}
 	return true;
@@ -133,10 +161,17 @@ static int make_text(struct schemas *x, char **ret)
 	if (!f)
 		return -ENOMEM;
 	fputc('{', f);
-	put_list(x, f, &first);
-	r = put_tags(x, f, &first);
+	put_list(x, f, &first, "--name=", "names");
+	put_list(x, f, &first, "--type=", "types");
+	r = put_tags(x, f, &first, "--tag=", "tags");
 	if (r == 0)
-		r = put_size(x, f, &first);
+		r = put_tags(x, f, &first, "--demand=", "demanded_tags");
+	if (r == 0)
+		r = put_size(x, f, &first, "--max-size=", "max_size");
+	if (r == 0)
+		r = put_size(x, f, &first, "--min-size=", "min_size");
+	if (r == 0)
+		r = put_grace(x, f, &first);
 	fputc('}', f);
 	return fclose(f) == 0 ? r : -ENOMEM;
 }
@@ -249,7 +284,8 @@ int verb_schema(struct verb_call *call, const struct verb_args *args)
 
 	(void)args;
 	if (!parse(&x) || !options_known(&x)) {
-		fputs("usage: massfs schema set [--name=PATTERN]... [--tag=TAG[=VALUE]]... [--max-size=SIZE] DIR\n"
+		fputs("usage: massfs schema set [--name=PATTERN]... [--max-size=SIZE] [--min-size=SIZE] [--type=PATTERN]...\n"
+		      "                         [--tag=TAG[=VALUE]]... [--demand=TAG[=PATTERN]]... [--grace=TIME] DIR\n"
 		      "       massfs schema unset|show|check [--json] DIR\n", call->err);
 		return VERB_USAGE;
 	}
@@ -277,34 +313,4 @@ int verb_schema(struct verb_call *call, const struct verb_args *args)
 	if (is(&x, "check"))
 		fprintf(call->err, "%" PRIu64 " looked at, %" PRIu64 " against the rules\n", x.checked, x.bad);
 	return x.bad ? VERB_FAILED : VERB_OK;
-}
-
-/* --- failures --- */
-
-struct failures {
-	struct verb_call *call;
-	bool json;
-};
-
-static int print_failure(void *arg, const struct failure *f)
-{
-	struct failures *x = arg;
-	char time[40], user[40];
-
-	if (x->json) {
-		fprintf(x->call->out, "%s\n", f->json);
-		return 0;
-	}
-	fprintf(x->call->out, "%s  %s  %s  %s@%s  %s\n", mfs_str_put_time(time, sizeof(time), f->time),
-		f->operation ? f->operation : "?", f->path ? f->path : "?",
-		f->user ? f->user : verb_user_name(f->uid, user, sizeof(user)), f->host ? f->host : "?", f->reason ? f->reason : "?");
-	return 0;
-}
-
-int verb_failures(struct verb_call *call, const struct verb_args *args)
-{
-	struct failures x = { .call = call, .json = args->flags & FLAG_JSON };
-	int r = namespace_failures(call->vol->ns, call->op, print_failure, &x);
-
-	return r < 0 ? verb_fail(call, "%s", verb_strerror(r)) : VERB_OK;
 }

@@ -57,8 +57,10 @@ static const struct verb {
 	  "drop files and trees from the cache" },
 	{ "import", verb_import, OPERAND_PATH, true, false, FLAG_DELETES, "import [--deletes] PATH",
 	  "take over what other programs put among the objects at or below PATH (--deletes: and what they removed)" },
-	{ "failures", verb_failures, OPERAND_NONE, true, false, FLAG_JSON, "failures [--json] [MOUNT]",
-	  "what storage rules refused: when, what, whose, on which host, and why" },
+	{ "failures", verb_failures, OPERAND_OWN, true, false, 0,
+	  "failures [--since=TIME] [--until=TIME] [--user=USER] [--path=PATH] [--kind=KIND] [--limit=N] [--after=ID] [--json] [MOUNT]\n"
+	  "  massfs failures --restore=ID [--to=PATH] [MOUNT]",
+	  "what storage rules refused: when, what, whose, on which host, and why; bring refused content back" },
 	{ "schema", verb_schema, OPERAND_OWN, false, true, 0, "schema", "massfs schema asks for this (tools/cmd_schema.c)" },
 	{ "find", verb_find, OPERAND_OWN, false, true, 0, "find", "massfs find asks for this (tools/cmd_find.c)" },
 	{ "tag", verb_tag, OPERAND_OWN, false, true, 0, "tag", "massfs tag asks for this (tools/cmd_tag.c)" },

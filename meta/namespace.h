@@ -202,17 +202,35 @@ int namespace_tag(struct namespace *ns, struct op_ctx *op, mfs_ino_t ino, const 
 
 /*
  * Storage rules (meta/schema.h; set as the attribute trusted.massfs.schema of a directory by namespace_setxattr). Names are
- * checked by make, link and rename (-EPERM), tags given by make; sizes are the caller's to enforce.
+ * checked by make, link and rename (-EPERM), tags given by make; sizes and types are the caller's to ask for.
  */
-/* How big the file may become (MFS_FILE_SIZE_MAX: no rule says). 0-1 round trips, and those up its parents. */
-int namespace_size_max(struct namespace *ns, struct op_ctx *op, mfs_ino_t ino, uint64_t *ret) MFS_NODISCARD;
+struct content_rules {
+	uint64_t size_max; /* MFS_FILE_SIZE_MAX: no rule says */
+	uint64_t size_min;
+	bool at_close; /* namespace_judge() has a say when it is closed */
+};
+/* As they are at this moment. 0-1 round trips, and those up its parents. */
+int namespace_content_rules(struct namespace *ns, struct op_ctx *op, mfs_ino_t ino, struct content_rules *ret) MFS_NODISCARD;
+struct judgement {
+	const char *kind; /* which rule is against it; NULL: none */
+	char reason[256];
+	bool ask_type; /* only its type can tell: ask again with it */
+};
+/* May a file have this content where it is now? mime: of the content ("": not known), NULL: not looked at. Round trips as above. */
+int namespace_judge(struct namespace *ns, struct op_ctx *op, mfs_ino_t ino, uint64_t size, const char *mime,
+		    struct judgement *ret) MFS_NODISCARD;
 /* A write was refused for it: logged and recorded. */
 void namespace_too_big(struct namespace *ns, struct op_ctx *op, mfs_ino_t ino);
-void namespace_refused(struct namespace *ns, struct op_ctx *op, const char *what, mfs_ino_t dir, const struct mfs_name *name,
-		       const char *reason);
+struct refused_name {
+	const char *operation, *kind;
+	mfs_ino_t dir;
+	const struct mfs_name *name;
+	const char *reason;
+};
+void namespace_refused(struct namespace *ns, struct op_ctx *op, const struct refused_name *f);
 /* Whose rules hold in `dir`; 0: nobody's. */
 int namespace_rules_from(struct namespace *ns, struct op_ctx *op, mfs_ino_t dir, mfs_ino_t *ret) MFS_NODISCARD;
-/* Does what is there already keep them? *ret_reason NULL: yes. */
+/* Does what is there already keep them? *ret_reason NULL: yes. 0-1 round trips, and those up its parents. */
 int namespace_rules_check(struct namespace *ns, struct op_ctx *op, mfs_ino_t dir, const struct mfs_name *name,
 			  const struct mfs_attr *a, const char **ret_reason) MFS_NODISCARD;
 /*
@@ -225,15 +243,47 @@ bool namespace_news(struct namespace *ns, const struct news *w);
 void namespace_recheck(struct namespace *ns, struct op_ctx *op);
 void namespace_rules_changed(struct namespace *ns);
 
-/* What was refused, oldest first; kept as long as versions. fn's other than 0 ends it. */
+/*
+ * Content that namespace_judge() is against, refused: kept as a version of its own path (".massfs/refused/<id of the failure>") as
+ * long as any version, and recorded, in one change. What the file had stays (nothing but `ver` moves), or, where earlier
+ * commits of the same writer have replaced it already, comes back. -EAGAIN: lay moved, read the node again. -EIO: fenced.
+ */
+#define REFUSED_PATH ".massfs/refused/"
+struct content_refusal {
+	mfs_ino_t ino;
+	uint64_t lay, session; /* as in struct commit */
+	uid_t uid;	       /* who wrote it */
+	const struct judgement *why;
+	const struct commit *content; /* what is refused, and not in the record; NULL: what the record has */
+	bool back;		      /* with NULL: the record gets `earlier` */
+	const struct version_record *earlier; /* NULL: it was empty */
+};
+int namespace_refuse(struct namespace *ns, struct op_ctx *op, const struct content_refusal *f, struct mfs_attr *ret) MFS_NODISCARD;
+
+/* What was refused, oldest first; kept as long as versions. Fields that are 0/NULL do not restrict. fn's other than 0 ends it. */
+struct failure_query {
+	const char *after; /* the id of the last one told before: a cursor that stays valid */
+	int64_t since, until;
+	bool by_uid;
+	uid_t uid;
+	const char *below; /* a path, and all that is below it */
+	const char *kind;
+	size_t limit;
+};
 struct failure {
-	const char *json; /* all of it; the rest may be NULL */
+	const char *json; /* all of it; the rest but `id` may be NULL */
+	const char *id;
 	int64_t time;
 	uid_t uid;
-	const char *operation, *path, *user, *host, *reason;
+	bool kept; /* its content can be restored */
+	uint64_t size;
+	const char *operation, *kind, *path, *user, *host, *address, *reason;
 };
 typedef int namespace_failure_fn(void *arg, const struct failure *f);
-int namespace_failures(struct namespace *ns, struct op_ctx *op, namespace_failure_fn *fn, void *arg) MFS_NODISCARD;
+int namespace_failures(struct namespace *ns, struct op_ctx *op, const struct failure_query *q, namespace_failure_fn *fn,
+		       void *arg) MFS_NODISCARD;
+/* Those whose time is over go. */
+int namespace_failures_prune(struct namespace *ns, struct op_ctx *op) MFS_NODISCARD;
 
 /* Would the filesystem let (uid, gid, groups) do `mask` (R_OK|W_OK|X_OK) to this node, by mode bits and ACL?
  * 0 or -EACCES. Root may all (execute: if anybody may). */

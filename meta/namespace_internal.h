@@ -154,6 +154,7 @@ int ns_remove_name(struct ns_op *x, const struct entry *e, struct ns_removal *ro
  */
 #define NS_SCHEMAS  "schemas/"
 #define NS_FAILURES "failures/"
+#define NS_DEMANDS  NS_FAILURES "d" /* namespace_demands.c; behind all failures, which begin with a digit */
 struct schema;
 struct ns_held {
 	struct ns_rules *table;
@@ -167,6 +168,19 @@ void ns_rules_put(struct ns_rules *t); /* NULL: nothing */
 int ns_check_name(struct namespace *ns, struct op_ctx *op, const char *what, mfs_ino_t dir, const struct mfs_name *name) MFS_NODISCARD;
 /* The cell of a directory's rules; len 0: they go. The caller's. */
 int ns_rules_cell(mfs_ino_t dir, const void *text, size_t len, struct cell_record *ret) MFS_NODISCARD;
+/* namespace_failures.c: a record of the list, to be put in a change; ns_failure_id is in it. The caller's. */
+struct ns_report {
+	const char *operation, *kind, *reason;
+	const char *path;
+	mfs_ino_t ino; /* 0: not said */
+	uid_t uid;
+	const char *user, *host; /* NULL: that of uid; this one */
+	bool kept;		 /* its content is, under the record's id: of `size` bytes */
+	uint64_t size;
+};
+int ns_failure_cell(struct namespace *ns, const struct ns_report *p, int64_t now, struct cell_record *ret) MFS_NODISCARD;
+const char *ns_failure_id(const struct cell_record *cell);
+void ns_failure_log(struct op_ctx *op, const struct ns_report *p);
 /* namespace_path.c: the parent of a directory, remembered where paths are; a name that a tool gives up for another. */
 int ns_dir_parent(struct namespace *ns, struct op_ctx *op, mfs_ino_t dir, mfs_ino_t *ret) MFS_NODISCARD;
 bool ns_is_temporary(const struct mfs_name *name);

@@ -1,17 +1,16 @@
 /*
- * Storage rules where they hold: which directory's they are, what they say of a name, and the record of what was refused.
+ * Storage rules where they hold: which directory's they are, what they say of a name, a size, a type. What was refused is
+ * recorded by namespace_failures.c; content that was, kept by namespace_refuse.c.
  *
  * The text is an attribute of its directory (meta/schema.h) and, written in the same change, a cell "schemas/<inode>". All
  * the cells are kept here parsed, so a volume without rules asks nothing, and one with rules walks up the parents. What is
  * kept is dropped when a cell changes here or, by the news, elsewhere; while no news come it is read for each question.
  */
 #include <inttypes.h>
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/random.h>
 
-#include "common/base64.h"
 #include "common/str.h"
 #include "meta/namespace_dirs.h"
 #include "meta/namespace_internal.h"
@@ -20,8 +19,6 @@
 #define PAGE	      256
 #define DEPTH_MAX     1000000u
 #define FRESH_NS      (500 * INT64_C(1000000)) /* older news: what is kept is not believed */
-#define PRUNE_EVERY   256u
-#define PRUNE_MAX     1024u
 
 struct rule {
 	mfs_ino_t dir;
@@ -219,39 +216,73 @@ int ns_check_name(struct namespace *ns, struct op_ctx *op, const char *what, mfs
 	int r = ns_rules_of(ns, op, dir, &h);
 
 	if (r == 0 && h.schema && !schema_name_fits(h.schema, name) && !ns_is_temporary(name)) {
-		namespace_refused(ns, op, what, dir, name, "the name fits none of the patterns of the directory's storage rules");
+		namespace_refused(ns, op, &(struct refused_name){ what, "name", dir, name,
+								   "the name fits none of the patterns of the directory's storage rules" });
 		r = -EPERM;
 	}
 	ns_held_release(&h);
 	return r;
 }
 
-/* --- sizes --- */
+/* --- content --- */
 
-int namespace_size_max(struct namespace *ns, struct op_ctx *op, mfs_ino_t ino, uint64_t *ret)
+/* The rules of where the file is; none of one without a name. *ret_any: of this volume some have any. */
+static int rules_of_file(struct namespace *ns, struct op_ctx *op, mfs_ino_t ino, struct ns_held *ret)
 {
 	struct node n = NODE_INIT;
 	struct ns_rules *t;
-	struct ns_held h;
 	bool any;
 	int r = get_table(ns, op, &t);
 
-	*ret = (uint64_t)MFS_FILE_SIZE_MAX;
+	*ret = (struct ns_held){ 0 };
 	if (r < 0)
 		return r;
 	any = t->n;
 	ns_rules_put(t);
-	r = any ? engine_get(ns->e, op, ino, &n) : 0;
-	if (r < 0 || !any || !n.parent) {
-		node_release(&n);
-		return r;
-	}
-	r = ns_rules_of(ns, op, n.parent, &h);
-	if (r == 0 && h.schema)
-		*ret = h.schema->max_size;
-	ns_held_release(&h);
+	if (!any)
+		return 0;
+	r = engine_get(ns->e, op, ino, &n);
+	if (r == 0 && n.parent)
+		r = ns_rules_of(ns, op, n.parent, ret);
 	node_release(&n);
 	return r;
+}
+
+int namespace_content_rules(struct namespace *ns, struct op_ctx *op, mfs_ino_t ino, struct content_rules *ret)
+{
+	struct ns_held h;
+	int r = rules_of_file(ns, op, ino, &h);
+
+	*ret = (struct content_rules){ .size_max = (uint64_t)MFS_FILE_SIZE_MAX };
+	if (r == 0 && h.schema)
+		*ret = (struct content_rules){ .size_max = h.schema->max_size,
+					       .size_min = h.schema->min_size,
+					       .at_close = h.schema->min_size || h.schema->n_types };
+	ns_held_release(&h);
+	return r;
+}
+
+int namespace_judge(struct namespace *ns, struct op_ctx *op, mfs_ino_t ino, uint64_t size, const char *mime, struct judgement *ret)
+{
+	struct ns_held h;
+	int r = rules_of_file(ns, op, ino, &h);
+
+	*ret = (struct judgement){ 0 };
+	if (r < 0 || !h.schema)
+		return r;
+	if (size < h.schema->min_size) {
+		ret->kind = "min_size";
+		snprintf(ret->reason, sizeof(ret->reason), "of %" PRIu64 " bytes, and the directory's storage rules demand %" PRIu64, size,
+			 h.schema->min_size);
+	} else if (h.schema->n_types && size && !mime) {
+		ret->ask_type = true;
+	} else if (h.schema->n_types && size && !schema_type_fits(h.schema, mime)) {
+		ret->kind = "type";
+		snprintf(ret->reason, sizeof(ret->reason), "its type (%s) is none of those that the directory's storage rules demand",
+			 *mime ? mime : "not known");
+	}
+	ns_held_release(&h);
+	return 0;
 }
 
 void namespace_too_big(struct namespace *ns, struct op_ctx *op, mfs_ino_t ino)
@@ -260,7 +291,8 @@ void namespace_too_big(struct namespace *ns, struct op_ctx *op, mfs_ino_t ino)
 	int r = engine_get(ns->e, op, ino, &n);
 
 	if (r == 0 && n.parent)
-		namespace_refused(ns, op, "write", n.parent, &n.name, "the file would be bigger than the directory's storage rules allow");
+		namespace_refused(ns, op, &(struct refused_name){ "write", "max_size", n.parent, &n.name,
+								  "the file would be bigger than the directory's storage rules allow" });
 	node_release(&n);
 }
 
@@ -276,6 +308,20 @@ int namespace_rules_from(struct namespace *ns, struct op_ctx *op, mfs_ino_t dir,
 	return r;
 }
 
+/* What only the whole record tells. */
+static int check_record(struct namespace *ns, struct op_ctx *op, const struct schema *s, mfs_ino_t ino, const char **ret_reason)
+{
+	struct node n = NODE_INIT;
+	int r = engine_get(ns->e, op, ino, &n);
+
+	if (r == 0 && n.mime && n.attr.size && !schema_type_fits(s, n.mime))
+		*ret_reason = "its type is none of those demanded";
+	else if (r == 0 && schema_tag_missing(s, &n))
+		*ret_reason = "it has not all the tags demanded";
+	node_release(&n);
+	return r == -ESTALE ? 0 : r;
+}
+
 int namespace_rules_check(struct namespace *ns, struct op_ctx *op, mfs_ino_t dir, const struct mfs_name *name,
 			  const struct mfs_attr *a, const char **ret_reason)
 {
@@ -289,173 +335,10 @@ int namespace_rules_check(struct namespace *ns, struct op_ctx *op, mfs_ino_t dir
 		*ret_reason = "its name fits none of the patterns";
 	else if (h.schema && attr_is_reg(a) && a->size > h.schema->max_size)
 		*ret_reason = "it is bigger than the maximum";
+	else if (h.schema && attr_is_reg(a) && a->size < h.schema->min_size)
+		*ret_reason = "it is smaller than the minimum";
+	else if (h.schema && attr_is_reg(a) && (h.schema->n_types || h.schema->n_demands))
+		r = check_record(ns, op, h.schema, a->ino, ret_reason);
 	ns_held_release(&h);
-	return 0;
-}
-
-/* --- what was refused --- */
-
-static json_t *text_or_base64(json_t *o, const char *key, const char *text)
-{
-	MFS_AUTOBUF struct mfs_buf b = MFS_BUF_INIT(NS_PATH_MAX);
-	char other[40];
-
-	if (!text)
-		return o;
-	if (mfs_utf8_valid(text, strlen(text))) {
-		json_object_set_new(o, key, json_string(text));
-		return o;
-	}
-	snprintf(other, sizeof(other), "%s_base64", key);
-	if (mfs_base64_put(&b, text, strlen(text)) == 0)
-		json_object_set_new(o, other, json_string(mfs_buf_str(&b)));
-	return o;
-}
-
-/* One record of it: failures/<time>-<number>. */
-static int record(struct namespace *ns, struct op_ctx *op, const char *what, const char *path, const char *reason)
-{
-	MFS_AUTOFREE char *user = NULL, *text = NULL;
-	struct cell_record cell = { 0 };
-	json_t *o = json_object();
-	NS_AUTOOP struct ns_op x;
-	int r = o ? ns_user_name(ns, op->uid, &user) : -ENOMEM;
-
-	ns_op_init(&x, ns, op);
-	if (r == 0)
-		r = ns_rules_cell(0, "", 0, &cell); /* its token */
-	if (r == 0) {
-		free(cell.name);
-		cell.name = mfs_str_printf(NS_FAILURES "%019" PRId64 "-%08" PRIx32, x.now, (uint32_t)cell.token);
-		json_object_set_new(o, "operation", json_string(what));
-		text_or_base64(o, "path", path);
-		json_object_set_new(o, "uid", json_integer((json_int_t)op->uid));
-		text_or_base64(o, "user", user);
-		text_or_base64(o, "host", ns->opt.host);
-		json_object_set_new(o, "time", json_integer(x.now));
-		json_object_set_new(o, "reason", json_string(reason));
-		text = json_dumps(o, JSON_COMPACT);
-		r = cell.name && text ? 0 : -ENOMEM;
-	}
-	json_decref(o);
-	if (r == 0) {
-		cell.blob = (struct node_blob){ .data = text, .size = strlen(text) };
-		change_write(&x.c, WRITE_CELL_PUT, 0)->cell = &cell;
-		r = ns_op_apply(&x);
-		cell.blob = (struct node_blob){ 0 };
-	}
-	cell_record_release(&cell);
 	return r;
-}
-
-/* Older than versions are kept for: forgotten. */
-static int prune(struct namespace *ns, struct op_ctx *op)
-{
-	struct cell_list l = { 0 };
-	int64_t before = mfs_now_ns() - ns->opt.retention_ns;
-	char bound[64];
-	int r = engine_cells(ns->e, op, NS_FAILURES, NULL, PRUNE_MAX, &l);
-
-	snprintf(bound, sizeof(bound), NS_FAILURES "%019" PRId64, before > 0 ? before : 0);
-	for (size_t i = 0; r == 0 && i < l.n && strcmp(l.v[i].name, bound) < 0;) {
-		NS_AUTOOP struct ns_op x;
-
-		ns_op_init(&x, ns, op);
-		for (; i < l.n && x.c.n_writes < CHANGE_MAX_WRITES && strcmp(l.v[i].name, bound) < 0; i++) {
-			free(l.v[i].blob.data);
-			l.v[i].blob = (struct node_blob){ 0 };
-			change_write(&x.c, WRITE_CELL_PUT, 0)->cell = &l.v[i];
-		}
-		r = ns_op_apply(&x);
-	}
-	cell_list_release(&l);
-	return r;
-}
-
-/* The same refusal over and over is one record a second. */
-static bool is_repeated(struct namespace *ns, uint64_t hash, bool *ret_prune)
-{
-	int64_t now = mfs_mono_ns();
-	MFS_GUARD(&ns->lock);
-
-	if (ns->refused_hash == hash && now - ns->refused_at < MFS_NSEC_PER_SEC)
-		return true;
-	ns->refused_hash = hash;
-	ns->refused_at = now;
-	*ret_prune = ns->n_refused++ % PRUNE_EVERY == 0;
-	return false;
-}
-
-void namespace_refused(struct namespace *ns, struct op_ctx *op, const char *what, mfs_ino_t dir, const struct mfs_name *name,
-		       const char *reason)
-{
-	MFS_AUTOBUF struct mfs_buf path = MFS_BUF_INIT(NS_PATH_MAX);
-	bool do_prune = false;
-	uint64_t hash = mfs_hash_u64(dir ^ op->uid) ^ mfs_hash64(name->bytes, name->len) ^ mfs_hash64(what, strlen(what));
-	int r;
-
-	if (is_repeated(ns, hash, &do_prune))
-		return;
-	if (ns_path(ns, op, dir, name, &path) < 0) {
-		mfs_buf_clear(&path);
-		(void)mfs_buf_append(&path, name->bytes, name->len);
-	}
-	mfs_log(MFS_LOG_META, MFS_LOG_WARN, op, "operation=%s path=%s uid=%u refused: %s; see massfs schema show, massfs failures",
-		what, mfs_buf_str(&path), op->uid, reason);
-	r = record(ns, op, what, mfs_buf_str(&path), reason);
-	if (r == 0 && do_prune)
-		r = prune(ns, op);
-	if (r < 0)
-		mfs_log(MFS_LOG_META, MFS_LOG_WARN, op, "the list of failures could not be written: %s", strerror(-r));
-}
-
-static int tell(const struct cell_record *c, namespace_failure_fn *fn, void *arg)
-{
-	MFS_AUTOFREE char *json = malloc(c->blob.size + 1);
-	json_t *o;
-	int r = 0;
-
-	if (!json)
-		return -ENOMEM;
-	if (c->blob.size)
-		memcpy(json, c->blob.data, c->blob.size);
-	json[c->blob.size] = '\0';
-	o = json_loads(json, 0, NULL);
-
-	if (json_is_object(o)) {
-		const char *path = json_string_value(json_object_get(o, "path"));
-		const char *user = json_string_value(json_object_get(o, "user"));
-		struct failure f = { .json = json,
-				     .time = json_integer_value(json_object_get(o, "time")),
-				     .uid = (uid_t)json_integer_value(json_object_get(o, "uid")),
-				     .operation = json_string_value(json_object_get(o, "operation")),
-				     .path = path ? path : json_string_value(json_object_get(o, "path_base64")),
-				     .user = user,
-				     .host = json_string_value(json_object_get(o, "host")),
-				     .reason = json_string_value(json_object_get(o, "reason")) };
-
-		r = fn(arg, &f);
-	}
-	json_decref(o);
-	return r;
-}
-
-int namespace_failures(struct namespace *ns, struct op_ctx *op, namespace_failure_fn *fn, void *arg)
-{
-	MFS_AUTOFREE char *after = NULL;
-	size_t n = PAGE;
-	int r = 0;
-
-	while (r == 0 && n == PAGE) {
-		struct cell_list l = { 0 };
-
-		r = engine_cells(ns->e, op, NS_FAILURES, after, PAGE, &l);
-		n = l.n;
-		for (size_t i = 0; r == 0 && i < n; i++)
-			r = tell(&l.v[i], fn, arg);
-		free(after);
-		after = r == 0 && n ? MFS_TAKE(l.v[n - 1].name) : NULL;
-		cell_list_release(&l);
-	}
-	return r == -ENOTSUP ? 0 : r;
 }

@@ -25,7 +25,8 @@ int cmd_schema(int argc, char **argv)
 		args[n++] = argv[i];
 	}
 	if (argc < 3 || i + 1 != argc) {
-		fputs("usage: massfs schema set [--name=PATTERN]... [--tag=TAG[=VALUE]]... [--max-size=SIZE] DIR\n"
+		fputs("usage: massfs schema set [--name=PATTERN]... [--max-size=SIZE] [--min-size=SIZE] [--type=PATTERN]...\n"
+		      "                         [--tag=TAG[=VALUE]]... [--demand=TAG[=PATTERN]]... [--grace=TIME] DIR\n"
 		      "       massfs schema unset|show|check [--json] DIR\n"
 		      "for example: massfs schema set --name='*.tif' --tag=project=p1 --max-size=100M scans\n",
 		      stderr);

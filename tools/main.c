@@ -34,6 +34,7 @@ static const struct command by_verb[] = {
 	{ "find", cmd_find },
 	{ "tag", cmd_tag },
 	{ "schema", cmd_schema },
+	{ "failures", cmd_failures },
 };
 
 static int (*find(const struct command *commands, size_t n, const char *name))(int, char **)

@@ -37,6 +37,7 @@ int cmd_verb(int argc, char **argv);
 int cmd_find(int argc, char **argv);
 int cmd_tag(int argc, char **argv);
 int cmd_schema(int argc, char **argv);
+int cmd_failures(int argc, char **argv);
 
 /* Run a verb where `place` is, in its daemon or on its volume, with just these arguments (at most 64). An enum verb_exit. */
 struct place;

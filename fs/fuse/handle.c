@@ -79,7 +79,7 @@ int handle_content(struct request *rq, struct handle *h, bool write, struct cont
 	return content_lost(*ret, h->losses);
 }
 
-int handle_flush(struct request *rq, struct handle *h, bool *ret_done)
+static int flush(struct request *rq, struct handle *h, bool closes, bool last, bool *ret_done)
 {
 	struct content *c = content_of(h->inode);
 	struct mfs_attr attr;
@@ -91,10 +91,34 @@ int handle_flush(struct request *rq, struct handle *h, bool *ret_done)
 	r = h->counted ? content_lost(c, h->losses) : 0;
 	if (r < 0)
 		return r;
-	r = content_flush(c, &rq->op, &attr, ret_done);
+	r = closes ? content_close(c, &rq->op, last, &attr, ret_done) : content_flush(c, &rq->op, &attr, ret_done);
 	if (r == 0 && *ret_done)
 		inode_take(h->inode, rq->epoch, &attr);
 	return r;
+}
+
+int handle_flush(struct request *rq, struct handle *h, bool *ret_done)
+{
+	return flush(rq, h, false, false, ret_done);
+}
+
+int handle_flush_close(struct request *rq, struct handle *h, bool last)
+{
+	struct content *c = content_of(h->inode);
+	bool done;
+	int r = flush(rq, h, true, last, &done);
+
+	/* Refused by storage rules, but it may be written on by the same descriptor's duplicates. */
+	if (r < 0 && (last || !content_is_refused(c)))
+		handle_give_up(rq, h, r);
+	return r;
+}
+
+bool handle_is_judged(struct handle *h)
+{
+	struct content *c = content_of(h->inode);
+
+	return c && content_is_judged(c);
 }
 
 void handle_closed(struct handle *h)
@@ -173,11 +197,26 @@ static int last_flush(struct request *rq, struct handle *h)
 	return r;
 }
 
+/* FLUSH has told close() of what storage rules refuse, but for an empty file. */
+static void judge_at_release(struct request *rq, struct handle *h, struct content *c)
+{
+	int r = content_lost(c, h->losses) == 0 ? handle_flush_close(rq, h, false) : 0;
+
+	if (content_writer_closed(c) && content_lost(c, h->losses) == 0)
+		r = handle_flush_close(rq, h, true);
+	if (r < 0)
+		mfs_debug(MFS_LOG_FS, &rq->op, "inode=%" PRIu64 " at its release: %s", h->inode->ino, strerror(-r));
+}
+
 /* The last commit, for which nobody waits any more: FLUSH has told close() of errors. */
 static void flush_at_release(struct request *rq, struct handle *h, struct content *c)
 {
 	int r = 0;
 
+	if (content_is_judged(c)) {
+		judge_at_release(rq, h, c);
+		return;
+	}
 	if (content_is_dirty(c) && content_lost(c, h->losses) == 0)
 		r = last_flush(rq, h);
 	/* Between the two somebody may have left his truncation to us (handle_leave). */

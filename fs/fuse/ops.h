@@ -108,6 +108,10 @@ int handle_new(struct request *rq, struct inode *i, int flags, struct handle **r
 int handle_content(struct request *rq, struct handle *h, bool write, struct content **ret) MFS_NODISCARD;
 /* Make what was written durable. *ret_done: there was something. */
 int handle_flush(struct request *rq, struct handle *h, bool *ret_done) MFS_NODISCARD;
+/* That of a close, which storage rules may refuse (content_close()); what failed, or is refused for good, is given up. */
+int handle_flush_close(struct request *rq, struct handle *h, bool last) MFS_NODISCARD;
+/* Do they have a say? */
+bool handle_is_judged(struct handle *h);
 /* close() reports success: what the file holds is a state that becomes a version when it is changed. */
 void handle_closed(struct handle *h);
 /* close() reports `err`: back to the last good state, here and in the kernel's caches. */

@@ -250,7 +250,7 @@ static int set_attributes(struct request *rq, struct inode *i, const struct set_
 static int set_size(struct request *rq, struct inode *i, struct handle *h, uint64_t size)
 {
 	struct handle *own;
-	bool done;
+	bool done, judged;
 	int r;
 
 	/* open(O_RDONLY | O_TRUNC) comes here too, with a handle whose close flushes nothing. */
@@ -264,8 +264,9 @@ static int set_size(struct request *rq, struct inode *i, struct handle *h, uint6
 	 * That of a truncating open comes without its handle. It is committed with what is written then: in one change, and
 	 * who cannot write (a full disk) leaves the old content.
 	 */
-	if (r == 0 && !(size == 0 && handle_leave(own)))
-		r = handle_flush(rq, own, &done);
+	judged = handle_is_judged(own);
+	if (r == 0 && !((size == 0 || judged) && handle_leave(own)))
+		r = judged ? handle_flush_close(rq, own, true) : handle_flush(rq, own, &done);
 	handle_close(rq, own);
 	return r;
 }

@@ -205,16 +205,13 @@ void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct handle *h = handle_of(fi);
 	struct request rq;
-	bool done;
 	int r = 0;
 
 	(void)ino;
 	request_begin(&rq, req);
 	if (h->writes)
-		r = handle_flush(&rq, h, &done);
-	if (r < 0)
-		handle_give_up(&rq, h, r);
-	else if (h->writes)
+		r = handle_flush_close(&rq, h, false);
+	if (r == 0 && h->writes)
 		handle_closed(h);
 	locks_at_flush(&rq, h, fi->lock_owner); /* after what was written under them */
 	reply_err(&rq, r);

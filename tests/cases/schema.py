@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from mfs import check, get, put, raises, run_cases, same
+from mfs import check, get, put, raises, run_cases, same, wait_for
 
 
 def massfs(case, *args, code=0, user=None):
@@ -150,6 +150,106 @@ def case_kept_by_dump_and_load(case):
     text = subprocess.run([*case.suite.command(), "dump", case.mount.path], capture_output=True, timeout=60, check=True).stdout
     text = subprocess.run(["zstd", "-dc"], input=text, capture_output=True, timeout=60, check=True).stdout if text[:4] == b"\x28\xb5\x2f\xfd" else text
     check(b'"schemas/' in text, "the dump has the rules' cell")
+
+
+def close_error(path, data, flags=os.O_WRONLY | os.O_CREAT | os.O_TRUNC):
+    """The errno of the close, 0: none."""
+    fd = os.open(path, flags, 0o644)
+    os.write(fd, data)
+    try:
+        os.close(fd)
+    except OSError as e:
+        return e.errno
+    return 0
+
+
+def restored(case, failure, to):
+    massfs(case, "failures", f"--restore={failure['id']}", f"--to={case.path(to)}", case.mount.path)
+    return get(case.path(to))
+
+
+PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00\x00\x10\x00\x00\x00\x10\x08\x06\x00\x00\x00"
+
+
+def case_least_sizes(case):
+    os.mkdir(case.path("d"))
+    put(case.path("d/old"), b"o" * 20000)
+    massfs(case, "schema", "set", "--min-size=10000", "d")
+    put(case.path("d/fits"), b"f" * 10000)
+    same(close_error(case.path("d/new"), b"n" * 9999), errno.EINVAL, "too small")
+    same(os.stat(case.path("d/new")).st_size, 0, "made, and nothing is in it")
+    same(close_error(case.path("d/old"), b"small"), errno.EINVAL, "an old one written anew")
+    same(get(case.path("d/old")), b"o" * 20000, "the earlier state")
+    fd = os.open(case.path("d/old"), os.O_RDWR)
+    os.ftruncate(fd, 100)
+    raises(errno.EINVAL, os.close, fd)
+    same(get(case.path("d/old")), b"o" * 20000, "the earlier state, after a truncation that was committed")
+    raises(errno.EINVAL, os.truncate, case.path("d/old"), 5)
+    same(get(case.path("d/old")), b"o" * 20000, "the same, without an open")
+    got = failures(case)
+    same([(f["operation"], f["kind"], os.path.basename(f["path"]), f["size"]) for f in got],
+         [("close", "min_size", "new", 9999), ("close", "min_size", "old", 5), ("close", "min_size", "old", 100), ("close", "min_size", "old", 5)],
+         "failures")
+    check(all(f["kept"] and f["address"] and "demand 10000" in f["reason"] for f in got), f"{got}")
+    case.remount()
+    same(get(case.path("d/old")), b"o" * 20000, "after a remount")
+    same(restored(case, got[0], "r0"), b"n" * 9999, "what was refused")
+    same(restored(case, got[1], "r1"), b"small", "what was refused")
+    same(restored(case, got[2], "r2"), b"o" * 100, "what was refused")
+    massfs(case, "failures", f"--restore={got[1]['id'][-8:]}", case.mount.path)
+    same(get(case.path("d/old")), b"small", "in its own place, as root says so")
+
+
+def case_least_sizes_and_shells(case):
+    os.mkdir(case.path("d"))
+    massfs(case, "schema", "set", "--min-size=10", "d")
+    sh = lambda text: subprocess.run(["bash", "-c", text], cwd=case.path("d"), capture_output=True, timeout=60, check=False)
+    for name in ("a", "a"):
+        same(sh(f"echo 0123456789 > {name}").returncode, 0, "closed once before it is written")
+        same(get(case.path("d/a")), b"0123456789\n", "written")
+    same(sh("{ echo abc; cat /dev/null; echo 0123456; } > a").returncode, 0, "small at first, closed by a command that ends")
+    same(get(case.path("d/a")), b"abc\n0123456\n", "by three")
+    sh(": > a")
+    wait_for(lambda: os.stat(case.path("d/a")).st_size == 12)
+    same(get(case.path("d/a")), b"abc\n0123456\n", "not emptied")
+    check(("close", "a") in told(case), f"and told: {failures(case)}")
+    fd = os.open(case.path("d/a"), os.O_WRONLY | os.O_TRUNC)
+    os.write(fd, b"part")
+    os.fsync(fd)
+    same(get(case.path("d/a")), b"part", "fsync is no close")
+    raises(errno.EINVAL, os.close, fd)
+    same(get(case.path("d/a")), b"abc\n0123456\n", "back")
+    same(restored(case, failures(case)[-1], "r"), b"part", "kept")
+
+
+def case_types(case):
+    os.mkdir(case.path("d"))
+    massfs(case, "schema", "set", "--type=image/*", "--type=text/plain", "d")
+    put(case.path("d/t"), b"this is a text\n" * 100)
+    put(case.path("d/p"), PNG + b"\0" * 30000)
+    same(close_error(case.path("d/t"), b"%PDF-1.4\n" + b"x" * 40000), errno.EINVAL, "a PDF")
+    same(get(case.path("d/t")), b"this is a text\n" * 100, "the earlier state")
+    big = b"%PDF-1.4\n" + os.urandom(1 << 20) * 12
+    same(close_error(case.path("d/big"), big), errno.EINVAL, "one that was sent in parts")
+    same(os.stat(case.path("d/big")).st_size, 0, "made, and nothing is in it")
+    fd = os.open(case.path("d/p"), os.O_RDWR)
+    os.pwrite(fd, b"%PDF-1.4\n", 0)
+    raises(errno.EINVAL, os.close, fd)
+    same(get(case.path("d/p")), PNG + b"\0" * 30000, "the earlier state of one that was changed")
+    put(case.path("d/empty"), b"")
+    got = failures(case)
+    same([(f["kind"], os.path.basename(f["path"])) for f in got], [("type", "t"), ("type", "big"), ("type", "p")], "failures")
+    check("application/pdf" in got[0]["reason"], got[0]["reason"])
+    case.volume.settle()
+    case.remount()
+    same(restored(case, got[0], "r0"), b"%PDF-1.4\n" + b"x" * 40000, "a small one")
+    same(restored(case, got[1], "r1"), big, "a big one")
+    same(restored(case, got[2], "r2"), (b"%PDF-1.4\n" + PNG[9:]) + b"\0" * 30000, "a changed one")
+    put(case.path("other"), b"%PDF-1.4\n")
+    os.rename(case.path("other"), case.path("d/other"))
+    case.volume.settle()
+    found = subprocess.run([*case.suite.command(), "schema", "check", "d"], cwd=case.path(), capture_output=True, timeout=60, check=False)
+    check(b"other" in found.stdout and found.returncode == 1, f"check finds it: {found}")
 
 
 if __name__ == "__main__":

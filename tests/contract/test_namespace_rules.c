@@ -53,7 +53,7 @@ static unsigned int failures(struct ns_world *w)
 {
 	unsigned int n = 0;
 
-	assert_int_equal(namespace_failures(w->ns[0], &w->op, count_failure, &n), 0);
+	assert_int_equal(namespace_failures(w->ns[0], &w->op, &(struct failure_query){ 0 }, count_failure, &n), 0);
 	return n;
 }
 
@@ -130,13 +130,14 @@ static void sizes(void **state)
 {
 	struct ns_world *w = *state;
 	mfs_ino_t d = mkdirat_(w, ROOT, "d"), f = mkfile(w, d, "f"), g = mkfile(w, ROOT, "g");
-	uint64_t max;
+	struct content_rules rules;
 
 	assert_int_equal(set_rules(w, 0, d, "{\"max_size\": 100}"), 0);
-	assert_int_equal(namespace_size_max(w->ns[0], &w->op, f, &max), 0);
-	assert_int_equal(max, 100);
-	assert_int_equal(namespace_size_max(w->ns[0], &w->op, g, &max), 0);
-	assert_int_equal(max, MFS_FILE_SIZE_MAX);
+	assert_int_equal(namespace_content_rules(w->ns[0], &w->op, f, &rules), 0);
+	assert_int_equal(rules.size_max, 100);
+	assert_false(rules.at_close);
+	assert_int_equal(namespace_content_rules(w->ns[0], &w->op, g, &rules), 0);
+	assert_int_equal(rules.size_max, MFS_FILE_SIZE_MAX);
 }
 
 /* What another mount sets holds here as soon as its news have come. */
