@@ -15,7 +15,7 @@
 #define OPTIONS	 16
 
 struct finding {
-	char *options[OPTIONS + 4]; /* borrowed: "find", the options, "--", below, expression */
+	char *options[OPTIONS + 5]; /* borrowed: "find", the options, "--shown=", "--", below, expression */
 	int n;
 	const char *volume, *dir; /* NULL: not given */
 	struct mfs_buf text;

@@ -94,6 +94,7 @@ def case_find_is_a_look_at_every_file(case):
         same(int(massfs(case, "find", "--count", case.path(), text)), len(find(case, text)), f"count of {text}")
     case.remount()
     same(len(find(case, "odd")), 15, "after a remount")
+    same(int(massfs(case, "find", *["--count"] * 16, ".", "odd")), 15, "as many options as there may be")
 
 
 def case_pages_orders_and_plans(case):
