@@ -74,19 +74,9 @@ static int parse(struct finding *x, int argc, char **argv)
 /* Where the directory is, and what it is called below the root. With --volume it is a path in that. */
 static int find_place(const struct finding *x, struct place *ret, char **ret_reason)
 {
-	const char *path = x->dir ? x->dir : "";
-	int r;
-
 	if (!x->volume)
 		return place_find(x->dir ? x->dir : ".", ret, ret_reason);
-	r = place_find(x->volume, ret, ret_reason);
-	if (r < 0)
-		return r;
-	while (*path == '/')
-		path++;
-	free(ret->path);
-	ret->path = strdup(path);
-	return ret->path ? 0 : mfs_fail(ret_reason, -ENOMEM, "no memory");
+	return place_find_in(x->volume, x->dir ? x->dir : "", ret, ret_reason);
 }
 
 static int run(struct finding *x, const struct place *place)

@@ -82,16 +82,8 @@ static void set_path(struct call *call, char *path)
 static int find_in_volume(const struct call *call, struct place *ret, char **ret_reason)
 {
 	const char *path = call->operand && call->takes_path ? call->argv[call->operand] : "";
-	int r;
 
-	r = place_find(call->volume, ret, ret_reason);
-	if (r < 0)
-		return r;
-	while (*path == '/')
-		path++;
-	free(ret->path);
-	ret->path = strdup(path);
-	return ret->path ? 0 : mfs_fail(ret_reason, -ENOMEM, "no memory");
+	return place_find_in(call->volume, path, ret, ret_reason);
 }
 
 static int find_place(const struct call *call, struct place *ret, char **ret_reason)

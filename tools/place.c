@@ -151,6 +151,19 @@ static bool is_massfs(const struct mountinfo_entry *e)
 	return !strcmp(e->fstype, "fuse.massfs");
 }
 
+int place_find_in(const char *volume, const char *path, struct place *ret, char **ret_reason)
+{
+	int r = place_find(volume, ret, ret_reason);
+
+	if (r < 0)
+		return r;
+	while (*path == '/')
+		path++;
+	free(ret->path);
+	ret->path = strdup(path);
+	return ret->path ? 0 : mfs_fail(ret_reason, -ENOMEM, "no memory");
+}
+
 int place_find_default(struct place *ret, char **ret_reason)
 {
 	MFS_AUTOMOUNTINFO struct mountinfo mounts = { 0 };

@@ -30,6 +30,9 @@ void place_release(struct place *p);
  */
 int place_find(const char *operand, struct place *ret, char **ret_reason) MFS_NODISCARD;
 
+/* A path in the volume `volume`, as its mount would show it. */
+int place_find_in(const char *volume, const char *path, struct place *ret, char **ret_reason) MFS_NODISCARD;
+
 /* Without an operand: the mount that the working directory is in, or the only mount there is. */
 int place_find_default(struct place *ret, char **ret_reason) MFS_NODISCARD;
 

@@ -60,6 +60,15 @@ static void flush(struct pair *p, int i)
 	assert_int_equal(content_flush(p->c[i], &p->w[i].op, NULL, NULL), 0);
 }
 
+/* Ten bytes that both know of. */
+static void pair_open_with_digits(struct pair *p)
+{
+	pair_open(p, 0);
+	write_at(p, 0, 0, "0123456789");
+	flush(p, 0);
+	content_news(p->c[1], UINT64_MAX, UINT64_MAX);
+}
+
 static void assert_file(struct pair *p, const char *want)
 {
 	assert_stored(&p->w[0], (const unsigned char *)want, strlen(want));
@@ -90,10 +99,7 @@ static void what_ends_where_an_append_begins_stays_there(void **state)
 	struct pair p;
 
 	(void)state;
-	pair_open(&p, 0);
-	write_at(&p, 0, 0, "0123456789");
-	flush(&p, 0);
-	content_news(p.c[1], UINT64_MAX, UINT64_MAX);
+	pair_open_with_digits(&p);
 	write_at(&p, 0, 6, "XXXX");
 	append(&p, 0, "a1\n");
 	append(&p, 1, "b1\n");
@@ -191,10 +197,7 @@ static void a_line_behind_a_range_that_lost_a_race_moves_too(void **state)
 	struct pair p;
 
 	(void)state;
-	pair_open(&p, 0);
-	write_at(&p, 0, 0, "0123456789");
-	flush(&p, 0);
-	content_news(p.c[1], UINT64_MAX, UINT64_MAX);
+	pair_open_with_digits(&p);
 	write_at(&p, 0, 0, "x");
 	append(&p, 0, "a1\n");
 	append(&p, 1, "b1\n");

@@ -14,27 +14,9 @@
 #define ROUNDS	 150
 #define STEPS	 3000
 
-static int setup(void **state)
-{
-	*state = lock_world_new();
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	struct lock_world *w = *state;
-
-	for (int i = 0; i < (int)MFS_ARRAY_LEN(w->m); i++)
-		if (w->m[i])
-			lock_mount_free(w->m[i]);
-	lock_world_free(w);
-	return 0;
-}
-
 static void mounts(struct lock_world *w, int n)
 {
-	for (int i = 0; i < n; i++)
-		w->m[i] = lock_mount_new(w, LEASE, false, NULL);
+	lock_world_mounts(w, n, LEASE);
 }
 
 static void test_mounts_exclude_each_other(void **state)
@@ -452,7 +434,7 @@ static void test_burial_of_a_removed_file_frees_its_cell(void **state)
 	assert_int_equal(lock_count(w, ino), 0);
 }
 
-#define LOCK_TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define LOCK_TEST(f) cmocka_unit_test_setup_teardown(f, lock_world_setup, lock_world_teardown)
 
 int main(void)
 {

@@ -11,29 +11,6 @@
 #define LEASE (600 * MS)
 #define ALL   LOCK_END_MAX
 
-static int setup(void **state)
-{
-	*state = lock_world_new();
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	struct lock_world *w = *state;
-
-	for (int i = 0; i < (int)MFS_ARRAY_LEN(w->m); i++)
-		if (w->m[i])
-			lock_mount_free(w->m[i]);
-	lock_world_free(w);
-	return 0;
-}
-
-static void mounts(struct lock_world *w, int n, int64_t lease)
-{
-	for (int i = 0; i < n; i++)
-		w->m[i] = lock_mount_new(w, lease, false, NULL);
-}
-
 static void step(struct lock_world *w, int i)
 {
 	assert_int_equal(sessions_step(w->m[i]->v.sessions, &w->op), 0);
@@ -96,7 +73,7 @@ static void test_who_gives_signs_of_life_is_left_alone(void **state)
 {
 	struct lock_world *w = *state;
 
-	mounts(w, 2, LEASE);
+	lock_world_mounts(w, 2, LEASE);
 	live(w, 4 * LEASE, 0, 1);
 	assert_false(lock_session_is_closed(w, w->m[0]->v.session));
 	assert_false(lock_session_is_closed(w, w->m[1]->v.session));
@@ -108,7 +85,7 @@ static void test_an_end_leaves_nothing_to_bury(void **state)
 	struct lock_world *w = *state;
 	uint64_t session;
 
-	mounts(w, 2, LEASE);
+	lock_world_mounts(w, 2, LEASE);
 	session = w->m[1]->v.session;
 	lock_mount_free(w->m[1]);
 	w->m[1] = NULL;
@@ -125,7 +102,7 @@ static void test_the_silent_one_is_buried_with_its_locks(void **state)
 	mfs_ino_t ino = lock_file(w, "f");
 	uint64_t dead;
 
-	mounts(w, 2, LEASE);
+	lock_world_mounts(w, 2, LEASE);
 	step(w, 0);
 	dead = w->m[1]->v.session;
 	assert_int_equal(lock_set(w->m[1], lock_of(ino, 1, LOCK_TYPE_WRITE, 0, ALL)), 0);
@@ -148,7 +125,7 @@ static void test_who_wakes_after_its_burial_goes_on_as_another(void **state)
 	struct file_lock mine = lock_of(locked, 1, LOCK_TYPE_WRITE, 0, ALL);
 	uint64_t before;
 
-	mounts(w, 2, LEASE);
+	lock_world_mounts(w, 2, LEASE);
 	before = w->m[1]->v.session;
 	assert_int_equal(lock_set(w->m[1], mine), 0);
 	assert_int_equal(lock_commit(w->m[1], locked, "under the lock"), 0);
@@ -183,7 +160,7 @@ static void test_who_looked_away_buries_nobody(void **state)
 	struct lock_world *w = *state;
 	uint64_t session;
 
-	mounts(w, 2, LEASE);
+	lock_world_mounts(w, 2, LEASE);
 	session = w->m[1]->v.session;
 	step(w, 0);
 	step(w, 1);
@@ -206,7 +183,7 @@ static void test_a_session_without_a_cell_is_buried_too(void **state)
 
 	change_write(&c, WRITE_SESSION_PUT, s.id)->session = &s;
 	assert_int_equal(engine_apply(w->look, &w->op, &c), 0);
-	mounts(w, 1, LEASE);
+	lock_world_mounts(w, 1, LEASE);
 	live_until_closed(w, 0, 900);
 }
 
@@ -257,7 +234,7 @@ static void test_a_marked_session_cannot_come_back(void **state)
 	struct change c = { 0 };
 
 	/* Somebody marked it and died. Its own heartbeat must not pass, and the others end the burial. */
-	mounts(w, 2, LEASE);
+	lock_world_mounts(w, 2, LEASE);
 	before = w->m[1]->v.session;
 	cell.name = strdup(session_cell(before));
 	change_write(&c, WRITE_CELL_PUT, 0)->cell = &cell;
@@ -327,7 +304,7 @@ static void test_sessions_that_ended_long_ago_are_forgotten(void **state)
 	change_write(&c, WRITE_SESSION_PUT, old.id)->session = &old;
 	change_write(&c, WRITE_SESSION_PUT, lately.id)->session = &lately;
 	assert_int_equal(engine_apply(w->look, &w->op, &c), 0);
-	mounts(w, 2, LEASE);
+	lock_world_mounts(w, 2, LEASE);
 	live(w, LEASE, 0, 1);
 	assert_int_equal(engine_sessions(w->look, &w->op, &l), 0);
 	assert_int_equal(l.n, 3);
@@ -342,7 +319,7 @@ static void test_one_mount_has_a_role_and_the_next_takes_it_over(void **state)
 {
 	struct lock_world *w = *state;
 
-	mounts(w, 2, LEASE);
+	lock_world_mounts(w, 2, LEASE);
 	for (int role = 0; role < LEASE_ROLES; role++) {
 		assert_true(lease_hold(&w->m[0]->v, (enum lease_role)role));
 		assert_false(lease_hold(&w->m[1]->v, (enum lease_role)role));
@@ -362,7 +339,7 @@ static void test_a_frozen_mount_does_not_believe_in_its_role(void **state)
 	struct lock_world *w = *state;
 	uint64_t frozen;
 
-	mounts(w, 2, LEASE);
+	lock_world_mounts(w, 2, LEASE);
 	frozen = w->m[0]->v.session;
 	live_until_closed(w, 1, frozen);
 	assert_false(lease_hold(&w->m[0]->v, LEASE_RECONCILE));
@@ -422,7 +399,7 @@ static void test_heartbeats_of_three_and_the_death_of_one(void **state)
 	assert_int_equal(w->m[1]->n_lost + w->m[2]->n_lost, 0);
 }
 
-#define SESSION_TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define SESSION_TEST(f) cmocka_unit_test_setup_teardown(f, lock_world_setup, lock_world_teardown)
 
 int main(void)
 {

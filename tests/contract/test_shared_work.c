@@ -14,23 +14,10 @@
 
 static int setup(void **state)
 {
-	struct lock_world *w = lock_world_new();
+	int r = lock_world_setup(state);
 
-	w->m[0] = lock_mount_new(w, LEASE, false, NULL);
-	w->m[1] = lock_mount_new(w, LEASE, false, NULL);
-	*state = w;
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	struct lock_world *w = *state;
-
-	for (int i = 0; i < (int)MFS_ARRAY_LEN(w->m); i++)
-		if (w->m[i])
-			lock_mount_free(w->m[i]);
-	lock_world_free(w);
-	return 0;
+	lock_world_mounts(*state, 2, LEASE);
+	return r;
 }
 
 /* As an upload at its end, before the commit. */
@@ -269,7 +256,7 @@ static void test_the_next_mount_goes_on_with_the_work(void **state)
 	reconciler_stop(r);
 }
 
-#define WORK_TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define WORK_TEST(f) cmocka_unit_test_setup_teardown(f, setup, lock_world_teardown)
 
 int main(void)
 {

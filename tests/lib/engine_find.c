@@ -186,23 +186,26 @@ static void random_term(struct world *w, struct mfs_buf *b)
 	}
 }
 
+static void random_text(struct world *w, struct mfs_buf *b, unsigned int depth);
+
+static void random_pair(struct world *w, struct mfs_buf *b, unsigned int depth, const char *between)
+{
+	mfs_buf_putc(b, '(');
+	random_text(w, b, depth);
+	mfs_buf_puts(b, between);
+	random_text(w, b, depth);
+	mfs_buf_putc(b, ')');
+}
+
 static void random_text(struct world *w, struct mfs_buf *b, unsigned int depth)
 {
 	switch (depth ? pick(w, 5) : 4) {
 	case 0:
 	case 1:
-		mfs_buf_putc(b, '(');
-		random_text(w, b, depth - 1);
-		mfs_buf_puts(b, " and ");
-		random_text(w, b, depth - 1);
-		mfs_buf_putc(b, ')');
+		random_pair(w, b, depth - 1, " and ");
 		break;
 	case 2:
-		mfs_buf_putc(b, '(');
-		random_text(w, b, depth - 1);
-		mfs_buf_puts(b, " or ");
-		random_text(w, b, depth - 1);
-		mfs_buf_putc(b, ')');
+		random_pair(w, b, depth - 1, " or ");
 		break;
 	case 3:
 		mfs_buf_puts(b, "not ");

@@ -284,3 +284,26 @@ void lock_sleep(int64_t ns)
 
 	nanosleep(&ts, NULL);
 }
+
+int lock_world_setup(void **state)
+{
+	*state = lock_world_new();
+	return 0;
+}
+
+int lock_world_teardown(void **state)
+{
+	struct lock_world *w = *state;
+
+	for (size_t i = 0; i < MFS_ARRAY_LEN(w->m); i++)
+		if (w->m[i])
+			lock_mount_free(w->m[i]);
+	lock_world_free(w);
+	return 0;
+}
+
+void lock_world_mounts(struct lock_world *w, int n, int64_t lease_ns)
+{
+	for (int i = 0; i < n; i++)
+		w->m[i] = lock_mount_new(w, lease_ns, false, NULL);
+}

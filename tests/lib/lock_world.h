@@ -42,6 +42,10 @@ struct lock_world {
 
 struct lock_world *lock_world_new(void);
 void lock_world_free(struct lock_world *w); /* mounts first */
+int lock_world_setup(void **state); /* for cmocka; the second frees what mounts there are, too */
+int lock_world_teardown(void **state);
+/* The first n, none with a heartbeat of its own. */
+void lock_world_mounts(struct lock_world *w, int n, int64_t lease_ns);
 
 /* heartbeat: a thread keeps the session; else the test steps it. plan (or NULL): faults of its engine. */
 struct lock_mount *lock_mount_new(struct lock_world *w, int64_t lease_ns, bool heartbeat, const struct fault_plan *plan);

@@ -11,22 +11,10 @@
 #include <unistd.h>
 
 #include "common/str.h"
+#include "tests/lib/server_run.h"
 #include "tests/lib/store_suite.h"
 
 static struct mongo_server server; /* one a program */
-
-static FILE *run(const char *verb, const char *service, const char *dir)
-{
-	MFS_AUTOFREE char *command =
-		mfs_str_printf("exec nice '%s/tests/servers' %s %s --dir '%s'", MASSFS_SOURCE_DIR, verb, service, dir);
-	FILE *f = command ? popen(command, "re") : NULL;
-
-	if (!f) {
-		perror("tests/servers");
-		exit(1);
-	}
-	return f;
-}
 
 const struct mongo_server *mongo_server_start(void)
 {
@@ -41,7 +29,7 @@ const struct mongo_server *mongo_server_start(void)
 		return &server;
 	}
 	server.dir = store_test_dir();
-	f = run("start", "mongo", server.dir);
+	f = test_servers("start", "mongo", server.dir);
 	while (fgets(line, sizeof(line), f)) {
 		line[strcspn(line, "\n")] = '\0';
 		if (mfs_str_starts(line, "mongo_endpoints="))
@@ -59,7 +47,7 @@ const struct mongo_server *mongo_server_start(void)
 void mongo_server_stop(void)
 {
 	if (server.dir) {
-		pclose(run("stop", "", server.dir));
+		pclose(test_servers("stop", "", server.dir));
 		store_test_remove(server.dir);
 	}
 	free(server.uri);

@@ -11,20 +11,8 @@
 #include <unistd.h>
 
 #include "common/str.h"
+#include "tests/lib/server_run.h"
 #include "tests/lib/store_suite.h"
-
-static FILE *run(const char *verb, const char *service, const char *dir)
-{
-	MFS_AUTOFREE char *command =
-		mfs_str_printf("exec nice '%s/tests/servers' %s %s --dir '%s'", MASSFS_SOURCE_DIR, verb, service, dir);
-	FILE *f = command ? popen(command, "re") : NULL;
-
-	if (!f) {
-		perror("tests/servers");
-		exit(1);
-	}
-	return f;
-}
 
 static void take_line(struct s3_server *s, char *line)
 {
@@ -52,7 +40,7 @@ void s3_server_start(const char *service, struct s3_server *ret)
 	FILE *f;
 
 	*ret = (struct s3_server){ .dir = store_test_dir() };
-	f = run("start", service, ret->dir);
+	f = test_servers("start", service, ret->dir);
 	while (fgets(line, sizeof(line), f))
 		take_line(ret, line);
 	if (pclose(f) != 0 || !ret->endpoints || !ret->credentials || !ret->n_pids) {
@@ -63,7 +51,7 @@ void s3_server_start(const char *service, struct s3_server *ret)
 
 void s3_server_stop(struct s3_server *s)
 {
-	pclose(run("stop", "", s->dir));
+	pclose(test_servers("stop", "", s->dir));
 	free(s->endpoints);
 	free(s->credentials);
 	store_test_remove(s->dir);
