@@ -130,6 +130,55 @@ static void fault_abort(struct object_upload *u, struct op_ctx *op)
 	free(f);
 }
 
+/* Also of the two that give a handle: its wrapper. */
+static int wrap(struct object_store *s, struct object_upload *inner, struct object_upload **ret)
+{
+	struct fault_upload *u = calloc(1, sizeof(*u));
+
+	if (!u) {
+		object_upload_abort(inner, NULL);
+		return -ENOMEM;
+	}
+	u->base.store = s;
+	u->inner = inner;
+	*ret = &u->base;
+	return 0;
+}
+
+static int fault_begin_named(struct object_store *s, struct op_ctx *op, const char *bucket, const char *key,
+			     const struct object_meta *meta, char name[static OBJECT_UPLOAD_NAME_MAX],
+			     struct object_upload **ret)
+{
+	struct object_upload *inner;
+	int r = hit(s);
+
+	if (!r)
+		r = object_upload_begin_named(inner_of(s), op, bucket, key, meta, name, &inner);
+	return r ? r : wrap(s, inner, ret);
+}
+
+static int fault_resume(struct object_store *s, struct op_ctx *op, const char *bucket, const char *key,
+			const struct object_meta *meta, const char *name, struct object_upload **ret)
+{
+	struct object_upload *inner;
+	int r = hit(s);
+
+	if (!r)
+		r = object_upload_resume(inner_of(s), op, bucket, key, meta, name, &inner);
+	return r ? r : wrap(s, inner, ret);
+}
+
+static bool fault_has_part(struct object_upload *u, unsigned int number, uint64_t off, uint64_t len)
+{
+	return object_upload_has_part(upload_of(u)->inner, number, off, len);
+}
+
+static void fault_leave(struct object_upload *u, struct op_ctx *op)
+{
+	object_upload_leave(upload_of(u)->inner, op);
+	free(upload_of(u));
+}
+
 static ssize_t fault_upload_read(struct object_upload *u, struct op_ctx *op, uint64_t off, void *buf,
 				 size_t len)
 {
@@ -236,12 +285,12 @@ static bool fault_key_is_crowded(struct object_store *s, const char *key)
 	return object_key_is_crowded(inner_of(s), key);
 }
 
-static int fault_sweep(struct object_store *s, struct op_ctx *op, bool delete_it, uint64_t *ret_n,
-		       uint64_t *ret_bytes)
+static int fault_sweep(struct object_store *s, struct op_ctx *op, bool delete_it, object_keep_fn *keep, void *arg,
+		       uint64_t *ret_n, uint64_t *ret_bytes)
 {
 	int r = hit(s);
 
-	return r ? r : object_sweep(inner_of(s), op, delete_it, ret_n, ret_bytes);
+	return r ? r : object_sweep_but(inner_of(s), op, delete_it, keep, arg, ret_n, ret_bytes);
 }
 
 static const struct object_store_ops fault_ops = {
@@ -254,6 +303,10 @@ static const struct object_store_ops fault_ops = {
 	.part_copy = fault_part_copy,
 	.complete = fault_complete,
 	.abort = fault_abort,
+	.begin_named = fault_begin_named,
+	.resume = fault_resume,
+	.has_part = fault_has_part,
+	.leave = fault_leave,
 	.upload_read = fault_upload_read,
 	.get = fault_get,
 	.open_fd = fault_open_fd,

@@ -32,6 +32,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "backend/cell_sums.h"
 #include "backend/object_store.h"
 #include "common/sync.h"
 
@@ -130,6 +131,40 @@ struct temp_file {
 	int fd;
 	char name[LOCALDIR_TEMP_MAX]; /* in tmp/; "": it has none */
 };
+
+struct localdir_upload {
+	struct object_upload base;
+	struct temp_file temp;
+	struct object_meta meta;
+	struct cell_sums sums;
+	/* Of a named one (localdir_resume.c): what is there and safe up to `kept`, and what was sent since. */
+	bool is_named;
+	unsigned int kept, last;
+	uint64_t kept_end, last_end, since;
+	int64_t kept_at; /* CLOCK_MONOTONIC */
+	char key[]; /* as begun */
+};
+/* Not yet a file. NULL: no memory. */
+struct localdir_upload *localdir_upload_new(struct object_store *s, const char *key, const struct object_meta *meta);
+void localdir_upload_free(struct localdir_upload *u);
+static inline struct localdir_upload *localdir_upload_of(struct object_upload *u)
+{
+	return mfs_container_of(u, struct localdir_upload, base);
+}
+mode_t localdir_file_mode(const struct object_meta *meta);
+
+/* --- localdir_resume.c: uploads that another process may go on with --- */
+
+/* Part `number` was written, up to `end`. */
+int localdir_keep_part(struct localdir_upload *u, struct op_ctx *op, unsigned int number, uint64_t end, uint64_t len) MFS_NODISCARD;
+int localdir_begin_named(struct object_store *s, struct op_ctx *op, const char *bucket, const char *key,
+			 const struct object_meta *meta, char name[static OBJECT_UPLOAD_NAME_MAX],
+			 struct object_upload **ret) MFS_NODISCARD;
+int localdir_resume(struct object_store *s, struct op_ctx *op, const char *bucket, const char *key,
+		    const struct object_meta *meta, const char *name, struct object_upload **ret) MFS_NODISCARD;
+bool localdir_has_part(struct object_upload *u, unsigned int number, uint64_t off, uint64_t len);
+void localdir_leave(struct object_upload *u, struct op_ctx *op);
+void localdir_kept_end(struct localdir_upload *u); /* it becomes a version: without the label */
 
 int localdir_temp_open(struct localdir *ld, struct op_ctx *op, const struct object_meta *meta,
 		       struct temp_file *ret) MFS_NODISCARD;
@@ -235,8 +270,8 @@ int localdir_list_versions(struct object_store *s, struct op_ctx *op, const char
 /* The newest version but `except` whose file is (dev, ino). 0, -ENOENT. */
 int localdir_find_version(struct localdir *ld, struct op_ctx *op, const struct stat *st, const char *except,
 			  struct localdir_version *ret) MFS_NODISCARD;
-int localdir_sweep(struct object_store *s, struct op_ctx *op, bool delete_it, uint64_t *ret_n,
-		   uint64_t *ret_bytes) MFS_NODISCARD;
+int localdir_sweep(struct object_store *s, struct op_ctx *op, bool delete_it, object_keep_fn *keep, void *arg,
+		   uint64_t *ret_n, uint64_t *ret_bytes) MFS_NODISCARD;
 
 /* --- common to all --- */
 

@@ -304,8 +304,8 @@ int localdir_find_version(struct localdir *ld, struct op_ctx *op, const struct s
 
 /* --- leftovers --- */
 
-int localdir_sweep(struct object_store *s, struct op_ctx *op, bool delete_it, uint64_t *ret_n,
-		   uint64_t *ret_bytes)
+int localdir_sweep(struct object_store *s, struct op_ctx *op, bool delete_it, object_keep_fn *keep, void *arg,
+		   uint64_t *ret_n, uint64_t *ret_bytes)
 {
 	struct localdir *ld = localdir_of(s);
 	MFS_CLEANUP(close_dir) DIR *d = open_listing(ld->tmp_fd, ".");
@@ -319,6 +319,8 @@ int localdir_sweep(struct object_store *s, struct op_ctx *op, bool delete_it, ui
 		return -EROFS;
 	while ((e = next_entry(d))) {
 		if (is_dot(e->d_name) || localdir_temp_is_mine(ld, e->d_name))
+			continue;
+		if (keep && keep(arg, NULL, e->d_name))
 			continue;
 		if (fstatat(dirfd(d), e->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
 			continue;

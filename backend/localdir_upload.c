@@ -9,20 +9,11 @@
 #include <sys/statvfs.h>
 #include <sys/xattr.h>
 
-#include "backend/cell_sums.h"
 #include "backend/localdir.h"
 #include "common/clock.h"
 #include "common/log.h"
 
-struct localdir_upload {
-	struct object_upload base;
-	struct temp_file temp;
-	struct object_meta meta;
-	struct cell_sums sums;
-	char key[]; /* as begun */
-};
-
-static mode_t file_mode(const struct object_meta *meta)
+mode_t localdir_file_mode(const struct object_meta *meta)
 {
 	return (meta->mode & 0555) | 0400;
 }
@@ -51,7 +42,7 @@ bool localdir_temp_is_mine(const struct localdir *ld, const char *name)
 int localdir_temp_open(struct localdir *ld, struct op_ctx *op, const struct object_meta *meta,
 		       struct temp_file *ret)
 {
-	mode_t mode = ld->is_root ? file_mode(meta) : 0600;
+	mode_t mode = ld->is_root ? localdir_file_mode(meta) : 0600;
 	uint8_t folder = localdir_version_folder(ld);
 	char name[4];
 	int r;
@@ -126,7 +117,7 @@ int localdir_set_meta(struct localdir *ld, struct op_ctx *op, int fd, const stru
 	if ((st->st_uid != meta->uid || st->st_gid != meta->gid) && fchown(fd, meta->uid, meta->gid) < 0 &&
 	    errno != EPERM && errno != EINVAL)
 		return localdir_error(ld, op, errno, "chown", "upload of ", key);
-	if ((st->st_mode & 07777) != file_mode(meta) && fchmod(fd, file_mode(meta)) < 0)
+	if ((st->st_mode & 07777) != localdir_file_mode(meta) && fchmod(fd, localdir_file_mode(meta)) < 0)
 		return localdir_error(ld, op, errno, "chmod", "upload of ", key);
 	if (futimens(fd, times) < 0 && errno != EINVAL)
 		return localdir_error(ld, op, errno, "utimens", "upload of ", key);
@@ -280,43 +271,48 @@ int localdir_put(struct object_store *s, struct op_ctx *op, const char *bucket, 
 	return r;
 }
 
+struct localdir_upload *localdir_upload_new(struct object_store *s, const char *key, const struct object_meta *meta)
+{
+	size_t len = strlen(key) + 1;
+	struct localdir_upload *u = calloc(1, sizeof(*u) + len);
+
+	if (!u)
+		return NULL;
+	u->base.store = s;
+	u->temp.fd = -1;
+	u->meta = *meta;
+	memcpy(u->key, key, len);
+	cell_sums_init(&u->sums);
+	return u;
+}
+
+void localdir_upload_free(struct localdir_upload *u)
+{
+	cell_sums_release(&u->sums);
+	free(u);
+}
+
 int localdir_begin(struct object_store *s, struct op_ctx *op, const char *bucket, const char *key,
 		   const struct object_meta *meta, struct object_upload **ret)
 {
 	struct localdir *ld = localdir_of(s);
 	struct localdir_upload *u;
-	size_t len = strlen(key) + 1;
 	int r;
 
 	if (bucket)
 		return -EINVAL;
 	if (ld->readonly)
 		return -EROFS;
-	u = malloc(sizeof(*u) + len);
+	u = localdir_upload_new(s, key, meta);
 	if (!u)
 		return -ENOMEM;
-	u->base.store = s;
-	u->meta = *meta;
-	memcpy(u->key, key, len);
 	r = localdir_temp_open(ld, op, meta, &u->temp);
 	if (r < 0) {
-		free(u);
+		localdir_upload_free(u);
 		return r;
 	}
-	cell_sums_init(&u->sums);
 	*ret = &u->base;
 	return 0;
-}
-
-static void upload_free(struct localdir_upload *u)
-{
-	cell_sums_release(&u->sums);
-	free(u);
-}
-
-static struct localdir_upload *upload_of(struct object_upload *u)
-{
-	return mfs_container_of(u, struct localdir_upload, base);
 }
 
 /* Let the disk begin, so that little is left to do when the upload completes. */
@@ -329,18 +325,17 @@ static void start_writeback(struct localdir *ld, int fd, uint64_t off, uint64_t 
 int localdir_part(struct object_upload *base, struct op_ctx *op, unsigned int number, uint64_t off,
 		  const void *buf, size_t len)
 {
-	struct localdir_upload *u = upload_of(base);
+	struct localdir_upload *u = localdir_upload_of(base);
 	struct localdir *ld = localdir_of(base->store);
 	int r;
 
-	(void)number;
 	cell_sums_forget(&u->sums, off, len);
 	r = write_all(ld, op, u->temp.fd, off, buf, len, u->key);
 	if (!r) {
 		start_writeback(ld, u->temp.fd, off, len);
 		cell_sums_learn(&u->sums, off, buf, len);
 	}
-	return r;
+	return r == 0 && u->is_named ? localdir_keep_part(u, op, number, off + len, len) : r;
 }
 
 /* Room in which a hole of the source can stay one: an earlier sending of the part may have left bytes there. */
@@ -442,13 +437,12 @@ int localdir_copy_range(struct localdir *ld, struct op_ctx *op, int from, uint64
 int localdir_part_copy(struct object_upload *base, struct op_ctx *op, unsigned int number, uint64_t off,
 		       const struct object_ref *src, uint64_t src_off, uint64_t len)
 {
-	struct localdir_upload *u = upload_of(base);
+	struct localdir_upload *u = localdir_upload_of(base);
 	struct localdir *ld = localdir_of(base->store);
 	LOCALDIR_AUTOFD int from = -1;
 	struct stat st;
 	int r;
 
-	(void)number;
 	from = object_open_fd(base->store, op, src); /* its own descriptor: lseek moves its position */
 	if (from < 0)
 		return from;
@@ -460,7 +454,7 @@ int localdir_part_copy(struct object_upload *base, struct op_ctx *op, unsigned i
 	r = localdir_copy_range(ld, op, from, src_off, u->temp.fd, off, len, u->key);
 	if (!r)
 		start_writeback(ld, u->temp.fd, off, len);
-	return r;
+	return r == 0 && u->is_named ? localdir_keep_part(u, op, number, off + len, len) : r;
 }
 
 struct read_back {
@@ -521,7 +515,7 @@ static int sum_upload(struct localdir *ld, struct op_ctx *op, struct localdir_up
 int localdir_complete(struct object_upload *base, struct op_ctx *op, uint64_t size,
 		      const struct object_meta *meta, struct object_info *ret)
 {
-	struct localdir_upload *u = upload_of(base);
+	struct localdir_upload *u = localdir_upload_of(base);
 	struct localdir *ld = localdir_of(base->store);
 	char etag[MFS_CHECKSUM_ETAG_MAX];
 	struct stat st;
@@ -535,29 +529,31 @@ int localdir_complete(struct object_upload *base, struct op_ctx *op, uint64_t si
 		r = localdir_error(ld, op, errno, "truncate", "upload of ", u->key);
 	if (!r)
 		r = sum_upload(ld, op, u, size, etag);
+	if (!r && u->is_named)
+		localdir_kept_end(u);
 	if (r < 0)
 		localdir_temp_discard(ld, &u->temp);
 	else
 		r = localdir_temp_finish(ld, op, &u->temp, u->key, meta, ret);
 	if (!r)
 		memcpy(ret->etag, etag, sizeof(etag));
-	upload_free(u);
+	localdir_upload_free(u);
 	return r;
 }
 
 void localdir_abort(struct object_upload *base, struct op_ctx *op)
 {
-	struct localdir_upload *u = upload_of(base);
+	struct localdir_upload *u = localdir_upload_of(base);
 
 	(void)op;
 	localdir_temp_discard(localdir_of(base->store), &u->temp);
-	upload_free(u);
+	localdir_upload_free(u);
 }
 
 ssize_t localdir_upload_read(struct object_upload *base, struct op_ctx *op, uint64_t off, void *buf,
 			     size_t len)
 {
-	struct localdir_upload *u = upload_of(base);
+	struct localdir_upload *u = localdir_upload_of(base);
 	size_t done = 0;
 
 	while (done < len) {

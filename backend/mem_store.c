@@ -12,6 +12,7 @@
 
 #include "backend/object_store.h"
 #include "common/checksum.h"
+#include "common/str.h"
 #include "common/sync.h"
 
 /* Immutable once it belongs to a version. */
@@ -43,10 +44,20 @@ struct mem_store {
 	size_t n_keys, room_keys;
 	uint64_t last_number, bytes;
 	unsigned int n_uploads;
+	struct mem_upload *left; /* by who began them, to be resumed; guarded by lock */
+	uint64_t last_upload;
+};
+
+struct mem_part {
+	uint64_t off, len;
 };
 
 struct mem_upload {
 	struct object_upload base;
+	struct mem_upload *next; /* in left */
+	uint64_t name; /* 0: none */
+	struct mem_part *parts; /* of a named one: number n is at n - 1; its parts come one after the other */
+	size_t n_parts, room_parts;
 	char *key;
 	struct mfs_mutex lock; /* guards buf, len, room */
 	char *buf; /* zeros from len on */
@@ -66,11 +77,24 @@ static void data_put(struct mem_store *m, struct mem_data *d)
 	free(d);
 }
 
+static void free_left(struct mem_upload *u)
+{
+	pthread_mutex_destroy(&u->lock.m);
+	free(u->buf);
+	free(u->key);
+	free(u->parts);
+	free(u);
+}
+
 static void mem_free(struct object_store *s)
 {
 	struct mem_store *m = mem_of(s);
 
 	assert(!m->n_uploads);
+	for (struct mem_upload *u = m->left, *next; u; u = next) {
+		next = u->next;
+		free_left(u);
+	}
 	for (size_t i = 0; i < m->n_versions; i++) {
 		data_put(m, m->versions[i].data);
 		free(m->versions[i].key);
@@ -286,6 +310,19 @@ static int reserve_locked(struct mem_upload *u, uint64_t end) MFS_REQUIRES(u->lo
 	return 0;
 }
 
+static int note_part_locked(struct mem_upload *u, unsigned int number, uint64_t off, uint64_t len) MFS_REQUIRES(u->lock)
+{
+	while (u->n_parts < number) {
+		int r = grow(&u->parts, u->n_parts, &u->room_parts, sizeof(*u->parts));
+
+		if (r < 0)
+			return r;
+		u->parts[u->n_parts++] = (struct mem_part){ 0 };
+	}
+	u->parts[number - 1] = (struct mem_part){ off, len };
+	return 0;
+}
+
 static int mem_part(struct object_upload *base, struct op_ctx *op, unsigned int number, uint64_t off,
 		    const void *buf, size_t len)
 {
@@ -293,11 +330,12 @@ static int mem_part(struct object_upload *base, struct op_ctx *op, unsigned int 
 	int r;
 
 	(void)op;
-	(void)number;
 	if (!len)
 		return 0;
 	MFS_GUARD(&u->lock);
 	r = reserve_locked(u, off + len);
+	if (r == 0 && u->name)
+		r = note_part_locked(u, number, off, len);
 	if (r < 0)
 		return r;
 	memcpy(u->buf + off, buf, len);
@@ -335,6 +373,7 @@ static void end_upload(struct mem_upload *u)
 	pthread_mutex_destroy(&u->lock.m);
 	free(u->buf);
 	free(u->key);
+	free(u->parts);
 	free(u);
 	MFS_GUARD(&m->lock);
 	m->n_uploads--;
@@ -361,6 +400,68 @@ static void mem_abort(struct object_upload *base, struct op_ctx *op)
 {
 	(void)op;
 	end_upload(upload_of(base));
+}
+
+/* --- uploads that are left and resumed, as those of a real store outlive the process --- */
+
+static int mem_begin_named(struct object_store *s, struct op_ctx *op, const char *bucket, const char *key,
+			   const struct object_meta *meta, char name[static OBJECT_UPLOAD_NAME_MAX],
+			   struct object_upload **ret)
+{
+	struct mem_store *m = mem_of(s);
+	int r = mem_begin(s, op, bucket, key, meta, ret);
+
+	if (r < 0)
+		return r;
+	MFS_GUARD(&m->lock);
+	upload_of(*ret)->name = ++m->last_upload;
+	snprintf(name, OBJECT_UPLOAD_NAME_MAX, "%" PRIu64, m->last_upload);
+	return 0;
+}
+
+static int mem_resume(struct object_store *s, struct op_ctx *op, const char *bucket, const char *key,
+		      const struct object_meta *meta, const char *name, struct object_upload **ret)
+{
+	struct mem_store *m = mem_of(s);
+	uint64_t number;
+
+	(void)op;
+	(void)meta;
+	if (bucket || mfs_str_uint(name, 10, 1, UINT64_MAX, &number) < 0)
+		return -ENOENT;
+	MFS_GUARD(&m->lock);
+	for (struct mem_upload **at = &m->left; *at; at = &(*at)->next) {
+		struct mem_upload *u = *at;
+
+		if (u->name != number || strcmp(u->key, key) != 0)
+			continue;
+		*at = u->next;
+		u->next = NULL;
+		m->n_uploads++;
+		*ret = &u->base;
+		return 0;
+	}
+	return -ENOENT;
+}
+
+static bool mem_has_part(struct object_upload *base, unsigned int number, uint64_t off, uint64_t len)
+{
+	struct mem_upload *u = upload_of(base);
+
+	MFS_GUARD(&u->lock);
+	return number <= u->n_parts && u->parts[number - 1].off == off && u->parts[number - 1].len == len;
+}
+
+static void mem_leave(struct object_upload *base, struct op_ctx *op)
+{
+	struct mem_upload *u = upload_of(base);
+	struct mem_store *m = mem_of(base->store);
+
+	(void)op;
+	MFS_GUARD(&m->lock);
+	u->next = m->left;
+	m->left = u;
+	m->n_uploads--;
 }
 
 /* --- what is there --- */
@@ -615,14 +716,34 @@ static int mem_statfs(struct object_store *s, struct op_ctx *op, struct object_s
 	return 0;
 }
 
-/* Uploads do not outlive the process. */
-static int mem_sweep(struct object_store *s, struct op_ctx *op, bool delete_it, uint64_t *ret_n,
-		     uint64_t *ret_bytes)
+/* What was left. */
+static int mem_sweep(struct object_store *s, struct op_ctx *op, bool delete_it, object_keep_fn *keep, void *arg,
+		     uint64_t *ret_n, uint64_t *ret_bytes)
 {
-	(void)s;
+	struct mem_store *m = mem_of(s);
+	struct mem_upload **at = &m->left;
+
 	(void)op;
-	(void)delete_it;
 	*ret_n = *ret_bytes = 0;
+	MFS_GUARD(&m->lock);
+	while (*at) {
+		struct mem_upload *u = *at;
+		char name[24];
+
+		snprintf(name, sizeof(name), "%" PRIu64, u->name);
+		if (keep && keep(arg, u->key, name)) {
+			at = &u->next;
+			continue;
+		}
+		*ret_n += 1;
+		*ret_bytes += u->len;
+		if (delete_it) {
+			*at = u->next;
+			free_left(u);
+		} else {
+			at = &u->next;
+		}
+	}
 	return 0;
 }
 
@@ -636,6 +757,10 @@ static const struct object_store_ops mem_ops = {
 	.part_copy = mem_part_copy,
 	.complete = mem_complete,
 	.abort = mem_abort,
+	.begin_named = mem_begin_named,
+	.resume = mem_resume,
+	.has_part = mem_has_part,
+	.leave = mem_leave,
 	.get = mem_get,
 	.head = mem_head,
 	.copy = mem_copy,

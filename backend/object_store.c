@@ -339,8 +339,60 @@ int object_statfs(struct object_store *s, struct op_ctx *op, struct object_statf
 	return r < 0 ? r : s->ops->statfs(s, op, ret);
 }
 
+int object_upload_begin_named(struct object_store *s, struct op_ctx *op, const char *bucket, const char *key,
+			      const struct object_meta *meta, char name[static OBJECT_UPLOAD_NAME_MAX],
+			      struct object_upload **ret)
+{
+	int r;
+
+	assert(s && key && meta && ret);
+	if (!s->ops->begin_named)
+		return -EOPNOTSUPP;
+	r = check_key(s, op, key);
+	if (!r)
+		r = s->ops->begin_named(s, op, bucket, key, meta, name, ret);
+	mfs_debug(MFS_LOG_STORE, op, "begin-named key=%s name=%s r=%d", key, r ? "" : name, r);
+	return r;
+}
+
+int object_upload_resume(struct object_store *s, struct op_ctx *op, const char *bucket, const char *key,
+			 const struct object_meta *meta, const char *name, struct object_upload **ret)
+{
+	int r;
+
+	assert(s && key && meta && name && ret);
+	if (!s->ops->resume)
+		return -EOPNOTSUPP;
+	if (strlen(name) >= OBJECT_UPLOAD_NAME_MAX)
+		return -ENOENT;
+	r = check_key(s, op, key);
+	if (!r)
+		r = s->ops->resume(s, op, bucket, key, meta, name, ret);
+	mfs_debug(MFS_LOG_STORE, op, "resume key=%s name=%s r=%d", key, name, r);
+	return r;
+}
+
+bool object_upload_has_part(struct object_upload *u, unsigned int number, uint64_t off, uint64_t len)
+{
+	assert(u && number);
+	return u->store->ops->has_part && u->store->ops->has_part(u, number, off, len);
+}
+
+void object_upload_leave(struct object_upload *u, struct op_ctx *op)
+{
+	assert(u->store->ops->leave);
+	mfs_debug(MFS_LOG_STORE, op, "leave");
+	u->store->ops->leave(u, op);
+}
+
 int object_sweep(struct object_store *s, struct op_ctx *op, bool delete_it, uint64_t *ret_n,
 		 uint64_t *ret_bytes)
+{
+	return object_sweep_but(s, op, delete_it, NULL, NULL, ret_n, ret_bytes);
+}
+
+int object_sweep_but(struct object_store *s, struct op_ctx *op, bool delete_it, object_keep_fn *keep, void *arg,
+		     uint64_t *ret_n, uint64_t *ret_bytes)
 {
 	uint64_t n = 0, bytes = 0;
 	int r;
@@ -348,6 +400,6 @@ int object_sweep(struct object_store *s, struct op_ctx *op, bool delete_it, uint
 	assert(s);
 	r = may_begin(op);
 	if (!r)
-		r = s->ops->sweep(s, op, delete_it, ret_n ? ret_n : &n, ret_bytes ? ret_bytes : &bytes);
+		r = s->ops->sweep(s, op, delete_it, keep, arg, ret_n ? ret_n : &n, ret_bytes ? ret_bytes : &bytes);
 	return r;
 }

@@ -89,6 +89,11 @@ enum object_caps {
 	OBJECT_CAP_KEY_HIDES = 1u << 4,
 };
 
+/* The name of an upload that outlives its process (printable ASCII without blanks). */
+#define OBJECT_UPLOAD_NAME_MAX 1088
+/* Is this unfinished upload still wanted? key is NULL where the store does not know it. */
+typedef bool object_keep_fn(void *arg, const char *key, const char *name);
+
 struct object_statfs {
 	uint64_t total, free, avail; /* bytes */
 	uint64_t files, ffree;
@@ -109,6 +114,13 @@ struct object_store_ops {
 	int (*complete)(struct object_upload *u, struct op_ctx *op, uint64_t size, const struct object_meta *meta,
 			struct object_info *ret);
 	void (*abort)(struct object_upload *u, struct op_ctx *op);
+	/* NULL, all four: uploads do not outlive the process. */
+	int (*begin_named)(struct object_store *s, struct op_ctx *op, const char *bucket, const char *key,
+			   const struct object_meta *meta, char name[static OBJECT_UPLOAD_NAME_MAX], struct object_upload **ret);
+	int (*resume)(struct object_store *s, struct op_ctx *op, const char *bucket, const char *key,
+		      const struct object_meta *meta, const char *name, struct object_upload **ret);
+	bool (*has_part)(struct object_upload *u, unsigned int number, uint64_t off, uint64_t len);
+	void (*leave)(struct object_upload *u, struct op_ctx *op);
 	ssize_t (*upload_read)(struct object_upload *u, struct op_ctx *op, uint64_t off, void *buf, size_t len);
 	ssize_t (*get)(struct object_store *s, struct op_ctx *op, const struct object_ref *ref, uint64_t off, void *buf, size_t len);
 	int (*open_fd)(struct object_store *s, struct op_ctx *op, const struct object_ref *ref);
@@ -125,7 +137,8 @@ struct object_store_ops {
 	int (*list_key)(struct object_store *s, struct op_ctx *op, const char *bucket, const char *key, object_list_fn *fn, void *arg);
 	bool (*key_is_crowded)(struct object_store *s, const char *key);
 	int (*statfs)(struct object_store *s, struct op_ctx *op, struct object_statfs *ret);
-	int (*sweep)(struct object_store *s, struct op_ctx *op, bool delete_it, uint64_t *ret_n, uint64_t *ret_bytes);
+	int (*sweep)(struct object_store *s, struct op_ctx *op, bool delete_it, object_keep_fn *keep, void *arg, uint64_t *ret_n,
+		     uint64_t *ret_bytes);
 };
 
 static inline unsigned int object_store_caps(const struct object_store *s)
@@ -159,6 +172,20 @@ int object_upload_part_copy(struct object_upload *u, struct op_ctx *op, unsigned
 int object_upload_complete(struct object_upload *u, struct op_ctx *op, uint64_t size, const struct object_meta *meta,
 			   struct object_info *ret) MFS_NODISCARD;
 void object_upload_abort(struct object_upload *u, struct op_ctx *op); /* NULL: nothing */
+/*
+ * An upload that another process may go on with: its parts are sent one after the other, in order. `name` is what it is
+ * called. -EOPNOTSUPP: this store has none. resume: with the meta and key that it was begun with. -ENOENT: there is none of
+ * that name any more (it may have become an object); -EBUSY: somebody of this machine is at it (not every store can tell).
+ * has_part: is this part, of this length, there and safe from power loss? Then it need not be sent again; it must be asked
+ * for each that is not. leave: ends the handle, not the upload.
+ */
+int object_upload_begin_named(struct object_store *s, struct op_ctx *op, const char *bucket, const char *key,
+			      const struct object_meta *meta, char name[static OBJECT_UPLOAD_NAME_MAX],
+			      struct object_upload **ret) MFS_NODISCARD;
+int object_upload_resume(struct object_store *s, struct op_ctx *op, const char *bucket, const char *key,
+			 const struct object_meta *meta, const char *name, struct object_upload **ret) MFS_NODISCARD;
+bool object_upload_has_part(struct object_upload *u, unsigned int number, uint64_t off, uint64_t len);
+void object_upload_leave(struct object_upload *u, struct op_ctx *op);
 /* OBJECT_CAP_UPLOAD_READ: what was sent so far, before it is complete; gaps read as zeros, short at the furthest end.
  * Not beside a part call for the same range. */
 ssize_t object_upload_read(struct object_upload *u, struct op_ctx *op, uint64_t off, void *buf, size_t len) MFS_NODISCARD;
@@ -221,6 +248,9 @@ bool object_key_is_crowded(struct object_store *s, const char *key);
 int object_statfs(struct object_store *s, struct op_ctx *op, struct object_statfs *ret) MFS_NODISCARD;
 /* What unfinished uploads of earlier runs left (localdir: files in tmp/ not of this process): counted, or deleted. */
 int object_sweep(struct object_store *s, struct op_ctx *op, bool delete_it, uint64_t *ret_n, uint64_t *ret_bytes) MFS_NODISCARD;
+/* The same but for those that keep() says yes to. */
+int object_sweep_but(struct object_store *s, struct op_ctx *op, bool delete_it, object_keep_fn *keep, void *arg,
+		     uint64_t *ret_n, uint64_t *ret_bytes) MFS_NODISCARD;
 
 /*
  * Constructors; 0 or -errno, the caller owns *ret.

@@ -171,7 +171,17 @@ int s3_list_keys(struct object_store *s, struct op_ctx *op, const char *bucket, 
 int s3_list_versions(struct object_store *s, struct op_ctx *op, const char *bucket, object_list_fn *fn, void *arg);
 /* What exactly this key holds: the newest first, markers too. */
 int s3_list_key(struct object_store *s, struct op_ctx *op, const char *bucket, const char *key, object_list_fn *fn, void *arg);
-int s3_sweep(struct object_store *s, struct op_ctx *op, bool delete_it, uint64_t *ret_n, uint64_t *ret_bytes);
+int s3_sweep(struct object_store *s, struct op_ctx *op, bool delete_it, object_keep_fn *keep, void *arg, uint64_t *ret_n,
+	     uint64_t *ret_bytes);
+
+/* --- uploads that outlive the process (s3_resume.c) --- */
+
+int s3_begin_named(struct object_store *s, struct op_ctx *op, const char *bucket, const char *key, const struct object_meta *meta,
+		   char name[static OBJECT_UPLOAD_NAME_MAX], struct object_upload **ret);
+int s3_resume(struct object_store *s, struct op_ctx *op, const char *bucket, const char *key, const struct object_meta *meta,
+	      const char *name, struct object_upload **ret);
+bool s3_has_part(struct object_upload *u, unsigned int number, uint64_t off, uint64_t len);
+void s3_leave(struct object_upload *u, struct op_ctx *op);
 
 /* --- placement (s3_place.c) --- */
 

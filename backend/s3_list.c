@@ -478,7 +478,14 @@ static int abort_one(struct s3_store *s, struct op_ctx *op, const struct s3_entr
 	return r == -ENOENT ? 0 : r;
 }
 
-static int sweep_page(struct s3_store *s, struct op_ctx *op, bool delete_it, const struct s3_listing *l, uint64_t *ret_n,
+/* Which uploads are looked at. */
+struct sweep {
+	bool delete_it;
+	object_keep_fn *keep;
+	void *arg;
+};
+
+static int sweep_page(struct s3_store *s, struct op_ctx *op, const struct sweep *w, const struct s3_listing *l, uint64_t *ret_n,
 		      uint64_t *ret_bytes)
 {
 	int64_t before = mfs_now_ns() + atomic_load(&s->clock_ns) - s->sweep_age_ns;
@@ -489,10 +496,12 @@ static int sweep_page(struct s3_store *s, struct op_ctx *op, bool delete_it, con
 
 		if (!l->v[i].upload || !l->v[i].mtime || l->v[i].mtime > before)
 			continue;
+		if (w->keep && w->keep(w->arg, l->v[i].key, l->v[i].upload))
+			continue;
 		r = upload_bytes(s, op, &l->v[i], &bytes);
 		if (r == -ENOENT) /* ended meanwhile */
 			continue;
-		if (r == 0 && delete_it)
+		if (r == 0 && w->delete_it)
 			r = abort_one(s, op, &l->v[i]);
 		if (r < 0)
 			return r;
@@ -507,7 +516,7 @@ static int sweep_page(struct s3_store *s, struct op_ctx *op, bool delete_it, con
  * its upload gone and its close fails; nothing that was committed is touched. MinIO lists uploads only of keys that it
  * has seen begin since its start, and ends them itself after 24 h.
  */
-static int sweep_uploads(struct s3_store *s, struct op_ctx *op, const struct s3_place *place, bool delete_it, uint64_t *ret_n,
+static int sweep_uploads(struct s3_store *s, struct op_ctx *op, const struct s3_place *place, const struct sweep *w, uint64_t *ret_n,
 			 uint64_t *ret_bytes)
 {
 	char key[S3_MARKER_MAX + 1] = "", upload[S3_UPLOAD_MAX + 1] = "";
@@ -532,7 +541,7 @@ static int sweep_uploads(struct s3_store *s, struct op_ctx *op, const struct s3_
 		if (r < 0)
 			return r == -EOPNOTSUPP ? 0 : r;
 		strip_prefix(s, place, &l);
-		r = sweep_page(s, op, delete_it, &l, ret_n, ret_bytes);
+		r = sweep_page(s, op, w, &l, ret_n, ret_bytes);
 		if (r < 0)
 			return r;
 		if (!l.truncated || !*l.next_key || (!strcmp(key, l.next_key) && !strcmp(upload, l.next_version)))
@@ -542,14 +551,16 @@ static int sweep_uploads(struct s3_store *s, struct op_ctx *op, const struct s3_
 	}
 }
 
-int s3_sweep(struct object_store *base, struct op_ctx *op, bool delete_it, uint64_t *ret_n, uint64_t *ret_bytes)
+int s3_sweep(struct object_store *base, struct op_ctx *op, bool delete_it, object_keep_fn *keep, void *arg, uint64_t *ret_n,
+	     uint64_t *ret_bytes)
 {
+	const struct sweep w = { .delete_it = delete_it, .keep = keep, .arg = arg };
 	struct s3_store *s = s3_of(base);
 	int r = 0;
 
 	*ret_n = *ret_bytes = 0;
 	for (const struct s3_place *p = s3_place_next(s, NULL); p && r == 0; p = s3_place_next(s, p)) {
-		r = sweep_uploads(s, op, p, delete_it, ret_n, ret_bytes);
+		r = sweep_uploads(s, op, p, &w, ret_n, ret_bytes);
 		if (r == 0 && delete_it && !s->readonly)
 			r = sweep_markers(s, op, p);
 	}

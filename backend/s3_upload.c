@@ -15,8 +15,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "backend/cell_sums.h"
-#include "backend/s3_internal.h"
+#include "backend/s3_upload.h"
 #include "common/clock.h"
 #include "common/hash.h"
 #include "common/log.h"
@@ -244,30 +243,7 @@ static int copy_small(struct s3_store *s, struct op_ctx *op, const struct object
 
 /* --- uploads in parts --- */
 
-struct part {
-	uint64_t off, len;
-	char etag[OBJECT_ETAG_MAX + 1]; /* "": not sent */
-	char crc[S3_CRC_TEXT];		/* "": not known (a copy whose source has none) */
-};
-
-struct s3_upload {
-	struct object_upload base;
-	char *bucket, *key, *id;
-	struct object_meta meta; /* what the object will carry */
-	struct cell_sums sums;
-	struct mfs_mutex lock; /* guards the parts and kms; a leaf */
-	struct part *parts;    /* number n is at n - 1 */
-	size_t n_parts, room;
-	bool kms; /* encrypted so that etags are no md5 */
-	bool checksums; /* complete lists the parts' */
-};
-
-static struct s3_upload *upload_of(struct object_upload *u)
-{
-	return mfs_container_of(u, struct s3_upload, base);
-}
-
-static void upload_free(struct s3_upload *u)
+void s3_upload_free(struct s3_upload *u)
 {
 	cell_sums_release(&u->sums);
 	pthread_mutex_destroy(&u->lock.m);
@@ -278,8 +254,8 @@ static void upload_free(struct s3_upload *u)
 	free(u);
 }
 
-static struct s3_upload *upload_new(struct s3_store *s, const char *bucket, const char *key,
-				    const struct object_meta *meta)
+struct s3_upload *s3_upload_new(struct s3_store *s, const char *bucket, const char *key,
+				const struct object_meta *meta)
 {
 	struct s3_upload *u = calloc(1, sizeof(*u));
 
@@ -292,7 +268,7 @@ static struct s3_upload *upload_new(struct s3_store *s, const char *bucket, cons
 	u->bucket = bucket ? strdup(bucket) : NULL;
 	u->key = strdup(key);
 	if (!u->key || (bucket && !u->bucket)) {
-		upload_free(u);
+		s3_upload_free(u);
 		return NULL;
 	}
 	return u;
@@ -303,7 +279,7 @@ static int begin(struct s3_store *s, struct op_ctx *op, const char *bucket, cons
 		 const char *sum, struct s3_upload **ret)
 {
 	struct s3_request q = { .method = "POST", .bucket = bucket, .key = key, .has_body = true };
-	struct s3_upload *u = upload_new(s, bucket, key, meta);
+	struct s3_upload *u = s3_upload_new(s, bucket, key, meta);
 	S3_AUTO_REPLY struct s3_reply reply = S3_REPLY_INIT;
 	struct s3_result res = { 0 };
 	struct s3_meta_headers m;
@@ -331,7 +307,7 @@ static int begin(struct s3_store *s, struct op_ctx *op, const char *bucket, cons
 		r = -EIO;
 	}
 	if (r < 0) {
-		upload_free(u);
+		s3_upload_free(u);
 		return r == -ENOENT ? -EIO : r;
 	}
 	u->kms = reply.kms;
@@ -354,9 +330,9 @@ int s3_begin(struct object_store *base, struct op_ctx *op, const char *bucket, c
 	return r;
 }
 
-static int note_part(struct s3_upload *u, unsigned int number, uint64_t off, uint64_t len, const char *etag, const char *crc)
+int s3_note_part(struct s3_upload *u, unsigned int number, uint64_t off, uint64_t len, const char *etag, const char *crc)
 {
-	struct part *p;
+	struct s3_sent *p;
 
 	MFS_GUARD(&u->lock);
 	if (number > u->room) {
@@ -371,7 +347,7 @@ static int note_part(struct s3_upload *u, unsigned int number, uint64_t off, uin
 	}
 	u->n_parts = MFS_MAX(u->n_parts, (size_t)number);
 	p = &u->parts[number - 1];
-	*p = (struct part){ .off = off, .len = len };
+	*p = (struct s3_sent){ .off = off, .len = len };
 	snprintf(p->etag, sizeof(p->etag), "%s", etag);
 	snprintf(p->crc, sizeof(p->crc), "%s", crc);
 	return 0;
@@ -387,7 +363,7 @@ static int part_error(struct s3_upload *u, struct op_ctx *op, const struct s3_re
 
 int s3_part(struct object_upload *base, struct op_ctx *op, unsigned int number, uint64_t off, const void *buf, size_t len)
 {
-	struct s3_upload *u = upload_of(base);
+	struct s3_upload *u = s3_upload_of(base);
 	struct s3_request q = { .method = "PUT", .bucket = u->bucket, .key = u->key, .body = buf, .body_len = len,
 				.has_body = true };
 	S3_AUTO_REPLY struct s3_reply reply = S3_REPLY_INIT;
@@ -409,7 +385,7 @@ int s3_part(struct object_upload *base, struct op_ctx *op, unsigned int number, 
 		r = -EIO;
 	}
 	if (r == 0)
-		r = note_part(u, number, off, len, reply.etag, crc);
+		r = s3_note_part(u, number, off, len, reply.etag, crc);
 	if (r < 0)
 		return part_error(u, op, &reply, r);
 	cell_sums_learn(&u->sums, off, buf, len);
@@ -419,7 +395,7 @@ int s3_part(struct object_upload *base, struct op_ctx *op, unsigned int number, 
 int s3_part_copy(struct object_upload *base, struct op_ctx *op, unsigned int number, uint64_t off,
 		 const struct object_ref *src, uint64_t src_off, uint64_t len)
 {
-	struct s3_upload *u = upload_of(base);
+	struct s3_upload *u = s3_upload_of(base);
 	struct s3_request q = { .method = "PUT", .bucket = u->bucket, .key = u->key, .has_body = true, .heavy = true,
 				.moves = len, .may_fail_late = true };
 	MFS_AUTOBUF struct mfs_buf source = MFS_BUF_INIT(8192);
@@ -451,7 +427,7 @@ int s3_part_copy(struct object_upload *base, struct op_ctx *op, unsigned int num
 		r = -EIO;
 	}
 	if (r == 0)
-		return note_part(u, number, off, len, res.etag, res.crc32c);
+		return s3_note_part(u, number, off, len, res.etag, res.crc32c);
 	return r == -ERANGE ? -EINVAL : part_error(u, op, &reply, r);
 }
 
@@ -463,7 +439,7 @@ static int check_parts(struct s3_upload *u, uint64_t size)
 	uint64_t at = 0;
 
 	for (size_t i = 0; i < u->n_parts; i++) {
-		const struct part *p = &u->parts[i];
+		const struct s3_sent *p = &u->parts[i];
 
 		if (!*p->etag)
 			continue;
@@ -516,7 +492,7 @@ static int complete_text(struct s3_upload *u, struct mfs_buf *b)
 {
 	mfs_buf_puts(b, "<CompleteMultipartUpload xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">");
 	for (size_t i = 0; i < u->n_parts; i++) {
-		const struct part *p = &u->parts[i];
+		const struct s3_sent *p = &u->parts[i];
 
 		if (!*p->etag)
 			continue;
@@ -535,7 +511,7 @@ static int find_completed(struct s3_upload *u, struct op_ctx *op, struct s3_trie
 	struct s3_store *s = s3_of(u->base.store);
 
 	for (unsigned int i = 0;; i++) {
-		int r = s3_find_own(s, op, t, u->bucket, u->key, &u->meta, size, *etag ? etag : NULL, NULL, ret);
+		int r = s3_find_own(s, op, t, u->bucket, u->key, &u->meta, size, *etag && !u->resumed ? etag : NULL, NULL, ret);
 
 		if (r != -ENOENT)
 			return r;
@@ -623,7 +599,7 @@ static int unknown_cell(void *arg, uint64_t off, uint64_t len, uint64_t *ret_sum
 int s3_complete(struct object_upload *base, struct op_ctx *op, uint64_t size, const struct object_meta *meta,
 		struct object_info *ret)
 {
-	struct s3_upload *u = upload_of(base);
+	struct s3_upload *u = s3_upload_of(base);
 	char version[OBJECT_VERSION_MAX + 1], etag[MFS_CHECKSUM_ETAG_MAX] = "";
 	int r = check_parts(u, size);
 
@@ -644,14 +620,14 @@ int s3_complete(struct object_upload *base, struct op_ctx *op, uint64_t size, co
 	}
 	fill_info(meta, size, etag, version, ret);
 	ret->crowded = s3_note_put(s3_of(base->store), u->key);
-	upload_free(u);
+	s3_upload_free(u);
 	return 0;
 }
 
 /* Also for an operation that is cancelled or late: it is how one is cleaned up after. What fails here is swept later. */
 void s3_abort(struct object_upload *base, struct op_ctx *op)
 {
-	struct s3_upload *u = upload_of(base);
+	struct s3_upload *u = s3_upload_of(base);
 	struct s3_store *s = s3_of(base->store);
 	struct s3_request q = { .method = "DELETE", .bucket = u->bucket, .key = u->key };
 	S3_AUTO_REPLY struct s3_reply reply = S3_REPLY_INIT;
@@ -665,7 +641,7 @@ void s3_abort(struct object_upload *base, struct op_ctx *op)
 	if (r < 0 && r != -ENOENT)
 		mfs_log(MFS_LOG_STORE, MFS_LOG_WARN, op, "s3 upload key=%s: not aborted (%s); gc sweeps it", u->key,
 			strerror(-r));
-	upload_free(u);
+	s3_upload_free(u);
 }
 
 /* --- copies of any size --- */

@@ -389,6 +389,8 @@ static int part_element(void *arg, const char *path, const char *text, bool begi
 		return set_etag(p->v[p->n - 1].etag, text);
 	if (name && !strcmp(name, "Size"))
 		return set_number(&p->v[p->n - 1].size, text);
+	if (name && !strcmp(name, "ChecksumCRC32C"))
+		return set(p->v[p->n - 1].crc32c, sizeof(p->v[p->n - 1].crc32c), text);
 	if (name && !strcmp(name, "PartNumber")) {
 		r = set_number(&n, text);
 		p->v[p->n - 1].number = n <= 10000 ? (unsigned int)n : 0;

@@ -52,6 +52,7 @@ struct s3_part {
 	unsigned int number;
 	uint64_t size;
 	char etag[OBJECT_ETAG_MAX + 1];
+	char crc32c[12]; /* "": not told */
 };
 struct s3_parts {
 	struct s3_part *v;

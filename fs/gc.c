@@ -15,12 +15,14 @@
 #include "common/log.h"
 #include "common/thread.h"
 #include "fs/gc_internal.h"
+#include "fs/reconcile_kept.h"
 #include "fs/leases.h"
 #include "meta/drops.h"
 
 #define PAGE	   256
 #define DROPPED_PAGE 4096 /* what an expired version of a much changed file may leave fits several times */
 #define PERIOD_NS  (10 * MFS_NSEC_PER_SEC)
+#define KEPT_TURNS 60 /* of these, until unfinished uploads of what is no more are looked for */
 
 void gc_found(const struct gc_options *opt, const char *what, const struct object_info *info)
 {
@@ -375,6 +377,7 @@ static bool sleep_a_while(struct collector *c)
 static void *collector_main(void *arg)
 {
 	struct collector *c = arg;
+	unsigned int turns = 0;
 	int last = 0;
 
 	pthread_setname_np(pthread_self(), "collector");
@@ -383,7 +386,11 @@ static void *collector_main(void *arg)
 					  .now = mfs_now_ns(),
 					  .dropped_age_ns = gc_dropped_age_ns() };
 		struct gc_result res = { 0 };
-		int r = lease_hold(c->v, LEASE_GC) ? gc_expire(c->v, &c->op, &opt, &res) : 0;
+		bool mine = lease_hold(c->v, LEASE_GC);
+		int r = mine ? gc_expire(c->v, &c->op, &opt, &res) : 0;
+
+		if (r == 0 && mine && ++turns % KEPT_TURNS == 0)
+			r = kept_expire(c->v, &c->op);
 
 		if (r < 0 && r != -ECANCELED && r != last)
 			mfs_log(MFS_LOG_FS, MFS_LOG_WARN, NULL,

@@ -14,6 +14,7 @@
 #include "common/crash_point.h"
 #include "common/log.h"
 #include "fs/gc_internal.h"
+#include "fs/reconcile_kept.h"
 #include "fs/volume_cluster.h"
 #include "fs/index_log.h"
 #include "fs/volume_cluster.h"
@@ -44,6 +45,7 @@ struct walk {
 	struct gc_names names;
 	struct gc_set dropped, dropped_docs; /* what is in `dropped`: hashes of versions, numbers of documents */
 	uint64_t dropped_after;
+	struct kept_names kept; /* uploads that may become objects under the label of a dead session, and be named */
 	struct gc_set shown; /* hashes of the versions on top of keys that wait for the reconciler */
 	bool many_jobs; /* more than were read: nothing that is unnamed is judged */
 	/* The same of the index log's objects that are at their keys. */
@@ -179,7 +181,8 @@ static int judge(struct walk *w, struct piece *p)
 		w->res->waiting++; /* what was due is counted, and deleted, already */
 		return 0;
 	}
-	if (is_live(w, p->info.session) || w->many_jobs || gc_set_has(&w->shown, gc_version_hash(p->info.version))) {
+	if (is_live(w, p->info.session) || w->many_jobs || gc_set_has(&w->shown, gc_version_hash(p->info.version)) ||
+	    kept_names_object(&w->kept, &p->info)) {
 		w->res->in_flight++;
 		return 0;
 	}
@@ -224,6 +227,8 @@ static int judge_batch(struct walk *w)
 
 	qsort(w->batch, w->n_batch, sizeof(w->batch[0]), by_inode);
 	w->names.ino = 0; /* an earlier batch's is too old */
+	/* Before the records: a cell goes after its record has the object, and none comes under the label of a dead session. */
+	r = kept_names_read(w->v, w->op, &w->kept);
 	for (size_t i = 0; r == 0 && i < w->n_batch; i++)
 		r = atomic_load(&w->op->cancelled) ? -ECANCELED : suspect(w, &w->batch[i]);
 	if (r == 0)
@@ -382,6 +387,19 @@ static int keep_view_jobs(struct walk *w)
 	return r;
 }
 
+/* Unfinished uploads, but for those that somebody will go on with. */
+static int sweep(struct walk *w)
+{
+	int r = w->opt->delete_it ? kept_expire(w->v, w->op) : 0;
+
+	if (r == 0)
+		r = kept_names_read(w->v, w->op, &w->kept);
+	if (r == 0)
+		r = object_sweep_but(w->v->store, w->op, w->opt->delete_it, kept_names_upload, &w->kept, &w->res->temp_files,
+				     &w->res->temp_bytes);
+	return r;
+}
+
 int gc_run(struct volume *v, struct op_ctx *op, const struct gc_options *opt, struct gc_result *ret)
 {
 	struct walk *w = calloc(1, sizeof(*w));
@@ -392,7 +410,7 @@ int gc_run(struct volume *v, struct op_ctx *op, const struct gc_options *opt, st
 	*w = (struct walk){ .v = v, .op = op, .opt = opt, .res = ret };
 	r = gc_expire(v, op, opt, ret);
 	if (r == 0)
-		r = object_sweep(v->store, op, opt->delete_it, &ret->temp_files, &ret->temp_bytes);
+		r = sweep(w);
 	if (r == 0)
 		r = engine_sessions(v->engine, op, &w->sessions);
 	if (r == 0)
@@ -417,6 +435,7 @@ int gc_run(struct volume *v, struct op_ctx *op, const struct gc_options *opt, st
 	job_list_release(&w->jobs);
 	gc_names_release(&w->names);
 	gc_set_release(&w->shown);
+	kept_names_release(&w->kept);
 	gc_set_release(&w->dropped);
 	gc_set_release(&w->dropped_docs);
 	gc_set_release(&w->logged);

@@ -16,7 +16,7 @@
 #include "common/log.h"
 #include "common/str.h"
 #include "common/workers.h"
-#include "fs/reconcile_internal.h"
+#include "fs/reconcile_kept.h"
 
 #define TRIES_MAX      16
 #define PATH_BYTES_MAX 16384 /* a longer path is no key (OBJECT_KEY_MAX), whatever it is in full */
@@ -138,8 +138,7 @@ static int retry(int r)
 	return r == -EAGAIN || reconcile_is_gone(r) ? 0 : r;
 }
 
-/* -EAGAIN: the layout is another one by now. */
-static int has_moved(struct reconcile_ctx *rc, const struct node *n)
+int reconcile_has_moved(struct reconcile_ctx *rc, const struct node *n)
 {
 	struct node now = NODE_INIT;
 	int r = namespace_get(rc->v->ns, rc->op, n->attr.ino, &now);
@@ -153,7 +152,7 @@ static int has_moved(struct reconcile_ctx *rc, const struct node *n)
 /* An object is not there: the record moved on meanwhile (-EAGAIN), or it is lost (-EIO). */
 static int missing(struct reconcile_ctx *rc, const struct node *n)
 {
-	int r = has_moved(rc, n);
+	int r = reconcile_has_moved(rc, n);
 
 	if (r == 0)
 		r = -EIO;
@@ -177,8 +176,22 @@ static void delete_lost(struct reconcile_ctx *rc, const struct object_ref *ref, 
 			ref->key, ref->version, strerror(-r));
 }
 
+/*
+ * The same of an object that another mount may have made the record name (fs/reconcile_kept.h): since the layout moved,
+ * either it did or nobody ever will. That gc finds out, as of all that is dropped.
+ */
+static void drop_lost(struct reconcile_ctx *rc, const struct object_ref *ref, const struct node *n)
+{
+	struct dropped_record d = { .ino = n->attr.ino, .ref = *ref, .at = mfs_now_ns() };
+	struct change c = { 0 };
+
+	change_write(&c, WRITE_DROPPED_PUT, 0)->dropped = &d;
+	if (engine_apply(rc->v->engine, rc->op, &c) < 0)
+		mfs_debug(MFS_LOG_FS, rc->op, "key=%s version=%s stays for gc's whole walk", ref->key, ref->version);
+}
+
 /* The record names the new object from now on; all that it named before is dropped. `c` is the rest of the commit. */
-static int switch_record(struct reconcile_ctx *rc, const struct node *n, const struct object_info *info,
+static int switch_record(struct reconcile_ctx *rc, const struct node *n, const struct object_info *info, bool kept,
 			 struct commit *c)
 {
 	MFS_AUTOFREE char *copy = strdup(c->ref.key); /* ref is not const there */
@@ -208,7 +221,7 @@ static int switch_record(struct reconcile_ctx *rc, const struct node *n, const s
 
 		/* Any other failure may have an unknown outcome: then the copy is left for gc, which reads the record again. */
 		if (r == -EAGAIN || reconcile_is_gone(r))
-			delete_lost(rc, &c->ref, n);
+			(kept ? drop_lost : delete_lost)(rc, &c->ref, n);
 		if (queued < 0)
 			r = queued; /* this job stays, and with it the copy's key */
 	}
@@ -254,18 +267,27 @@ static int move_to(struct reconcile_ctx *rc, const struct node *n, enum move how
 			    .slices = exact ? &n->slices : &holes,
 			    .session = meta.session,
 			    .etag = exact && n->etag[0] ? n->etag : NULL };
-	int r;
+	bool kept = false;
+	int r, ended;
 
 	meta.apart = how == MOVE_APART;
 	find_mime(rc, n, mime);
 	if (exact)
 		r = reconcile_copy(rc, n, NULL, key, &meta, &info);
 	else
-		r = reconcile_compose(rc, n, key, &meta, &info, &holes);
+		r = reconcile_compose(rc, n, key, &meta, &info, &holes, &kept);
+	c.session = meta.session;
 	if (r == 0)
-		r = switch_record(rc, n, &info, &c);
+		r = switch_record(rc, n, &info, kept, &c);
 	else if (r == -ENOENT)
 		r = missing(rc, n);
+	/* After an unknown outcome the cell stays: who comes next finds the object, or that the record has it. */
+	if (kept && (r == 0 || r == -EAGAIN || reconcile_is_gone(r))) {
+		ended = reconcile_kept_end(rc, n);
+		if (ended < 0)
+			mfs_log(MFS_LOG_FS, MFS_LOG_WARN, rc->op, "inode=%" PRIu64 " the cell of its upload stays (%s); massfs gc "
+				"takes it", n->attr.ino, strerror(-ended));
+	}
 	free(holes.data);
 	return r;
 }
@@ -317,7 +339,7 @@ static int put_on_top(struct reconcile_ctx *rc, const struct node *n)
 				    .session = meta.session,
 				    .etag = n->etag[0] ? n->etag : NULL };
 
-		r = retry(switch_record(rc, n, &info, &c));
+		r = retry(switch_record(rc, n, &info, false, &c));
 	}
 	return r;
 }
@@ -366,7 +388,7 @@ static int settle_content(struct reconcile_ctx *rc, const struct node *n, enum m
 	if (r <= 0)
 		return r;
 	/* Who had it before may have done it. */
-	r = retry(has_moved(rc, n) ? -EAGAIN : 1);
+	r = retry(reconcile_has_moved(rc, n) ? -EAGAIN : 1);
 	if (r == 1)
 		r = make_way(rc, key);
 	if (r == 1)

@@ -4,13 +4,19 @@
  *
  * Where parts may leave gaps (OBJECT_CAP_SPARSE) nothing is stored for a hole, and the record goes on to name the holes
  * that are worth it. Elsewhere parts are at least 5 MiB each, and so is what is put around a patch; holes become zeros.
- * Nothing is visible before the upload is complete; a cancelled or failed one is aborted.
+ * Nothing is visible before the upload is complete; a cancelled or failed one is aborted, or kept for the next try
+ * (reconcile_kept.h). How a file is cut depends on nothing but its record and the store, so that what one began
+ * another can go on with.
  */
 #include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "fs/reconcile_internal.h"
+#include "common/crash_point.h"
+#include "common/hash.h"
+#include "fs/reconcile_kept.h"
 
 #define WHOLE_MAX	OBJECT_PART_MIN	       /* one put */
 #define COPY_MIN	(UINT64_C(64) << 20)   /* a part copied by the store */
@@ -21,6 +27,7 @@
 #define MIXED_MAX	(UINT64_C(64) << 20)   /* of a part that is put around patches */
 #define SPARSE_MIN	(UINT64_C(64) << 20)
 #define HOLE_MIN	UINT64_C(4096)
+#define PLAN		1 /* another number when files are cut in another way */
 
 struct source {
 	struct reconcile_ctx *rc;
@@ -156,16 +163,29 @@ static int put_whole(struct source *s, const char *key, const struct object_meta
 
 struct parts {
 	struct source *s;
-	struct object_upload *u;
+	struct object_upload *u; /* NULL: it is an object already, and nothing is sent */
 	unsigned int number;
 	uint64_t at, room; /* of buf */
 	unsigned char *buf;
 };
 
+/* Another try sent this part. */
+static bool skip_part(struct parts *p, uint64_t len)
+{
+	if (p->u && !object_upload_has_part(p->u, p->number, p->at, len))
+		return false;
+	p->number++;
+	p->at += len;
+	return true;
+}
+
 static int copy_part(struct parts *p, uint64_t len)
 {
-	int r = pay(p->s, len);
+	int r;
 
+	if (skip_part(p, len))
+		return 0;
+	r = pay(p->s, len);
 	if (r == 0)
 		r = object_upload_part_copy(p->u, p->s->rc->op, p->number++, p->at, &p->s->n->ref, p->at, len);
 	p->at += len;
@@ -177,6 +197,8 @@ static int put_part(struct parts *p, uint64_t len)
 	struct op_ctx *op = p->s->rc->op;
 	int r;
 
+	if (skip_part(p, len))
+		return 0;
 	if (len > p->room) {
 		unsigned char *buf = realloc(p->buf, (size_t)len);
 
@@ -260,30 +282,62 @@ static int next_plain(struct parts *p)
 	return put_part(p, MFS_MIN(mixed, left));
 }
 
-static int put_parts(struct source *s, const char *key, const struct object_meta *meta, struct object_info *ret)
+/* What the cut depends on, by the same program. */
+static uint64_t plan_of(const struct source *s)
+{
+	const struct node *n = s->n;
+	char text[256 + OBJECT_VERSION_MAX];
+	int len = snprintf(text, sizeof(text), "%d %" PRIu64 " %" PRIu64 " %" PRIu64 " %zu %" PRIu64 " %d %s", PLAN, n->attr.lay,
+			   n->attr.size, n->attr.obj_len, (size_t)n->inline_data.size, s->copy, s->sparse, n->ref.version);
+
+	return mfs_hash64(text, (size_t)len);
+}
+
+static int send_parts(struct parts *p)
+{
+	struct source *s = p->s;
+	struct op_ctx *op = s->rc->op;
+	int r = 0;
+
+	while (p->at < s->n->attr.size && r == 0) {
+		if (atomic_load(&op->cancelled))
+			r = -ECANCELED;
+		else
+			r = s->sparse ? next_sparse(p) : next_plain(p);
+		if (r == 0)
+			mfs_crash_point("compose.part");
+	}
+	free(p->buf);
+	return r;
+}
+
+static int put_parts(struct source *s, const char *key, struct object_meta *meta, struct object_info *ret, bool *ret_kept)
 {
 	struct op_ctx *op = s->rc->op;
 	struct parts p = { .s = s, .number = 1 };
 	uint64_t rate = s->rc->v->cfg->settle_rate;
-	int r = object_upload_begin(s->rc->v->store, op, NULL, key, meta, &p.u);
+	struct kept_upload k;
+	int r;
 
-	if (r < 0)
-		return r;
 	s->copy = MFS_MIN(MFS_MAX(COPY_MIN, s->n->attr.size / PARTS_MAX + 1), COPY_MAX);
 	if (rate && s->sparse) /* a part a second or so, so that the limit is one */
 		s->copy = MFS_MIN(s->copy, MFS_MAX(rate, PIECE));
-	while (p.at < s->n->attr.size && r == 0) {
-		if (atomic_load(&op->cancelled))
-			r = -ECANCELED;
-		else
-			r = s->sparse ? next_sparse(&p) : next_plain(&p);
-	}
-	free(p.buf);
+	r = reconcile_kept_open(s->rc, s->n, key, plan_of(s), meta, &k);
+	if (r < 0)
+		return r;
+	p.u = k.u;
+	r = send_parts(&p);
+	if (r == 0 && k.is_kept) /* it took long */
+		r = reconcile_has_moved(s->rc, s->n);
 	if (r < 0) {
-		object_upload_abort(p.u, op);
+		reconcile_kept_fail(s->rc, s->n, &k, r);
 		return r;
 	}
-	return object_upload_complete(p.u, op, s->n->attr.size, meta, ret);
+	*ret_kept = k.is_kept;
+	if (!k.is_done)
+		return object_upload_complete(k.u, op, s->n->attr.size, meta, ret);
+	*ret = k.info;
+	return 0;
 }
 
 /* The longest of them: as many as the record names without documents. */
@@ -313,7 +367,7 @@ static int encode_holes(struct source *s, struct node_blob *ret)
 	return r < 0 || !s->holes.n_recent ? r : layout_encode(&s->holes, ret);
 }
 
-static int compose(struct source *s, const char *key, const struct object_meta *meta, struct object_info *ret)
+static int compose(struct source *s, const char *key, struct object_meta *meta, struct object_info *ret, bool *ret_kept)
 {
 	struct reconcile_stats *stats = &s->rc->v->reconcile;
 	uint64_t holes = 0;
@@ -325,20 +379,20 @@ static int compose(struct source *s, const char *key, const struct object_meta *
 		return put_whole(s, key, meta, ret);
 	if (!reconcile_stats_enter_big(stats, s->rc->op))
 		return -ECANCELED;
-	r = put_parts(s, key, meta, ret);
+	r = put_parts(s, key, meta, ret, ret_kept);
 	reconcile_stats_leave_big(stats);
 	return r;
 }
 
-int reconcile_compose(struct reconcile_ctx *rc, const struct node *n, const char *key,
-		      const struct object_meta *meta, struct object_info *ret, struct node_blob *ret_slices)
+int reconcile_compose(struct reconcile_ctx *rc, const struct node *n, const char *key, struct object_meta *meta,
+		      struct object_info *ret, struct node_blob *ret_slices, bool *ret_kept)
 {
 	struct source s;
 	int r = source_open(rc, n, &s);
 
 	*ret_slices = (struct node_blob){ 0 };
 	if (r == 0)
-		r = compose(&s, key, meta, ret);
+		r = compose(&s, key, meta, ret, ret_kept);
 	if (r == 0) {
 		r = encode_holes(&s, ret_slices);
 		if (r == -EFBIG || r == -ENOMEM) /* what is not told is data that reads as zeros */

@@ -41,10 +41,10 @@ int reconcile_is_whole(const struct node *n, bool *ret) MFS_NODISCARD;
 /* Holes that the store would have to store, so many that the file is left as it is? */
 int reconcile_stays_sparse(struct reconcile_ctx *rc, const struct node *n, bool *ret) MFS_NODISCARD;
 /* A new object at `key` with the file's bytes. *ret_slices: what the record says over it (holes); the caller frees data.
- * -ENOENT: an object that the node names is not there. */
-int reconcile_compose(struct reconcile_ctx *rc, const struct node *n, const char *key,
-		      const struct object_meta *meta, struct object_info *ret,
-		      struct node_blob *ret_slices) MFS_NODISCARD;
+ * -ENOENT: an object that the node names is not there; -EAGAIN: the record moved meanwhile. *meta becomes what the object
+ * carries; *ret_kept: it is of an upload with a cell (fs/reconcile_kept.h), which the caller ends. */
+int reconcile_compose(struct reconcile_ctx *rc, const struct node *n, const char *key, struct object_meta *meta,
+		      struct object_info *ret, struct node_blob *ret_slices, bool *ret_kept) MFS_NODISCARD;
 /* A whole object at another key, or on top of its own again. */
 int reconcile_copy(struct reconcile_ctx *rc, const struct node *n, const char *bucket, const char *key,
 		   const struct object_meta *meta, struct object_info *ret) MFS_NODISCARD;
@@ -87,6 +87,8 @@ int reconcile_in_flight(struct reconcile_ctx *rc, const char *key) MFS_NODISCARD
 
 /* --- reconcile.c, reconcile_dir.c, reconcile_view.c --- */
 
+/* -EAGAIN: the layout is another one by now. */
+int reconcile_has_moved(struct reconcile_ctx *rc, const struct node *n) MFS_NODISCARD;
 /* The file's object becomes one whole native object at its place, on top of its key. */
 int reconcile_settle(struct reconcile_ctx *rc, mfs_ino_t ino) MFS_NODISCARD;
 /* Every file below a directory. */

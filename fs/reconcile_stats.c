@@ -157,6 +157,12 @@ void reconcile_stats_unclaim(struct reconcile_stats *s, uint64_t ino)
 	pthread_cond_broadcast(&s->changed);
 }
 
+bool reconcile_stats_is_claimed(struct reconcile_stats *s, uint64_t ino)
+{
+	MFS_GUARD(&s->lock);
+	return find_claim_locked(s, ino);
+}
+
 bool reconcile_stats_enter_big(struct reconcile_stats *s, struct op_ctx *op)
 {
 	MFS_GUARD(&s->lock);

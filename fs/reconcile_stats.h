@@ -25,6 +25,7 @@ struct reconcile_stats {
 	_Atomic uint64_t copied_bytes; /* of what was an object, or patches, before: read and put, or copied by the store */
 	_Atomic uint64_t inline_bytes; /* put for the first time: what was in the index */
 	_Atomic uint64_t imported;
+	uint64_t keep_min; /* fs/reconcile_kept.h; 0: RECONCILE_KEEP_MIN. Of tests, before there are threads */
 
 	struct mfs_mutex lock; /* guards all below */
 	pthread_cond_t changed; /* n_big, claims */
@@ -58,6 +59,7 @@ int64_t reconcile_stats_error(struct reconcile_stats *s, char *text, size_t size
  * somebody has it: -EBUSY, or with `wait` 0 when he is done: look again; -ECANCELED. */
 int reconcile_stats_claim(struct reconcile_stats *s, struct op_ctx *op, uint64_t ino, bool wait) MFS_NODISCARD;
 void reconcile_stats_unclaim(struct reconcile_stats *s, uint64_t ino);
+bool reconcile_stats_is_claimed(struct reconcile_stats *s, uint64_t ino);
 
 /* A place among those that compose big files. False: op was cancelled meanwhile. */
 bool reconcile_stats_enter_big(struct reconcile_stats *s, struct op_ctx *op);

@@ -240,7 +240,7 @@ int mongo_slices_parse(const bson_t *doc, struct slices_doc_record *ret)
 
 const char *mongo_cell_collection(const char *name)
 {
-	static const char *const prefixes[] = { "leases", "locks", "shared", "schemas", "failures" };
+	static const char *const prefixes[] = { "leases", "locks", "shared", "schemas", "failures", "compose" };
 
 	for (size_t i = 0; i < MFS_ARRAY_LEN(prefixes); i++) {
 		size_t len = strlen(prefixes[i]);

@@ -17,7 +17,8 @@
 
 static const char *const collections[] = { MONGO_FILES,	   MONGO_TRASH, MONGO_VERSIONS, MONGO_SLICES, MONGO_DROPPED,
 					   MONGO_JOBS,	   MONGO_SESSIONS, MONGO_OPS,	MONGO_VOLUME, MONGO_USAGE,
-					   "locks",	   "leases",	   "shared",	   "schemas",	"failures" };
+					   "locks",	   "leases",	   "shared",	   "schemas",	"failures",
+					   "compose" };
 
 static const struct index {
 	const char *collection, *name;

@@ -426,7 +426,7 @@ static int cells_of(struct mongo_conn *c, const char *collection, const char *pr
 
 int mongo_cells(struct mongo_conn *c, const char *prefix, const char *after, size_t limit, struct cell_list *ret)
 {
-	static const char *const all[] = { "failures/", "leases/", "locks/", "schemas/", "shared/" };
+	static const char *const all[] = { "compose/", "failures/", "leases/", "locks/", "schemas/", "shared/" };
 	size_t first = ret->n, len = strlen(prefix);
 	int r = 0;
 

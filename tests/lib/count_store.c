@@ -193,9 +193,10 @@ static int count_statfs(struct object_store *s, struct op_ctx *op, struct object
 	return object_statfs(inner_of(s), op, ret);
 }
 
-static int count_sweep(struct object_store *s, struct op_ctx *op, bool delete_it, uint64_t *ret_n, uint64_t *ret_bytes)
+static int count_sweep(struct object_store *s, struct op_ctx *op, bool delete_it, object_keep_fn *keep, void *arg,
+		       uint64_t *ret_n, uint64_t *ret_bytes)
 {
-	return object_sweep(inner_of(s), op, delete_it, ret_n, ret_bytes);
+	return object_sweep_but(inner_of(s), op, delete_it, keep, arg, ret_n, ret_bytes);
 }
 
 int count_store_new(struct object_store *inner, unsigned int caps, struct count_stats *stats, struct object_store **ret)
