@@ -1,6 +1,6 @@
 /*
- * Object metadata as text and back. The key's hash is in it because other tools copy metadata along: their copy at
- * another key is theirs.
+ * Object metadata as text and back. A hash of key and mtime is in it because other tools copy metadata along: their copy at
+ * another key is theirs, and so is one with another time (rclone gives a file its new time by a copy onto itself).
  */
 #include "backend/s3_meta.h"
 
@@ -15,7 +15,9 @@
 #include "common/hash.h"
 #include "common/str.h"
 
-#define FORMAT "1-%" PRIx64 "-%" PRIx64 "-%" PRIx64 "-%016" PRIx64
+#define FIELDS	   "%" PRIx64 "-%" PRIx64 "-%" PRIx64 "-%016" PRIx64
+#define FORMAT	   "2-" FIELDS
+#define FORMAT_OLD "1-" FIELDS /* the hash is of the key alone */
 
 static void put_mtime(int64_t ns, char *to, size_t size)
 {
@@ -53,6 +55,11 @@ static bool parse_mtime(const char *s, int64_t *ret)
 	return true;
 }
 
+static uint64_t hash_of(const char *key, const char *mtime)
+{
+	return mfs_hash64(key, strlen(key)) ^ mfs_hash_u64(mfs_hash64(mtime, strlen(mtime)));
+}
+
 static void add(struct s3_meta_headers *h, const char *name, const char *value)
 {
 	h->pairs[h->n++] = (struct s3_pair){ name, value };
@@ -63,11 +70,11 @@ void s3_meta_format(const struct object_meta *meta, const char *key, const char 
 	struct s3_meta_text *t = &ret->text;
 
 	memset(ret, 0, sizeof(*ret));
-	snprintf(t->massfs, sizeof(t->massfs), FORMAT, meta->ino, meta->session, meta->op, mfs_hash64(key, strlen(key)));
 	snprintf(t->mode, sizeof(t->mode), "%u", S_IFREG | (meta->mode & 07777u));
 	snprintf(t->uid, sizeof(t->uid), "%u", meta->uid);
 	snprintf(t->gid, sizeof(t->gid), "%u", meta->gid);
 	put_mtime(meta->mtime, t->mtime, sizeof(t->mtime));
+	snprintf(t->massfs, sizeof(t->massfs), FORMAT, meta->ino, meta->session, meta->op, hash_of(key, t->mtime));
 	add(ret, "x-amz-meta-gid", t->gid);
 	add(ret, "x-amz-meta-massfs", t->massfs);
 	if (sum && *sum) {
@@ -80,15 +87,20 @@ void s3_meta_format(const struct object_meta *meta, const char *key, const char 
 }
 
 /* Exactly what we write: it is formatted again and compared. */
-static bool parse_own(const char *text, const char *key, struct object_info *info)
+static bool parse_own(const struct s3_meta_text *t, const char *key, struct object_info *info)
 {
 	uint64_t ino, session, op, hash;
+	bool old = t->massfs[0] == '1';
 	char again[120];
 
-	if (sscanf(text, "1-%" SCNx64 "-%" SCNx64 "-%" SCNx64 "-%" SCNx64, &ino, &session, &op, &hash) != 4 || !ino)
+	if (!t->massfs[0] || sscanf(t->massfs + 1, "-%" SCNx64 "-%" SCNx64 "-%" SCNx64 "-%" SCNx64, &ino, &session, &op, &hash) != 4 ||
+	    !ino)
 		return false;
-	snprintf(again, sizeof(again), FORMAT, ino, session, op, hash);
-	if (strcmp(again, text) != 0 || hash != mfs_hash64(key, strlen(key)))
+	if (old)
+		snprintf(again, sizeof(again), FORMAT_OLD, ino, session, op, hash);
+	else
+		snprintf(again, sizeof(again), FORMAT, ino, session, op, hash);
+	if (strcmp(again, t->massfs) != 0 || hash != (old ? mfs_hash64(key, strlen(key)) : hash_of(key, t->mtime)))
 		return false;
 	info->own = true;
 	info->ino = ino;
@@ -107,7 +119,7 @@ static void parse_id(const char *text, uint64_t max, uint32_t *to)
 
 void s3_meta_parse(const struct s3_meta_text *text, const char *key, struct object_info *info)
 {
-	bool own = parse_own(text->massfs, key, info);
+	bool own = parse_own(text, key, info);
 	uint32_t mode = 0;
 	int64_t mtime;
 	uint64_t sum;

@@ -35,6 +35,7 @@
 #include "fs/reconcile.h"
 #include "fs/session_loss.h"
 #include "fs/sessions.h"
+#include "fs/volume_store.h"
 #include "fs/warmup.h"
 
 #define EX_SYSTEM 2 /* mount(8)'s exit codes */
@@ -91,7 +92,7 @@ static bool key_is_legal(void *arg, const char *key)
 {
 	struct massfs *fs = arg;
 
-	return !fs->vol || object_key_is_legal(fs->vol->store, key);
+	return !fs->vol || volume_store_takes_key(fs->vol->store, key);
 }
 
 static void jobs_queued(void *arg)

@@ -56,6 +56,9 @@ int reconcile_queue_key(struct volume *v, struct op_ctx *op, const char *key) MF
 /* What another program put at this key becomes the next version of the file at that path, or a new file. 1: so; 0: nothing
  * foreign is there; -EAGAIN: it is being written; -EISDIR -ENOTDIR -EEXIST: something else has the name; -EPERM. */
 int reconcile_import_key(struct volume *v, struct op_ctx *op, const char *key) MFS_NODISCARD;
+/* The same of what an upload of ours covered there meanwhile: versions of the file at that path. How many. Of a store where a key has
+ * several versions (OBJECT_CAP_KEY_HIDES). */
+int reconcile_import_past(struct volume *v, struct op_ctx *op, const char *key) MFS_NODISCARD;
 /* Calls fn for each file at or below `path` whose object another program took from its key; what it returns other than 0
  * ends the walk. Any job of such a file would put it back. */
 int reconcile_find_removed(struct volume *v, struct op_ctx *op, const char *path,

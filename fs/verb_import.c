@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "fs/reconcile.h"
@@ -13,6 +14,7 @@ struct imports {
 	struct verb_call *call;
 	struct verb_progress progress;
 	const char *path; /* as a key; "" is all */
+	char *last;	  /* covered() has been there */
 	uint64_t imported, removed, failed;
 };
 
@@ -58,6 +60,45 @@ static int look(void *arg, const char *key, const struct object_info *info)
 	return r == -ECANCELED ? r : 0;
 }
 
+/* What an upload of ours covered before it was imported. Of a folder that would be a list of all versions there are. */
+static int import_past(struct imports *x, const char *key)
+{
+	int r = reconcile_import_past(x->call->vol, x->call->op, key);
+
+	if (r > 0)
+		x->imported += (uint64_t)r;
+	if (r < 0 && r != -ECANCELED) {
+		x->failed++;
+		verb_progress_end(&x->progress);
+		verb_fail(x->call, "%s: an older version: %s", key, verb_strerror(r));
+		r = 0;
+	}
+	return MFS_MIN(r, 0);
+}
+
+/* A key's versions follow each other. */
+static int covered(void *arg, const char *key, const struct object_info *info)
+{
+	struct imports *x = arg;
+
+	if (atomic_load(&x->call->op->cancelled))
+		return -ECANCELED;
+	if (!key || info->own || info->is_marker || (x->last && strcmp(x->last, key) == 0))
+		return 0;
+	free(x->last);
+	x->last = strdup(key);
+	return x->last ? import_past(x, key) : -ENOMEM;
+}
+
+static int find_covered(struct imports *x)
+{
+	if (!(object_store_caps(x->call->vol->store) & OBJECT_CAP_KEY_HIDES))
+		return 0;
+	if (*x->path)
+		return import_past(x, x->path);
+	return object_list_versions(x->call->vol->store, x->call->op, NULL, covered, x);
+}
+
 static int remove_one(void *arg, mfs_ino_t parent, const char *name, const char *key)
 {
 	struct imports *x = arg;
@@ -85,6 +126,12 @@ int verb_import(struct verb_call *call, const struct verb_args *args)
 		return verb_fail(call, "%s: %s", args->operand ? args->operand : "/", verb_strerror(r));
 	x.path = mfs_buf_str(&path);
 	r = object_list_keys(call->vol->store, call->op, NULL, x.path, look, &x);
+	if (r == 0)
+		r = find_covered(&x);
+	free(x.last);
+	/* Another program's copy of an object of ours onto its own key looks as ours does: the reconciler puts what is right on top. */
+	if (r == 0 && *x.path && !(args->flags & FLAG_DELETES))
+		r = reconcile_queue_key(call->vol, call->op, x.path);
 	verb_progress_end(&x.progress);
 	if (r == 0 && (args->flags & FLAG_DELETES))
 		r = reconcile_find_removed(call->vol, call->op, x.path, remove_one, &x);

@@ -333,7 +333,7 @@ static int find_root(struct volume *v, struct op_ctx *op, char **ret_reason)
 /* For tools; a mount brings its own. */
 static bool key_is_legal(void *arg, const char *key)
 {
-	return object_key_is_legal(((struct volume *)arg)->store, key);
+	return volume_store_takes_key(((struct volume *)arg)->store, key);
 }
 
 static int take_folder(struct volume *v, bool ro, char **ret_reason)

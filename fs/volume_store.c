@@ -152,3 +152,19 @@ int volume_store_open(const struct mfs_config *cfg, const struct volume_store_op
 {
 	return is_s3(cfg) ? open_bucket(cfg, opt, ret, ret_reason) : open_folder(cfg, opt, ret, ret_reason);
 }
+
+static bool is_xml_text(const char *s)
+{
+	for (; *s; s++) {
+		if ((unsigned char)*s < 0x20 && !strchr("\t\n\r", *s))
+			return false;
+		if (mfs_str_starts(s, "\xef\xbf\xbe") || mfs_str_starts(s, "\xef\xbf\xbf")) /* U+FFFE, U+FFFF */
+			return false;
+	}
+	return true;
+}
+
+bool volume_store_takes_key(struct object_store *s, const char *key)
+{
+	return object_key_is_legal(s, key) && (!(object_store_caps(s) & OBJECT_CAP_KEY_HIDES) || is_xml_text(key));
+}

@@ -17,4 +17,10 @@ struct volume_store_options {
 int volume_store_open(const struct mfs_config *cfg, const struct volume_store_options *opt, struct object_store **ret,
 		      char **ret_reason) MFS_NODISCARD;
 
+/*
+ * Can this path be a key? Not every legal one: in a bucket a name with a character that XML has not (control characters but tab,
+ * LF and CR) breaks the listing of all keys beside it for programs that do not ask for encoded ones (s3cmd).
+ */
+bool volume_store_takes_key(struct object_store *s, const char *key);
+
 #endif

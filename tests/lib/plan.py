@@ -21,6 +21,11 @@ FSX_SEEDS = 4  # in one part of the long share
 CLUSTER_SEEDS = 5  # on MinIO, MongoDB and Redis, a part each
 
 
+# Tests that mostly wait, for a disk's flush, a time-out or a lease: each takes half a place, so that more of them run beside each
+# other (tests/run gives ctest two places a processor).
+WAITS = re.compile(r"/test_(mongo|engine_mongo|engine_redis_mongo|sessions)|^asan/mongo/|/mountlocks|release/s3$|/faults|/secrecy")
+
+
 class Test:
     def __init__(self, name, command, timeout, env=None, serial=False, cwd=ROOT, labels=()):
         self.name = name
@@ -119,6 +124,17 @@ def short_share():
     ]
 
 
+def spread(tests):
+    """What waits begins early, beside what works: every fourth, as far as there is any; the order within both stays."""
+    waiting = [t for t in tests if WAITS.search(t.name)]
+    found = []
+    for n, test in enumerate(t for t in tests if not WAITS.search(t.name)):
+        if n % 4 == 0 and waiting:
+            found.append(waiting.pop(0))
+        found.append(test)
+    return found + waiting
+
+
 def s3_share():
     """An sqlite index with its objects in a MinIO: at most 8 minutes."""
     return [
@@ -140,6 +156,7 @@ def cluster_share():
         suite("asan", "cases/mountlocks", seeded=True),
         suite("release", "cases/faults", seeded=True, timeout=1200),
         suite("release", "cases/secrecy"),
+        suite("release", "cases/foreign"),
         suite("asan", "cases/mounts", "--seconds", "30", seeded=True, timeout=1800),
         suite("release", "ext/fsx", "--cluster", "--operations", "500", seeded=True, timeout=1200, note="-cluster"),
         suite("release", "cases/posix_meta", "--cluster", note="-cluster"),
@@ -191,7 +208,8 @@ def long_parts():
                            suite("release", "cases/mountlocks", "--share", "long", seeded=True, timeout=2400),
                            suite("tsan", "cases/mountlocks", seeded=True, timeout=1800),
                            suite("tsan", "cases/mounts", "--seconds", "120", seeded=True, timeout=1800),
-                           suite("release", "cases/roundtrips", serial=True), suite("asan", "cases/secrecy")],
+                           suite("release", "cases/roundtrips", serial=True), suite("asan", "cases/secrecy"),
+                           suite("asan", "cases/foreign", timeout=1800)],
         "mounts-game": lambda: [suite("release", "cases/mounts", "--only", "random", "--seconds", "1800", seeded=True, timeout=2400)],
         "faults": lambda: [suite("release", "cases/faults", "--share", "long", seeded=True, timeout=2400)],
         "faults-asan": lambda: [suite("asan", "cases/faults", seeded=True, timeout=2400)],
@@ -227,8 +245,8 @@ def write(tests, out):
     lines = ["# Written by tests/lib/plan.py"]
     for number, test in enumerate(tests):
         lines.append(f"add_test({quote(test.name)} {' '.join(quote(c) for c in test.command)})")
-        settings = [f"TIMEOUT {test.timeout}", f"COST {len(tests) - number}", f"WORKING_DIRECTORY {quote(test.cwd)}",
-                    "SKIP_RETURN_CODE 77"]
+        settings = [f"PROCESSORS {1 if WAITS.search(test.name) else 2}", f"TIMEOUT {test.timeout}", f"COST {len(tests) - number}",
+                    f"WORKING_DIRECTORY {quote(test.cwd)}", "SKIP_RETURN_CODE 77"]
         if test.labels:
             settings.append(f"LABELS {quote(';'.join(test.labels))}")
         if test.serial:
@@ -278,7 +296,7 @@ def main():
     if args.list and (not os.path.exists(f"{ROOT}/build/tsan/tools/massfs") or args.share == "long" and not args.part):
         print("parts of --long:", " ".join(parts))
         return
-    tests = parts[args.part]() if args.part else short_share()
+    tests = parts[args.part]() if args.part else spread(short_share())
     if args.only:
         tests = [t for t in tests if re.search(args.only, t.name)]
     if args.list:

@@ -3,6 +3,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -17,6 +18,7 @@
 #include "backend/s3_internal.h"
 #include "backend/s3_url.h"
 #include "backend/s3_xml.h"
+#include "common/hash.h"
 #include "tests/lib/store_suite.h"
 
 static void test_url__encodes_all_but_the_unreserved(void **state)
@@ -105,7 +107,26 @@ static void test_meta__comes_back(void **state)
 		s3_meta_parse(&h.text, "a/c", &info);
 		assert_false(info.own);
 		assert_string_equal(info.etag, "x");
+		/* Given another time by one, as a copy onto itself: not ours any more. */
+		h.text.mtime[0] = h.text.mtime[0] == '3' ? '4' : '3';
+		s3_meta_parse(&h.text, "a/b", &info);
+		assert_false(info.own);
 	}
+}
+
+static void test_meta__of_an_older_massfs(void **state)
+{
+	struct s3_meta_text t = { .mtime = "5.0" };
+	struct object_info info = { 0 };
+
+	(void)state;
+	snprintf(t.massfs, sizeof(t.massfs), "1-1f-2-3-%016" PRIx64, mfs_hash64("a/b", 3));
+	s3_meta_parse(&t, "a/b", &info);
+	assert_true(info.own);
+	assert_int_equal(info.ino, 0x1f);
+	info = (struct object_info){ 0 };
+	s3_meta_parse(&t, "a/c", &info);
+	assert_false(info.own);
 }
 
 static void test_meta__of_others_is_no_harm(void **state)
@@ -391,6 +412,7 @@ int main(void)
 		cmocka_unit_test(test_url__decodes_or_refuses),
 		cmocka_unit_test(test_endpoint__forms),
 		cmocka_unit_test(test_meta__comes_back),
+		cmocka_unit_test(test_meta__of_an_older_massfs),
 		cmocka_unit_test(test_meta__of_others_is_no_harm),
 		cmocka_unit_test(test_xml__versions),
 		cmocka_unit_test(test_xml__refuses_what_is_no_answer),
