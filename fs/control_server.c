@@ -220,7 +220,7 @@ void control_changed(void *arg, mfs_ino_t ino, mfs_ino_t parent, const char *nam
 		inode_put(fs->inodes, &i);
 	}
 	if (name)
-		names_drop(fs->names, parent, name, strlen(name));
+		names_unsure(fs->names, parent, name, strlen(name));
 	notify_inode(fs->notifier, parent, true); /* its cached listing too */
 	if (name)
 		notify_entry(fs->notifier, parent, name, strlen(name));

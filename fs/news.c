@@ -555,6 +555,7 @@ int news_start(struct massfs *fs, struct newsroom **ret)
 	if (!n)
 		return -ENOMEM;
 	n->fs = fs;
+	names_hook(fs->names, name_gone, fs);
 	n->last = &n->first;
 	n->started = mfs_mono_ns();
 	pthread_mutex_init(&n->lock.m, NULL);

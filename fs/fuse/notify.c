@@ -6,12 +6,14 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "common/clock.h"
 #include "common/log.h"
 #include "fs/fuse/session.h"
+#include "fs/names.h"
 
 #define MAX_QUEUED 65536
 #define LATER_NS   (50 * (int64_t)1000000)
@@ -105,6 +107,15 @@ static void tell_one(struct inode *i, void *arg)
 	session_notify_inode(n->fs->session, i->ino, pages);
 }
 
+/* Done, or not there: the lock of the directory was taken, so no call holds what was looked up before. */
+static void tell_entry(struct notifier *n, const struct notice *it)
+{
+	uint64_t mark = names_mark(n->fs->names);
+
+	if (session_notify_entry(n->fs->session, it->ino, it->name, it->len))
+		names_forgotten(n->fs->names, mark, it->ino, it->name, it->len);
+}
+
 static void *run(void *arg)
 {
 	struct notifier *n = arg;
@@ -115,12 +126,22 @@ static void *run(void *arg)
 		if (all)
 			inode_table_walk(n->fs->inodes, tell_one, n);
 		else if (it->len)
-			session_notify_entry(n->fs->session, it->ino, it->name, it->len);
+			tell_entry(n, it);
 		else
 			session_notify_inode(n->fs->session, it->ino, it->data);
 		free(it);
 	}
 	return NULL;
+}
+
+/*
+ * First in line for a directory's lock: the kernel hands a lock to a waiter with a real-time priority, where others may
+ * overtake one that has just been woken. A rename that was sent away (-ESTALE, fs/fuse/ops_attr.c) and comes back at once then finds
+ * its old name forgotten. Without the right to it (no root) that is likely, not sure.
+ */
+static void hurry(pthread_t thread)
+{
+	(void)!pthread_setschedparam(thread, SCHED_RR, &(struct sched_param){ .sched_priority = 1 });
 }
 
 int notifier_start(struct massfs *fs, struct notifier **ret)
@@ -147,6 +168,7 @@ int notifier_start(struct massfs *fs, struct notifier **ret)
 		return r;
 	}
 	pthread_setname_np(n->thread, "notify");
+	hurry(n->thread);
 	*ret = n;
 	return 0;
 }

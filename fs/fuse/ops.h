@@ -23,6 +23,7 @@ struct request {
 	struct massfs *fs;
 	struct op_ctx op;
 	uint64_t epoch; /* of the inode table when it began, for inode_take() and names_put() */
+	int64_t at;	/* when it began (monotonic); 0 where nobody else changes names */
 	bool fresh;	/* the attributes that are replied are valid: the kernel may keep them */
 	bool interruptible;
 };
@@ -41,6 +42,9 @@ void request_end(struct request *rq);
  * fuse_req_getgroups reads beyond its buffer: 3.14 does not terminate what it has read.)
  */
 int request_groups(struct request *rq, gid_t **ret) MFS_NODISCARD;
+
+/* The caller waits in a system call that looks at names one by one: surely no rename. False: perhaps. */
+bool request_only_looks(const struct request *rq);
 
 /* The reply; nothing may follow. r is 0 or -errno. */
 void reply_err(struct request *rq, int r);

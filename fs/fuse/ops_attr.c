@@ -5,12 +5,16 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <time.h>
 
 #include "common/clock.h"
 #include "fs/fuse/notify.h"
 #include "fs/fuse/ops.h"
 
 #define STATFS_BLOCK	 4096
+/* For how long a lookup waits for the notifier. */
+#define REFUSED_MS	 2
+#define REFUSED_AGAIN_MS 20
 
 /* Of "." and "..", which only NFS asks for. */
 static int lookup_self_or_parent(struct request *rq, mfs_ino_t ino, bool want_parent, struct mfs_attr *ret)
@@ -32,10 +36,42 @@ static int lookup_self_or_parent(struct request *rq, mfs_ino_t ino, bool want_pa
 	return r;
 }
 
+/*
+ * The kernel may hold an older name of the record (names_look()). Told are calls that only look, and for no time. What may be a
+ * rename holds the lock that the notifier waits for: it gets -ESTALE, upon which the kernel lets go of the lock and walks the path
+ * once more, asking for every name in it. A call that comes back and still finds the older name has kept the lock (a lookup that
+ * follows a revalidation): to it nobody has the name, so that the kernel sends its RENAME, of which the index decides.
+ */
+static bool is_refused(struct request *rq, const struct names_asked *q, mfs_ino_t parent, const char *name, const struct mfs_attr *attr,
+		       uint64_t id, enum names_say *say)
+{
+	struct names *names = rq->fs->names;
+	bool again;
+
+	if (request_only_looks(rq))
+		return false;
+	again = names_refused(names, q->who, attr->ino);
+	for (int ms = again ? REFUSED_AGAIN_MS : REFUSED_MS; *say == NAMES_TWICE && ms > 0; ms--) {
+		nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
+		*say = names_look(names, q, parent, name, strlen(name), attr->ino, id);
+	}
+	if (*say != NAMES_TWICE)
+		return false;
+	reply_err(rq, again ? -ENOENT : -ESTALE);
+	return true;
+}
+
 static void reply_found(struct request *rq, struct inode *i, const struct mfs_attr *attr, mfs_ino_t parent, const char *name,
 			uint64_t id)
 {
-	reply_entry(rq, i, attr, names_put(rq->fs->names, rq->epoch, parent, name, strlen(name), attr->ino, id));
+	struct names_asked q = { .epoch = rq->epoch, .at = rq->at, .who = rq->op.pid };
+	enum names_say say = names_look(rq->fs->names, &q, parent, name, strlen(name), attr->ino, id);
+
+	if (say == NAMES_TWICE && is_refused(rq, &q, parent, name, attr, id, &say))
+		return;
+	if (say != NAMES_KEPT)
+		names_once(rq->fs->names, &q, parent, name, strlen(name), attr->ino, id);
+	reply_entry(rq, i, attr, say == NAMES_KEPT);
 }
 
 /* The kernel asks again for what it was told half a second ago: while news come, that is still true. */
@@ -44,20 +80,23 @@ static bool answered_from_names(struct request *rq, mfs_ino_t parent, const char
 	struct massfs *fs = rq->fs;
 	struct mfs_attr attr;
 	mfs_ino_t ino;
+	uint64_t id;
 	struct inode *i;
 	bool known;
 
-	if (!fs->names || !massfs_live(fs) || !names_get(fs->names, parent, name, strlen(name), &ino))
+	if (!fs->names || !massfs_live(fs) || !names_get(fs->names, parent, name, strlen(name), &ino, &id))
 		return false;
 	if (!ino) {
 		reply_no_entry(rq, names_put(fs->names, rq->epoch, parent, name, strlen(name), 0, 0));
 		return true;
 	}
+	if (!id) /* which of several names it is must be known */
+		return false;
 	i = inode_find(fs->inodes, ino);
 	known = i && inode_attr(i, &attr) && attr.nlink > 0;
 	if (known) {
 		rq->fresh = true;
-		reply_found(rq, i, &attr, parent, name, 0);
+		reply_found(rq, i, &attr, parent, name, id);
 	}
 	inode_put(fs->inodes, &i);
 	return known;

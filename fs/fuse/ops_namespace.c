@@ -112,8 +112,15 @@ void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent, const char *name
 		return reply_err(&rq, -ENOMEM);
 	request_take(&rq, i, &attr);
 	reply_entry(&rq, i, &attr,
-		    names_made(rq.fs->names, rq.epoch, ino_of(rq.fs, parent), name, strlen(name), attr.ino, 0));
+		    names_made(rq.fs->names, rq.epoch, ino_of(rq.fs, parent), name, strlen(name), attr.ino, NAMES_SOME_ALIAS));
 	inode_put(rq.fs->inodes, &i);
+}
+
+/* The change failed. With these errors surely nothing was changed, and that the name is there is true. */
+static void name_failed(struct request *rq, fuse_ino_t parent, const char *name, int r)
+{
+	if (r != -ENOTEMPTY && r != -EEXIST)
+		names_unsure(rq->fs->names, ino_of(rq->fs, parent), name, strlen(name));
 }
 
 typedef int remove_fn(struct namespace *ns, struct op_ctx *op, mfs_ino_t parent, const char *name, size_t len,
@@ -127,10 +134,12 @@ static void remove_name(fuse_req_t req, fuse_ino_t parent, const char *name, rem
 
 	request_begin(&rq, req);
 	r = fn(rq.fs->vol->ns, &rq.op, ino_of(rq.fs, parent), name, strlen(name), &attr);
-	names_drop(rq.fs->names, ino_of(rq.fs, parent), name, strlen(name));
 	if (r == 0) {
+		names_drop(rq.fs->names, ino_of(rq.fs, parent), name, strlen(name));
 		request_unlinked(&rq, &attr);
 		request_dir_changed(&rq, parent);
+	} else {
+		name_failed(&rq, parent, name, r);
 	}
 	reply_err(&rq, r);
 }
@@ -145,33 +154,52 @@ void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 	remove_name(req, parent, name, namespace_rmdir);
 }
 
-/* The kernel gives its entry the new name by itself, and believes it for the rest of its time. */
-static void kernel_moves(struct request *rq, mfs_ino_t parent, const char *name, const struct mfs_attr *attr)
+/* The inode that the kernel has by the name, as far as we know. */
+static mfs_ino_t kernel_has(struct request *rq, fuse_ino_t parent, const char *name)
 {
+	mfs_ino_t ino;
+	uint64_t id;
+
+	return names_get(rq->fs->names, ino_of(rq->fs, parent), name, strlen(name), &ino, &id) ? ino : 0;
+}
+
+/* The kernel gives its entry (of `had`) the new name by itself, and believes it for the rest of its time. */
+static void kernel_moves(struct request *rq, fuse_ino_t to, const char *name, const struct mfs_attr *attr, mfs_ino_t had)
+{
+	mfs_ino_t parent = ino_of(rq->fs, to);
+
 	if (!names_made(rq->fs->names, rq->epoch, parent, name, strlen(name), attr->ino, record_of(attr)))
 		notify_entry_later(rq->fs->notifier, parent, name, strlen(name));
+	if (rq->fs->names && had != attr->ino) { /* another one was put there, or it is not known: then the kernel must ask */
+		names_drop(rq->fs->names, parent, name, strlen(name));
+		notify_entry(rq->fs->notifier, parent, name, strlen(name));
+	}
 }
 
 void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t to, const char *to_name,
 	       unsigned int flags)
 {
 	struct rename_result res = { 0 };
+	mfs_ino_t had, to_had;
 	struct request rq;
 	struct inode *i;
 	int r;
 
 	request_begin(&rq, req);
+	had = kernel_has(&rq, parent, name);
+	to_had = kernel_has(&rq, to, to_name);
 	r = namespace_rename(rq.fs->vol->ns, &rq.op, ino_of(rq.fs, parent), name, strlen(name), ino_of(rq.fs, to),
 			     to_name, strlen(to_name), flags, &res);
-	if (r < 0 || !(flags & RENAME_EXCHANGE))
-		names_drop(rq.fs->names, ino_of(rq.fs, parent), name, strlen(name));
 	if (r < 0) {
-		names_drop(rq.fs->names, ino_of(rq.fs, to), to_name, strlen(to_name));
+		name_failed(&rq, parent, name, r);
+		name_failed(&rq, to, to_name, r);
 		return reply_err(&rq, r);
 	}
-	kernel_moves(&rq, ino_of(rq.fs, to), to_name, &res.moved);
-	if (flags & RENAME_EXCHANGE)
-		kernel_moves(&rq, ino_of(rq.fs, parent), name, &res.replaced);
+	if (!(flags & RENAME_EXCHANGE))
+		names_drop(rq.fs->names, ino_of(rq.fs, parent), name, strlen(name));
+	kernel_moves(&rq, to, to_name, &res.moved, had);
+	if ((flags & RENAME_EXCHANGE) && res.replaced.ino)
+		kernel_moves(&rq, parent, name, &res.replaced, to_had);
 	request_dir_changed(&rq, parent);
 	request_dir_changed(&rq, to);
 	i = inode_find(rq.fs->inodes, res.moved.ino);

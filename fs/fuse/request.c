@@ -38,6 +38,7 @@ void request_begin(struct request *rq, fuse_req_t req)
 	rq->op.umask = ctx->umask;
 	rq->op.pid = ctx->pid;
 	rq->epoch = inode_epoch(rq->fs->inodes);
+	rq->at = rq->fs->names ? mfs_mono_ns() : 0;
 	rq->interruptible = false;
 	rq->fresh = false;
 }
@@ -171,7 +172,7 @@ static double attr_timeout(const struct massfs *fs, const struct mfs_attr *attr,
 
 static double entry_timeout(const struct massfs *fs, bool known)
 {
-	if (fs->cfg->has_entry_timeout)
+	if (fs->cfg->has_entry_timeout && (known || !fs->news))
 		return fs->cfg->entry_timeout;
 	return !fs->news ? LONG_TIMEOUT : known ? SHARED_ENTRY_TIMEOUT : 0;
 }

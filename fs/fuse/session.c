@@ -366,10 +366,11 @@ void session_forget_attr(struct session *s, mfs_ino_t ino)
 	session_notify_inode(s, ino, false);
 }
 
-void session_notify_entry(struct session *s, mfs_ino_t parent, const char *name, size_t len)
+bool session_notify_entry(struct session *s, mfs_ino_t parent, const char *name, size_t len)
 {
 	int r = fuse_lowlevel_notify_inval_entry(s->se, nodeid_of(s->fs, parent), name, len);
 
 	if (r < 0 && r != -ENOENT)
 		mfs_debug(MFS_LOG_FS, NULL, "notify parent=%" PRIu64 ": %s", parent, strerror(-r));
+	return r == 0 || r == -ENOENT;
 }

@@ -37,6 +37,7 @@ bool session_wait_end(struct session *s, unsigned int timeout_ms);
 void session_forget_attr(struct session *s, mfs_ino_t ino);
 /* Notifications; may block on the kernel's locks, so only fs/fuse/notify.c calls them. */
 void session_notify_inode(struct session *s, mfs_ino_t ino, bool data);
-void session_notify_entry(struct session *s, mfs_ino_t parent, const char *name, size_t len);
+/* True: the kernel does not know the name any more. */
+bool session_notify_entry(struct session *s, mfs_ino_t parent, const char *name, size_t len);
 
 #endif

@@ -151,6 +151,88 @@ def case_directory_removed_under_another(w):
         same(os.listdir(where[0]), [], "left")
 
 
+# ---- names that another mount has just moved
+
+def make_file(path):
+    put(path, path.encode()[-40:])
+
+
+def rounds_of_moves(w, rounds):
+    """(number, old and new name below each of two mounts): files and directories, within a directory and between two. In the end it is
+    third<number> beside the new name."""
+    a, b = w.dir("moved")[:2]
+    for name in ("x", "y"):
+        os.mkdir(f"{a}/{name}")
+    wait_for(lambda: sorted(os.listdir(b)) == ["x", "y"], 5 * w.slow, "the directories")
+    for n in range(rounds):
+        for make, to in ((make_file, "x"), (os.mkdir, "x"), (make_file, "y"), (os.mkdir, "y")):
+            old, new = f"x/old{n}", f"{to}/new{n}"
+            make(f"{b}/{old}")
+            wait_for(lambda: stat_or_none(f"{a}/{old}"), 5 * w.slow, f"{old} at the other mount")
+            yield n, f"{a}/{old}", f"{a}/{new}", f"{b}/{old}", f"{b}/{new}"
+            (os.rmdir if make == os.mkdir else os.unlink)(f"{a}/{to}/third{n}")
+
+
+def renames_of_moved_names(w, rounds):
+    """The kernel still knows the old name, and looks the new one up: both are one inode, and a rename between them would do nothing and
+    be called done. The name is gone, and rename says so; whoever only looks finds the new one, at any time.
+    """
+    for n, a_old, a_new, b_old, b_new in rounds_of_moves(w, rounds):
+        if n % 4 == 3:  # it takes the place of another one, which that kernel knows too
+            (os.mkdir if os.path.isdir(b_old) else make_file)(b_new)
+            wait_for(lambda: stat_or_none(a_new), 5 * w.slow, "what is replaced at the other mount")
+        os.stat(a_old)
+        os.rename(b_old, b_new)
+        if n % 4 == 1:
+            os.stat(a_new)
+        if n % 4 == 2:
+            raises(errno.ENOENT, mfs.renameat2, a_old, a_new, mfs.RENAME_EXCHANGE)
+        raises(errno.ENOENT, os.rename, a_old, a_new)
+        os.stat(a_new)
+        raises(errno.ENOENT, os.rename, a_old, a_new)
+        third = f"{os.path.dirname(a_new)}/third{n}"
+        os.rename(a_new, third)
+        os.stat(third)
+        check(not stat_or_none(b_old), "the old name is gone where it was moved")
+
+
+def case_rename_of_a_name_that_was_moved(w):
+    renames_of_moved_names(w, 200 if w.long else 6 if w.suite.sanitizer else 20)
+
+
+def case_moved_there_and_back(w):
+    """Both mounts move one file between the same two names: each move is made by one of them."""
+    a, b = w.dir("back")[:2]
+    make_file(f"{a}/one")
+    wait_for(lambda: stat_or_none(f"{b}/one"), 5 * w.slow, "the file")
+    for n in range(400 if w.long else 20 if w.suite.sanitizer else 60):
+        one, two = ("one", "two") if n % 2 == 0 else ("two", "one")
+        first, other = (a, b) if n % 3 == 0 else (b, a)
+        os.stat(f"{other}/{one}")
+        os.rename(f"{first}/{one}", f"{first}/{two}")
+        raises(errno.ENOENT, os.rename, f"{other}/{one}", f"{other}/{two}")
+        check(stat_or_none(f"{other}/{two}"), "it is found by its new name")
+
+
+def case_renames_between_hard_links(w):
+    """As POSIX has it they do nothing: both names stay, whichever mount has made them, and whoever has just looked at them."""
+    a, b = w.dir("links")[:2]
+    for n in range(100 if w.long else 10 if w.suite.sanitizer else 25):
+        make_file(f"{b}/f{n}")
+        wait_for(lambda: stat_or_none(f"{a}/f{n}"), 5 * w.slow, "the file")
+        at = (a, b)[n % 2]
+        os.link(f"{at}/f{n}", f"{at}/l{n}")
+        if n % 3 == 1:
+            os.listdir(a)
+            os.stat(f"{a}/f{n}")
+        wait_for(lambda: stat_or_none(f"{a}/l{n}"), 10 * NEWS * w.slow, "the link")
+        os.rename(f"{a}/f{n}", f"{a}/l{n}")
+        os.rename(f"{a}/l{n}", f"{a}/f{n}")
+        for path in (a, b):
+            same(sorted(x for x in os.listdir(path) if x in (f"f{n}", f"l{n}")), [f"f{n}", f"l{n}"], f"names at {path}")
+            same(os.stat(f"{path}/f{n}").st_ino, os.stat(f"{path}/l{n}").st_ino, "one file")
+
+
 # ---- writers
 
 def case_concurrent_writers(w):
@@ -259,14 +341,25 @@ def case_seen_by_the_change_stream_alone(w):
     visibility(w, "stream", NEWS, 20 if w.long else 3)
 
 
+def cut_news(w):
+    """Neither Redis nor the change stream says anything from now on."""
+    if not w.suite.plain:
+        w.cluster.proxies["redis"].cut()
+        w.cluster.proxies["mongo"].on("^watch", "hold", times=-1)
+        time.sleep(2)  # so that what was under way has been told
+
+
+@other_world(proxied=("mongo", "redis"))
+def case_rename_of_a_name_that_was_moved_unheard(w):
+    """No news come in time: whatever is known of the old name is known from the mount's own lookups."""
+    cut_news(w)
+    renames_of_moved_names(w, 50 if w.long else 4)
+
+
 @other_world(proxied=("mongo", "redis"))
 def case_seen_with_the_news_cut(w):
-    """Neither Redis nor the change stream says anything: within a second, opens included."""
-    if not w.suite.plain:
-        proxies = w.cluster.proxies
-        proxies["redis"].cut()
-        proxies["mongo"].on("^watch", "hold", times=-1)
-        time.sleep(2)  # so that what was under way has been told
+    """Within a second, opens included."""
+    cut_news(w)
     visibility(w, "cut", NEWS_CUT, 10 if w.long else 2)
     if not w.suite.plain:
         w.cluster.servers.restore()

@@ -224,8 +224,9 @@ static struct inode *look(struct mount *m, const char *name, bool *ret_attr, boo
 static bool knows(struct mount *m, const char *name)
 {
 	mfs_ino_t ino;
+	uint64_t id;
 
-	return names_get(m->fs.names, MFS_ROOT_INO, name, strlen(name), &ino);
+	return names_get(m->fs.names, MFS_ROOT_INO, name, strlen(name), &ino, &id);
 }
 
 static void chmod_at(struct mount *m, mfs_ino_t ino, uint32_t mode)
@@ -606,7 +607,7 @@ static void names_are_bounded(void **state)
 		int len = snprintf(name, sizeof(name), "m%d", i);
 
 		if (i < 900)
-			assert_true(names_put(B->fs.names, inode_epoch(B->fs.inodes), MFS_ROOT_INO, name, (size_t)len, 7, 7));
+			assert_true(names_put(B->fs.names, inode_epoch(B->fs.inodes), MFS_ROOT_INO, name, (size_t)len, (mfs_ino_t)i + 7, (mfs_ino_t)i + 7));
 	}
 	assert_true(names_count(B->fs.names) <= 1000);
 }

@@ -4,27 +4,19 @@ Times are of one monotonic clock. Operations are (start, end, ...) of calls that
 """
 
 
-def linear(ops, final, stale=1.0, limit=200000):
+def linear(ops, final, limit=200000):
     """Is there an order of one file's changes that explains them all, and the end?
 
     ops: (start, end, kind, at, to): create at; move at -> to; unlink at. A name's file is made once. final: where it is at the end,
-    None: nowhere. A move that somebody else has just made (within `stale` seconds) may be said to be done once more: to a kernel that has not
-    heard of it both names are the same file, and it does nothing. An operation that ended before another began comes before it. Returns the order, or None.
+    None: nowhere. An operation that ended before another began comes before it. Returns the order, or None.
     """
     ops = sorted(ops)
     n = len(ops)
     seen = set()
     budget = [limit]
 
-    def just_made(op):
-        return any(o is not op and o[4] == op[4] and o[0] <= op[1] and o[1] + stale >= op[0] for o in ops)
-
-    again = {op for op in ops if op[2] == "move" and just_made(op)}
-
     def step(op, state):
         _, _, kind, at, to = op
-        if op in again and state == to:
-            return state
         if kind == "create":
             return to if state is None else "no"
         if state is None or state != at:
