@@ -1,6 +1,8 @@
 /*
  * Contract tests of engines: searches by an index. Random files with tags, changed and removed all the time, and random
  * expressions: what the plan of an expression finds, filtered, is what a look at every file finds.
+ *
+ * MASSFS_QUERIES: so many searches, on each kind of engine (default: its share of MASSFS_RACE_ROUNDS); MASSFS_QUERY_SEED.
  */
 #include <errno.h>
 #include <setjmp.h>
@@ -27,7 +29,8 @@ struct world {
 	struct engine_fixture *f;
 	unsigned int seed;
 	mfs_ino_t ino[FILES]; /* 0: there is none */
-	unsigned int made;
+	struct node known[FILES]; /* as it was read after its last change; attr.ino 0: not since */
+	unsigned int made, planned, hits;
 	char longer[LONG_TAIL + 2];
 };
 
@@ -146,6 +149,7 @@ static void change_something(struct world *w)
 {
 	unsigned int at = pick(w, FILES);
 
+	node_release(&w->known[at]);
 	if (!w->ino[at])
 		make_file(w, at);
 	else if (pick(w, 3))
@@ -265,6 +269,13 @@ static uint64_t rows_of(void *arg, const struct expr_term *t)
 	return engine_rows(f->e, &f->op, t);
 }
 
+static const struct node *look_at(struct world *w, unsigned int at)
+{
+	if (!w->known[at].attr.ino)
+		test_get(w->f->e, w->ino[at], &w->known[at]);
+	return &w->known[at];
+}
+
 static void compare(struct world *w, const char *text)
 {
 	MFS_AUTOEXPR struct expr *e = must_parse(text);
@@ -276,15 +287,11 @@ static void compare(struct world *w, const char *text)
 		return;
 	for (unsigned int i = 0; i < plan.n; i++)
 		find_term(w, e, plan.part[i].term, found);
+	w->planned++;
 	for (unsigned int k = 0; k < FILES; k++) {
-		struct node n;
-		bool want;
+		bool want = w->ino[k] && expr_matches(e, &(struct expr_subject){ .node = look_at(w, k) });
 
-		if (!w->ino[k])
-			continue;
-		test_get(w->f->e, w->ino[k], &n);
-		want = expr_matches(e, &(struct expr_subject){ .node = &n });
-		node_release(&n);
+		w->hits += want;
 		if (want != found[k])
 			fail_msg("%s: file %u is %s", text, k, want ? "not found" : "found though it does not match");
 	}
@@ -292,12 +299,13 @@ static void compare(struct world *w, const char *text)
 
 static void test_find__finds_what_a_look_at_every_file_finds(void **state)
 {
-	struct world w = { .f = *state, .seed = (unsigned int)time(NULL) };
-	unsigned int rounds = engine_fixture_rounds(w.f);
+	const char *seed = getenv("MASSFS_QUERY_SEED"), *queries = getenv("MASSFS_QUERIES");
+	struct world w = { .f = *state, .seed = seed ? (unsigned int)strtoul(seed, NULL, 10) : (unsigned int)time(NULL) };
+	unsigned int rounds = queries ? (unsigned int)strtoul(queries, NULL, 10) : engine_fixture_rounds(w.f);
 
 	if (!engine_indexes(w.f->e))
 		skip();
-	print_message("seed %u\n", w.seed);
+	print_message("MASSFS_QUERY_SEED=%u, %u searches\n", w.seed, rounds);
 	for (unsigned int i = 0; i < FILES; i++)
 		make_file(&w, i);
 	for (unsigned int i = 0; i < rounds; i++) {
@@ -308,6 +316,10 @@ static void test_find__finds_what_a_look_at_every_file_finds(void **state)
 		random_text(&w, &text, pick(&w, 4));
 		compare(&w, mfs_buf_str(&text));
 	}
+	print_message("%u by an index, %u hits\n", w.planned, w.hits);
+	assert_true(w.planned > rounds / 3 && w.hits > w.planned);
+	for (unsigned int i = 0; i < FILES; i++)
+		node_release(&w.known[i]);
 }
 
 static int note(void *arg, const struct tag *t)

@@ -348,5 +348,7 @@ int engine_suite_run(const struct engine_kind *kind)
 	n = add_tests(tests, n, engine_tests_cells, kind);
 	n = add_tests(tests, n, engine_tests_find, kind);
 	assert_true(n <= MFS_ARRAY_LEN(tests));
+	if (getenv("MASSFS_ONLY"))
+		cmocka_set_test_filter(getenv("MASSFS_ONLY"));
 	return _cmocka_run_group_tests(kind->name, tests, n, NULL, NULL);
 }

@@ -25,7 +25,7 @@ struct engine_kind {
 	unsigned int share;	       /* of the race rounds it runs, in percent; 0: all */
 };
 
-/* Runs all tests on that kind; the number of failed ones. */
+/* Runs all tests on that kind (MASSFS_ONLY: those whose names match this pattern); the number of failed ones. */
 int engine_suite_run(const struct engine_kind *kind);
 
 /* What a test gets as its state. */
