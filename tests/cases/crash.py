@@ -611,6 +611,7 @@ class Crash:
         self.reached = {}
         os.environ["MASSFS_TEST_GC_AGE"] = suite.env["MASSFS_TEST_GC_AGE"] = "0"
         os.environ["MASSFS_TEST_SLICES_MAX"] = suite.env["MASSFS_TEST_SLICES_MAX"] = "24"  # the database's are composed
+        os.environ["MASSFS_TEST_KEEP_MIN"] = suite.env["MASSFS_TEST_KEEP_MIN"] = "1"  # uploads of the reconciler are kept
 
     def run(self):
         rounds = self.suite.args.rounds or (200 if self.suite.long else 10)
@@ -752,7 +753,7 @@ class Crash:
     def round(self, number):
         self.point = self.choose_point(number)
         for writer in self.writers:
-            writer.big_share = 0.25 if self.point and self.point.startswith("upload.") else 0.03
+            writer.big_share = 0.25 if self.point and self.point.startswith(("upload.", "compose.")) else 0.03
         if self.point:  # the daemon that runs knows nothing of the point
             if self.point.startswith("log.snapshot"):  # written after a session that did not end
                 self.mount.kill()
