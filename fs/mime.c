@@ -2,20 +2,41 @@
 #include "fs/mime.h"
 
 #include <magic.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "backend/object_store.h"
+#include "common/clock.h"
 #include "common/log.h"
 
 /* Packed content is what it is packed with: unpacking what anybody stores here is not worth the risk. */
 #define FLAGS (MAGIC_MIME_TYPE | MAGIC_ERROR | MAGIC_NO_CHECK_COMPRESS)
 
+#define IDLE_NS (10 * MFS_NSEC_PER_SEC)
+
 void mime_release(struct mime *m)
 {
 	while (m->n_idle)
 		magic_close(m->idle[--m->n_idle]);
+}
+
+void mime_relax(struct mime *m)
+{
+	struct mime unused = { .n_idle = 0 };
+
+	{
+		MFS_GUARD(&m->lock);
+
+		if (!m->n_idle || mfs_mono_ns() - m->used_ns < IDLE_NS)
+			return;
+		memcpy(unused.idle, m->idle, sizeof(unused.idle));
+		unused.n_idle = m->n_idle;
+		m->n_idle = 0;
+	}
+	mime_release(&unused);
+	malloc_trim(0); /* what its expressions took is in many small pieces */
 }
 
 /* No rules: one line says so, and what to do. */
@@ -62,6 +83,7 @@ static void give_back(struct mime *m, magic_t h)
 	{
 		MFS_GUARD(&m->lock);
 
+		m->used_ns = mfs_mono_ns();
 		if (m->n_idle < MFS_ARRAY_LEN(m->idle)) {
 			m->idle[m->n_idle++] = h;
 			return;

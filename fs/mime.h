@@ -16,16 +16,19 @@ struct object_store;
 struct op_ctx;
 
 /* Handles of libmagic: each is used by one thread at a time, and loading its rules takes milliseconds, so some are kept
- * (each a few MiB, with the expressions it has compiled). */
+ * (each a mapping of 8 MiB and a few MiB more, with the expressions it has compiled), until nobody has asked for ten seconds. */
 struct mime {
 	struct mfs_mutex lock; /* leaf */
 	void *idle[4];
 	unsigned int n_idle;
+	int64_t used_ns; /* monotonic: when one was last given back */
 	bool broken; /* the rules could not be loaded: nothing is known from then on, which is logged once */
 };
 
 /* All zeros is ready for use. */
 void mime_release(struct mime *m);
+/* To be called now and then: handles that nobody has used for a while are closed. */
+void mime_relax(struct mime *m);
 /* "" when it cannot be told: of no bytes, too. */
 void mime_of(struct mime *m, const void *head, size_t len, char ret[MIME_MAX]);
 /* The same of an object of `size` bytes, which is read: one request. */

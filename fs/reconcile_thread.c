@@ -101,6 +101,8 @@ static void *side_main(void *arg)
 		} else {
 			at = s->records ? mfs_now_ns() + LOOK_NS : next_job(r);
 		}
+		if (s->records)
+			mime_relax(&r->v->mime);
 		if (!wait_until(s, at))
 			return NULL;
 	}
