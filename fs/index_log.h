@@ -36,7 +36,7 @@ struct index_log_before {
 };
 
 /*
- * v->engine is a log_engine. A mount has a thread that writes every interval_ns; a tool writes once, at the close, and only
+ * v->logged is a log_engine. `before` NULL: it is one by news, other mounts write the log too, and v has a session. A mount has a thread that writes every interval_ns; a tool writes once, at the close, and only
  * when the log is complete up to it. 0 or -errno.
  */
 int index_log_open(struct volume *v, const struct index_log_before *before, int64_t interval_ns,
@@ -44,11 +44,15 @@ int index_log_open(struct volume *v, const struct index_log_before *before, int6
 /* Writes what is left, marked as the session's end, and ends. The engine still works. NULL: nothing. */
 void index_log_close(struct index_log *l);
 
+/* Nothing is written any more until the close. Several mounts: before the session's end, which the close logs. NULL: nothing. */
+void index_log_stop(struct index_log *l);
+
 /* As a crash leaves it: nothing more is written. For tests. NULL: nothing. */
 void index_log_abandon(struct index_log *l);
 
 struct index_log_status {
 	bool working; /* the newest epoch has a complete snapshot */
+	bool elsewhere; /* another mount writes it: but for what is behind, nothing more is known */
 	uint64_t epoch, number;
 	int64_t complete; /* wall time up to which all changes are in the store; 0: never written by this mount */
 	uint64_t behind; /* changes since, and the first one's wall time (0: none) */

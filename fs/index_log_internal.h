@@ -11,22 +11,25 @@
 struct log_object {
 	uint64_t epoch, number;
 	bool is_snapshot;
+	uint64_t term; /* of its writer, where several mounts take turns; else 0 */
 	uint64_t size; /* in the store */
 	char version[OBJECT_VERSION_MAX + 1];
 };
-/* In order of (epoch, snapshot first, number). */
+/* In order of (epoch, snapshot first, number, term). */
 struct log_objects {
 	struct log_object *v;
 	size_t n, cap;
 };
 int log_objects_list(struct object_store *s, struct op_ctx *op, struct log_objects *ret) MFS_NODISCARD;
 void log_objects_release(struct log_objects *l);
-/* NULL: none. */
+/* Of the highest term, or of just this one. NULL: none. */
+const struct log_object *log_objects_find_term(const struct log_objects *l, uint64_t epoch, bool is_snapshot,
+					       uint64_t number, uint64_t term);
 const struct log_object *log_objects_find(const struct log_objects *l, uint64_t epoch, bool is_snapshot,
 					  uint64_t number);
 
-#define LOG_KEY_MAX 64
-void log_object_key(uint64_t epoch, bool is_snapshot, uint64_t number, char key[LOG_KEY_MAX]);
+#define LOG_KEY_MAX 96
+void log_object_key(const struct log_object *o, char key[LOG_KEY_MAX]);
 int log_object_delete(struct object_store *s, struct op_ctx *op, const struct log_object *o) MFS_NODISCARD;
 
 /* --- index_log_object.c --- */

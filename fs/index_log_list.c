@@ -14,24 +14,28 @@ bool index_log_owns(const char *key)
 	return mfs_str_starts(key, INDEX_LOG_PREFIX);
 }
 
-void log_object_key(uint64_t epoch, bool is_snapshot, uint64_t number, char key[LOG_KEY_MAX])
+void log_object_key(const struct log_object *o, char key[LOG_KEY_MAX])
 {
-	snprintf(key, LOG_KEY_MAX, INDEX_LOG_PREFIX "%08" PRIu64 "/%s-%08" PRIu64, epoch,
-		 is_snapshot ? "snapshot" : "changes", number);
+	int n = snprintf(key, LOG_KEY_MAX, INDEX_LOG_PREFIX "%08" PRIu64 "/%s-%08" PRIu64, o->epoch,
+			 o->is_snapshot ? "snapshot" : "changes", o->number);
+
+	if (o->term)
+		snprintf(key + n, LOG_KEY_MAX - (size_t)n, ".%" PRIu64, o->term);
 }
 
 static bool parse_key(const char *key, struct log_object *ret)
 {
-	uint64_t epoch, number;
+	uint64_t epoch, number, term = 0;
 	char kind[16], again[LOG_KEY_MAX];
 
-	if (sscanf(key, INDEX_LOG_PREFIX "%20" SCNu64 "/%15[a-z]-%20" SCNu64, &epoch, kind, &number) != 3)
+	if (sscanf(key, INDEX_LOG_PREFIX "%20" SCNu64 "/%15[a-z]-%20" SCNu64 ".%20" SCNu64, &epoch, kind, &number, &term) < 3)
 		return false;
 	ret->epoch = epoch;
 	ret->number = number;
+	ret->term = term;
 	ret->is_snapshot = strcmp(kind, "snapshot") == 0;
-	log_object_key(epoch, ret->is_snapshot, number, again);
-	return epoch <= INT64_MAX && number <= INT64_MAX && strcmp(key, again) == 0;
+	log_object_key(ret, again);
+	return epoch <= INT64_MAX && number <= INT64_MAX && term <= INT64_MAX && strcmp(key, again) == 0;
 }
 
 static int add(void *arg, const char *key, const struct object_info *info)
@@ -63,7 +67,9 @@ static int compare(const void *a, const void *b)
 		return (x->epoch > y->epoch) - (x->epoch < y->epoch);
 	if (x->is_snapshot != y->is_snapshot)
 		return y->is_snapshot - x->is_snapshot;
-	return (x->number > y->number) - (x->number < y->number);
+	if (x->number != y->number)
+		return (x->number > y->number) - (x->number < y->number);
+	return (x->term > y->term) - (x->term < y->term);
 }
 
 int log_objects_list(struct object_store *s, struct op_ctx *op, struct log_objects *ret)
@@ -85,12 +91,32 @@ void log_objects_release(struct log_objects *l)
 	*l = (struct log_objects){ 0 };
 }
 
+const struct log_object *log_objects_find_term(const struct log_objects *l, uint64_t epoch, bool is_snapshot,
+					       uint64_t number, uint64_t term)
+{
+	const struct log_object key = { .epoch = epoch, .is_snapshot = is_snapshot, .number = number, .term = term };
+
+	return l->n ? bsearch(&key, l->v, l->n, sizeof(*l->v), compare) : NULL;
+}
+
 const struct log_object *log_objects_find(const struct log_objects *l, uint64_t epoch, bool is_snapshot,
 					  uint64_t number)
 {
-	const struct log_object key = { .epoch = epoch, .is_snapshot = is_snapshot, .number = number };
+	const struct log_object key = { .epoch = epoch, .is_snapshot = is_snapshot, .number = number, .term = UINT64_MAX };
+	size_t from = 0, to = l->n;
+	const struct log_object *o;
 
-	return l->n ? bsearch(&key, l->v, l->n, sizeof(*l->v), compare) : NULL;
+	/* The last one that is not behind the key. */
+	while (from < to) {
+		size_t mid = from + (to - from) / 2;
+
+		if (compare(&l->v[mid], &key) <= 0)
+			from = mid + 1;
+		else
+			to = mid;
+	}
+	o = from ? &l->v[from - 1] : NULL;
+	return o && o->epoch == epoch && o->is_snapshot == is_snapshot && o->number == number ? o : NULL;
 }
 
 int log_object_delete(struct object_store *s, struct op_ctx *op, const struct log_object *o)
@@ -98,7 +124,7 @@ int log_object_delete(struct object_store *s, struct op_ctx *op, const struct lo
 	char key[LOG_KEY_MAX];
 	struct object_ref ref = { .key = key };
 
-	log_object_key(o->epoch, o->is_snapshot, o->number, key);
+	log_object_key(o, key);
 	memcpy(ref.version, o->version, sizeof(ref.version));
 	return object_delete_version(s, op, &ref);
 }

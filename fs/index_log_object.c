@@ -32,7 +32,7 @@ int log_input_open(struct log_input *in, struct object_store *s, struct op_ctx *
 	int r;
 
 	*in = (struct log_input){ .store = s, .op = op };
-	log_object_key(o->epoch, o->is_snapshot, o->number, key);
+	log_object_key(o, key);
 	in->ref.key = strdup(key);
 	memcpy(in->ref.version, o->version, sizeof(in->ref.version));
 	in->z = mfs_zreader_new(read_object, in);
@@ -55,7 +55,7 @@ void log_input_close(struct log_input *in)
 static bool fits(const struct log_object *o, const struct record_header *h)
 {
 	return h->stream == (o->is_snapshot ? RECORD_STREAM_SNAPSHOT : RECORD_STREAM_CHANGES) &&
-	       h->epoch == o->epoch && h->number == o->number;
+	       h->epoch == o->epoch && h->number == o->number && h->term == o->term;
 }
 
 int log_object_verify(struct object_store *s, struct op_ctx *op, const struct log_object *o,
@@ -128,10 +128,14 @@ static int write_text(void *arg, const void *buf, size_t len)
 int log_output_open(struct log_output *out, struct object_store *s, struct op_ctx *op,
 		    const struct object_meta *meta, const struct record_header *h)
 {
+	const struct log_object o = { .epoch = h->epoch,
+				      .number = h->number,
+				      .is_snapshot = h->stream == RECORD_STREAM_SNAPSHOT,
+				      .term = h->term };
 	int r;
 
 	*out = (struct log_output){ .store = s, .op = op, .meta = *meta };
-	log_object_key(h->epoch, h->stream == RECORD_STREAM_SNAPSHOT, h->number, out->key);
+	log_object_key(&o, out->key);
 	out->buf = malloc(PART);
 	out->z = mfs_zwriter_new(MFS_ZSTREAM_LEVEL, write_object, out);
 	r = record_writer_init(&out->writer, write_text, out);

@@ -8,7 +8,7 @@
 
 #include <stdbool.h>
 
-enum lease_role { LEASE_RECONCILE, LEASE_GC, LEASE_ROLES };
+enum lease_role { LEASE_RECONCILE, LEASE_GC, LEASE_LOG, LEASE_ROLES };
 
 struct volume;
 /* Is it this mount's to do now? Always, where there is one mount only. No round trip. */

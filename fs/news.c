@@ -319,6 +319,8 @@ static void handle(struct newsroom *n, const struct news *w)
 	case NEWS_SESSION:
 		tell_listeners(n, w);
 		return;
+	case NEWS_SIDE:
+		return;
 	}
 }
 
@@ -358,9 +360,12 @@ static struct item *copy(const struct news *w)
 static void told(void *arg, const struct news *w)
 {
 	struct newsroom *n = arg;
-	struct item *it = copy(w);
-	MFS_GUARD(&n->lock);
+	struct item *it;
 
+	if (w->kind == NEWS_SIDE) /* nothing of it is kept here */
+		return;
+	it = copy(w);
+	MFS_GUARD(&n->lock);
 	if (w->kind == NEWS_LOST)
 		atomic_store(&n->lost, true);
 	if (n->stopping) {

@@ -18,6 +18,16 @@ void rebuild_found(struct rebuild *b, const char *what, const char *path)
 		b->opt->found(b->opt->arg, what, path);
 }
 
+bool rebuild_is_younger(const struct rebuild *b, const struct object_info *info)
+{
+	if (b->end.session)
+		return info->session > b->end.session || (info->session == b->end.session && info->op >= b->end.next_op);
+	for (size_t i = 0; i < b->sessions.n; i++)
+		if (b->sessions.v[i].id == info->session)
+			return !b->sessions.v[i].closed;
+	return info->session >= b->end.next_ino; /* else it ended so long ago that it was forgotten */
+}
+
 void rebuild_progress(struct rebuild *b, const char *what, uint64_t done)
 {
 	if (b->opt->progress && done % PROGRESS_EACH == 0)
@@ -85,6 +95,8 @@ int rebuild_run(struct volume_stage *s, struct op_ctx *op, const struct rebuild_
 
 	*ret = (struct rebuild_result){ 0 };
 	r = rebuild_from_log(&b, ret_reason);
+	if (r == 0 && b.res->has_log && !b.end.session)
+		r = engine_sessions(s->engine, op, &b.sessions);
 	if (r == 0)
 		r = reserve_numbers(&b);
 	if (r == 0)
@@ -102,6 +114,7 @@ int rebuild_run(struct volume_stage *s, struct op_ctx *op, const struct rebuild_
 		r = engine_sync(s->engine, op);
 	if (r < 0 && !*ret_reason)
 		(void)mfs_fail(ret_reason, r, "%s", strerror(-r));
+	session_list_release(&b.sessions);
 	gc_set_release(&b.present);
 	gc_set_release(&b.named);
 	gc_set_release(&b.current);

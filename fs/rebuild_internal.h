@@ -22,9 +22,12 @@ struct rebuild {
 	struct gc_set current; /* (key, version) of files */
 	struct gc_set shown; /* (key, version) on top */
 	struct gc_set adopted; /* versions that became a file's content here; not sorted */
+	struct session_list sessions; /* of the log, where several mounts wrote */
 };
 
 uint64_t rebuild_place_hash(const char *key, const char *version);
+/* Was it put when the log's end had been written? Or may have been: of a session that the log does not know as closed. */
+bool rebuild_is_younger(const struct rebuild *b, const struct object_info *info);
 void rebuild_found(struct rebuild *b, const char *what, const char *path);
 void rebuild_progress(struct rebuild *b, const char *what, uint64_t done);
 

@@ -7,6 +7,7 @@
 
 #include "common/hash.h"
 #include "fs/rebuild_internal.h"
+#include "fs/volume_cluster.h"
 #include "meta/layout.h"
 
 #define PAGE 256
@@ -22,8 +23,7 @@ static int see_version(void *arg, const char *key, const struct object_info *inf
 {
 	struct rebuild *b = arg;
 
-	(void)key;
-	if (info->is_marker || (info->own && info->ino == INDEX_LOG_INO))
+	if (info->is_marker || (info->own && info->ino == INDEX_LOG_INO) || (key && strcmp(key, VOLUME_OBJECT) == 0))
 		return 0;
 	b->res->objects++;
 	rebuild_progress(b, "objects", b->res->objects);

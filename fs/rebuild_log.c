@@ -21,7 +21,7 @@ static void bad_object(struct rebuild *b, const struct log_object *o, const char
 {
 	char key[LOG_KEY_MAX];
 
-	log_object_key(o->epoch, o->is_snapshot, o->number, key);
+	log_object_key(o, key);
 	b->res->damaged++;
 	rebuild_found(b, why, key);
 }

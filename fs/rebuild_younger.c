@@ -11,7 +11,7 @@
 
 #include "common/str.h"
 #include "fs/rebuild_internal.h"
-#include "fs/volume.h"
+#include "fs/volume_cluster.h"
 
 #define OWN_PREFIX    ".massfs/"
 #define BY_INO_PREFIX ".massfs/o/"
@@ -415,11 +415,17 @@ static int see_foreign(struct rebuild *b, const char *key)
 
 /* --- all of them --- */
 
+/* Neither a file's nor anything's: of the volume itself. */
+static bool is_ours(const char *key)
+{
+	return key && (index_log_owns(key) || strcmp(key, VOLUME_OBJECT) == 0);
+}
+
 static int note_shown(void *arg, const char *key, const struct object_info *info)
 {
 	struct rebuild *b = arg;
 
-	return info->own && !index_log_owns(key)
+	return info->own && !is_ours(key)
 		       ? gc_set_add(&b->shown, rebuild_place_hash(key, info->version))
 		       : 0;
 }
@@ -432,8 +438,7 @@ static bool was_given_up(struct rebuild *b, const char *key, const struct object
 	struct job_list l = { 0 };
 	bool found = false;
 
-	if (!copy || !b->res->has_log || info->session > b->end.session ||
-	    (info->session == b->end.session && info->op >= b->end.next_op))
+	if (!copy || !b->res->has_log || rebuild_is_younger(b, info))
 		return false;
 	if (engine_jobs_from(b->s->engine, b->op, &from, 1, &l) == 0 && l.n)
 		found = l.v[0].kind == JOB_KEY && strcmp(l.v[0].key, key) == 0;
@@ -445,7 +450,7 @@ static int look_at(void *arg, const char *key, const struct object_info *info)
 {
 	struct rebuild *b = arg;
 
-	if (index_log_owns(key))
+	if (is_ours(key))
 		return 0;
 	if (atomic_load(&b->op->cancelled))
 		return -ECANCELED;
@@ -500,12 +505,10 @@ static int count_unnamed(void *arg, const char *key, const struct object_info *i
 	struct counting *c = arg;
 	struct rebuild *b = c->b;
 	uint64_t h = gc_version_hash(info->version);
-	bool younger = info->session > b->end.session ||
-		       (info->session == b->end.session && info->op >= b->end.next_op);
+	bool younger = rebuild_is_younger(b, info);
 	bool adopted = gc_set_has(&b->adopted, h);
 
-	(void)key;
-	if (info->is_marker || !info->own || info->ino == INDEX_LOG_INO ||
+	if (info->is_marker || !info->own || info->ino == INDEX_LOG_INO || is_ours(key) ||
 	    (gc_set_has(&b->named, h) && !adopted))
 		return 0;
 	b->res->unnamed += !adopted;

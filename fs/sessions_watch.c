@@ -17,7 +17,7 @@
 #define PAGE	1000
 #define KEEP_NS (7 * 86400 * MFS_NSEC_PER_SEC)
 
-static const char *const roles[LEASE_ROLES] = { [LEASE_RECONCILE] = "reconcile", [LEASE_GC] = "gc" };
+static const char *const roles[LEASE_ROLES] = { [LEASE_RECONCILE] = "reconcile", [LEASE_GC] = "gc", [LEASE_LOG] = "log" };
 
 /* --- what is seen --- */
 
@@ -352,6 +352,8 @@ int sessions_look(struct sessions *s, struct op_ctx *op)
 		forget_gone(s, list);
 		r = bury_dead(s, op);
 		for (int role = 0; role < LEASE_ROLES && s->v->mode == VOLUME_MOUNT; role++) {
+			if (role == LEASE_LOG && !s->v->cfg->index_log_ns)
+				continue;
 			err = take_lease(s, op, &cells, (enum lease_role)role);
 			r = r ? r : err;
 		}

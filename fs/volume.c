@@ -194,7 +194,9 @@ static int session_begin(struct volume *v, struct op_ctx *op, const struct index
 
 	if (v->cluster) { /* others live: who is dead is found by their heartbeats */
 		r = sessions_begin(v, op, true, &v->sessions);
-		return r < 0 ? r : cluster_check_alone(v->engine, op, v->cfg->lease_ns, ret_reason);
+		if (r == 0)
+			r = cluster_check_alone(v->engine, op, v->cfg->lease_ns, ret_reason);
+		return r < 0 || !v->logged ? r : index_log_open(v, NULL, v->cfg->index_log_ns, true, &v->log);
 	}
 	r = engine_reserve(v->engine, op, 1, &number);
 	if (r < 0)
@@ -252,13 +254,8 @@ static int begin_writing(struct volume *v, struct op_ctx *op, char **ret_reason)
 	if (r == 0 && v->cfg->index_log_ns && !v->cluster) {
 		r = log_engine_new(v->engine, &logged);
 		if (r == 0)
-			v->engine = logged;
+			v->engine = v->logged = logged;
 	}
-	if (v->cluster && v->mode == VOLUME_MOUNT)
-		mfs_log(MFS_LOG_FS, MFS_LOG_INFO, op,
-			"%s: no log of the index is kept among the objects: this version does so for embedded volumes only; back "
-			"MongoDB up by its own means",
-			v->dir);
 	return r < 0 ? r : session_begin(v, op, &before, ret_reason);
 }
 
@@ -273,7 +270,11 @@ static int open_local_index(struct volume *v, bool ro, char **ret_reason)
 
 static int open_shared_index(struct volume *v, bool ro, char **ret_reason)
 {
-	struct cluster_options co = { .readonly = ro, .plain = v->mode != VOLUME_MOUNT };
+	/* What a tool changes, the mounts log; without one, the next mount makes a new snapshot. */
+	bool logs = v->mode == VOLUME_MOUNT && !ro && v->cfg->index_log_ns;
+	struct cluster_options co = { .readonly = ro,
+				      .plain = v->mode != VOLUME_MOUNT,
+				      .ret_logged = logs ? &v->logged : NULL };
 
 	return cluster_engine_open(v->cfg, &co, &v->engine, ret_reason);
 }
@@ -396,7 +397,8 @@ void volume_close(struct volume *v)
 	if (v->alone)
 		cluster_end_alone(v->engine, &op);
 	if (v->sessions) {
-		sessions_end(v->sessions);
+		index_log_stop(v->log);
+		sessions_end(MFS_TAKE(v->sessions));
 	} else if (v->engine && v->engine->session) {
 		r = session_write(v, &op, true);
 		if (r == 0)

@@ -28,6 +28,7 @@ struct volume {
 	const struct mfs_config *cfg; /* borrowed */
 	enum volume_mode mode;
 	struct engine *engine;
+	struct engine *logged; /* the log_engine in it; NULL: none */
 	struct object_store *store;
 	struct namespace *ns;
 	_Atomic uint64_t session; /* changes when this mount was taken for dead (fs/sessions.h) */

@@ -13,9 +13,11 @@
 #include "common/log.h"
 #include "common/op_ctx.h"
 #include "common/str.h"
+#include "meta/log_engine.h"
 
 #define ALONE	  "leases/volume"
 #define UUID_LEN  36
+#define MARK_MAX  8192
 #define ENGINE_DEADLINE_NS (30 * MFS_NSEC_PER_SEC)
 #define LOOK_NS	  (500 * 1000 * 1000) /* between two looks at a heartbeat */
 
@@ -44,19 +46,29 @@ int cluster_engine_open(const struct mfs_config *cfg, const struct cluster_optio
 			char **ret_reason)
 {
 	MFS_AUTOFREE char *reason = NULL;
+	const char *database = opt->database ? opt->database : cfg->database;
 	struct mongo_options mo = {
 		.uri = cfg->mongodb,
-		.database = cfg->database,
+		.database = database,
 		.create = opt->create,
 		.readonly = opt->readonly,
-		.deadline_ns = ENGINE_DEADLINE_NS,
+		.deadline_ns = opt->deadline_ns ? opt->deadline_ns : ENGINE_DEADLINE_NS,
 	};
 	int r = mongo_engine_open(&mo, ret, &reason);
 
 	if (r < 0)
 		return mfs_fail(ret_reason, r, "%s: cannot open the index in MongoDB (database %s): %s", mfs_config_label(cfg),
-				cfg->database, reason ? reason : strerror(-r));
-	return cfg->redis && !opt->plain ? add_redis(cfg, ret, ret_reason) : 0;
+				database, reason ? reason : strerror(-r));
+	if (opt->ret_logged) {
+		struct engine *logged = NULL;
+
+		r = log_engine_follow(*ret, &logged);
+		if (r == 0)
+			*ret = *opt->ret_logged = logged;
+		else
+			mfs_fail(ret_reason, r, "%s: no news of the index in MongoDB: %s", mfs_config_label(cfg), strerror(-r));
+	}
+	return r == 0 && cfg->redis && !opt->plain ? add_redis(cfg, ret, ret_reason) : r;
 }
 
 /* ---- index and bucket ---- */
@@ -76,35 +88,69 @@ int cluster_bind(const struct mfs_config *cfg, struct object_store *s, struct op
 	return text ? object_put(s, op, NULL, VOLUME_OBJECT, text, strlen(text), &meta, &info) : -ENOMEM;
 }
 
-int cluster_check_bound(const struct mfs_config *cfg, struct object_store *s, struct op_ctx *op, const char *uuid,
-			char **ret_reason)
+/* What the bucket's object says; "": there is none. */
+static int read_bound(const struct mfs_config *cfg, struct object_store *s, struct op_ctx *op, char *text, size_t size,
+		      char **ret_reason)
 {
-	char text[8192] = "", key[] = VOLUME_OBJECT;
-	MFS_AUTOFREE char *want = mark_text(cfg, uuid);
+	char key[] = VOLUME_OBJECT;
 	struct object_ref ref = { .key = key };
 	struct object_info info;
 	ssize_t n = 0;
 	int r = object_head(s, op, NULL, VOLUME_OBJECT, NULL, &info);
 
+	memset(text, 0, size);
 	if (r == 0 && !info.is_marker) {
 		memcpy(ref.version, info.version, sizeof(ref.version));
-		n = object_get(s, op, &ref, 0, text, sizeof(text) - 1);
+		n = object_get(s, op, &ref, 0, text, size - 1);
 		r = n < 0 ? (int)n : 0;
 	}
 	if (r < 0 && r != -ENOENT)
 		return mfs_fail(ret_reason, r, "%s: cannot read %s of bucket %s: %s", mfs_config_label(cfg), VOLUME_OBJECT, cfg->bucket,
 				strerror(-r));
+	return 0;
+}
+
+static int other_places(const struct mfs_config *cfg, const char *text, char **ret_reason)
+{
+	return mfs_fail(ret_reason, -EINVAL, "%s: the volume was formatted with other places =, where its objects are now: %s",
+			mfs_config_label(cfg), strlen(text) > UUID_LEN ? text + UUID_LEN + 1 : "none");
+}
+
+int cluster_read_bound(const struct mfs_config *cfg, struct object_store *s, struct op_ctx *op, char ret_uuid[37],
+		       char **ret_reason)
+{
+	char text[MARK_MAX];
+	int r = read_bound(cfg, s, op, text, sizeof(text), ret_reason);
+	MFS_AUTOFREE char *want = NULL;
+
+	if (r < 0)
+		return r;
+	snprintf(ret_uuid, 37, "%.*s", UUID_LEN, strlen(text) >= UUID_LEN ? text : "");
+	want = mark_text(cfg, ret_uuid);
 	if (!want)
 		return -ENOMEM;
-	if (r == 0 && !strcmp(text, want))
+	return ret_uuid[0] && strcmp(text, want) != 0 ? other_places(cfg, text, ret_reason) : 0;
+}
+
+int cluster_check_bound(const struct mfs_config *cfg, struct object_store *s, struct op_ctx *op, const char *uuid,
+			char **ret_reason)
+{
+	MFS_AUTOFREE char *want = mark_text(cfg, uuid);
+	char text[MARK_MAX];
+	int r = read_bound(cfg, s, op, text, sizeof(text), ret_reason);
+
+	if (r < 0)
+		return r;
+	if (!want)
+		return -ENOMEM;
+	if (!strcmp(text, want))
 		return 0;
-	if (n >= UUID_LEN && !strncmp(text, uuid, UUID_LEN))
-		return mfs_fail(ret_reason, -EINVAL, "%s: the volume was formatted with other places =, where its objects are now: %s",
-				mfs_config_label(cfg), n > UUID_LEN ? text + UUID_LEN + 1 : "none");
+	if (!strncmp(text, uuid, UUID_LEN))
+		return other_places(cfg, text, ret_reason);
 	return mfs_fail(ret_reason, -EINVAL,
 			"%s: bucket %s%s%s is not that of the index in database %s (%s): one of the two is another volume's",
 			mfs_config_label(cfg), cfg->bucket, cfg->prefix ? " below " : "", cfg->prefix ? cfg->prefix : "",
-			cfg->database, n > 0 ? "it has another volume's mark" : "it has no mark of a volume");
+			cfg->database, *text ? "it has another volume's mark" : "it has no mark of a volume");
 }
 
 /* ---- alone ---- */

@@ -14,6 +14,9 @@
 struct cluster_options {
 	bool create, readonly;
 	bool plain; /* the index alone, without Redis: of tools */
+	const char *database; /* NULL: the volume's */
+	int64_t deadline_ns; /* 0: 30 s */
+	struct engine **ret_logged; /* not NULL: a log_engine that follows the news, below Redis; borrowed */
 };
 
 /* The index, with Redis over it where there is one. Starts threads: after the fork of a daemon. 0, or -errno with the reason. */
@@ -24,6 +27,10 @@ int cluster_engine_open(const struct mfs_config *cfg, const struct cluster_optio
 int cluster_bind(const struct mfs_config *cfg, struct object_store *s, struct op_ctx *op, const char *uuid) MFS_NODISCARD;
 int cluster_check_bound(const struct mfs_config *cfg, struct object_store *s, struct op_ctx *op, const char *uuid,
 			char **ret_reason) MFS_NODISCARD;
+
+/* The uuid that the bucket says, "" if it says nothing. -EINVAL: its places are others. */
+int cluster_read_bound(const struct mfs_config *cfg, struct object_store *s, struct op_ctx *op, char ret_uuid[37],
+		       char **ret_reason) MFS_NODISCARD;
 
 /*
  * Alone on the volume: the lease is taken first, then live sessions are looked for; a mount writes its session first, then

@@ -15,6 +15,7 @@
 #include "common/op_ctx.h"
 #include "common/str.h"
 #include "fs/volume.h"
+#include "fs/volume_stage_internal.h"
 #include "fs/volume_store.h"
 
 static int remove_with_log(const char *path)
@@ -34,7 +35,7 @@ static int remove_with_log(const char *path)
 }
 
 /* Did anybody ever put something in? */
-static int is_used(struct engine *e, struct op_ctx *op, bool *ret)
+int volume_stage_is_used(struct engine *e, struct op_ctx *op, bool *ret)
 {
 	struct query trash = { .trash = true, .limit = 1, .attr_only = true };
 	struct node_list nodes = NODE_LIST_INIT;
@@ -72,7 +73,7 @@ static int look_at_old(struct volume_stage *s, struct op_ctx *op)
 	if (r == 0)
 		r = engine_volume_get(e, op, &s->old_record);
 	if (r == 0)
-		r = is_used(e, op, &used);
+		r = volume_stage_is_used(e, op, &used);
 	engine_free(e);
 	if (r == -ENOMEM || r == -EACCES)
 		return r;
@@ -117,7 +118,7 @@ int volume_stage_begin(const struct mfs_config *cfg, struct volume_stage **ret, 
 		return -ENOMEM;
 	s->cfg = cfg;
 	s->lock_fd = -1;
-	r = begin(s, ret_reason);
+	r = mfs_config_is_cluster(cfg) ? stage_cluster_begin(s, ret_reason) : begin(s, ret_reason);
 	if (r < 0) {
 		volume_stage_free(s);
 		return r;
@@ -175,6 +176,8 @@ int volume_stage_commit(struct volume_stage *s, char **ret_kept, char **ret_reas
 	int r;
 
 	*ret_kept = NULL;
+	if (mfs_config_is_cluster(s->cfg))
+		return stage_cluster_commit(s, ret_kept, ret_reason);
 	if (!log)
 		return -ENOMEM;
 	engine_free(MFS_TAKE(s->engine));
@@ -201,9 +204,11 @@ void volume_stage_free(struct volume_stage *s)
 {
 	if (!s)
 		return;
+	if (mfs_config_is_cluster(s->cfg))
+		stage_cluster_end(s);
 	engine_free(s->engine);
 	object_store_free(s->store);
-	if (s->new_path)
+	if (s->new_path && !mfs_config_is_cluster(s->cfg))
 		(void)remove_with_log(s->new_path);
 	if (s->lock_fd >= 0)
 		close(s->lock_fd);

@@ -1,6 +1,7 @@
 /*
  * A new index for a volume that is not mounted, made beside the old one and put in its place when it is whole: for load
- * and rebuild. Killed at any point, the volume has either index.
+ * and rebuild. Killed at any point, the volume has either index; on a cluster none, if killed while collections are moved: the
+ * tool is run again then.
  */
 #ifndef MASSFS_FS_VOLUME_STAGE_H
 #define MASSFS_FS_VOLUME_STAGE_H
@@ -19,7 +20,9 @@ enum stage_index {
 struct volume_stage {
 	const struct mfs_config *cfg; /* borrowed */
 	int lock_fd;
-	char *path, *new_path; /* of the index, and of the one being made */
+	char *path, *new_path; /* of the index, and of the one being made; on a cluster: databases */
+	struct engine *old_engine; /* on a cluster: in which we are alone; NULL: there is no index */
+	char bound[37]; /* on a cluster: the uuid that the bucket says, or "" */
 	struct engine *engine; /* the new one */
 	struct object_store *store;
 	enum stage_index old;

@@ -75,13 +75,16 @@ enum news_kind {
 	NEWS_CELL,   /* the cell `cell` was written or deleted */
 	NEWS_SESSION, /* session `ino` was written */
 	NEWS_LOST,   /* events were missed, or the channel was silent: everything may have changed */
+	NEWS_SIDE,   /* a record beside the files was put or deleted: `side`. For the index log; nobody caches these */
 };
+struct record_key; /* meta/record_stream.h */
 struct news {
 	enum news_kind kind;
 	mfs_ino_t ino, parent, target;
 	const struct mfs_name *name; /* with parent */
 	uint64_t ver, data, lay;
-	const char *cell;
+	const char *cell; /* `ver` is its token, where that is known; 0: deleted, or not known */
+	const struct record_key *side; /* in trash (RECORD_NODE), versions, slices, dropped, jobs */
 	/* NEWS_RECORD: the tags it has now (meta/tags.h), if it came to files or its tags were set. NULL: they are as they were. */
 	const struct tag_set *tags;
 	uint64_t session; /* who changed it, where the engine knows; 0: not known */
@@ -317,6 +320,16 @@ struct mongo_options {
 	unsigned int pool_size; /* connections at most; 0: 32 */
 };
 int mongo_engine_open(const struct mongo_options *opt, struct engine **ret, char **ret_reason) MFS_NODISCARD;
+
+/*
+ * Of a mongo engine (its own database does not matter): a volume's collections go to another database of the server, which has
+ * none of them. Each move is atomic, all together are not: the volume's own record goes first where it is taken away, last where
+ * it is put in place, so what is there in part is no volume. *ret_any: there was something. A move that was done in part is done
+ * again. And: the engine's whole database is removed.
+ */
+enum mongo_move { MONGO_MOVE_AWAY, MONGO_MOVE_IN };
+int mongo_engine_move(struct engine *e, struct op_ctx *op, const char *from, const char *to, enum mongo_move how, bool *ret_any) MFS_NODISCARD;
+int mongo_engine_drop(struct engine *e, struct op_ctx *op) MFS_NODISCARD;
 
 /*
  * redis: a cache and a faster news channel over any engine with ENGINE_NEWS. Owns `inner` on success. `uri` is

@@ -1,151 +1,27 @@
 /*
- * Notes of changed records. Two generations: a cut turns to a new one, waits for the changes under way that noted in the
- * old one, and only then takes the snapshot. So all that the old one has is done by then; what was noted in the new one
- * until now may be done too, and goes along as a copy.
+ * Notes of changed records, made by the changes themselves (by news: log_news.c). Two generations: a cut turns to a new one,
+ * waits for the changes under way that noted in the old one, and only then takes the snapshot. So all that the old one has
+ * is done by then; what was noted in the new one until now may be done too, and goes along as a copy.
  */
-#include "meta/log_engine.h"
+#include "meta/log_internal.h"
 
 #include <errno.h>
 #include <string.h>
 
 #include "common/clock.h"
-#include "common/hash.h"
 #include "common/str.h"
-#include "common/sync.h"
 #include "meta/shared.h"
-
-/* Open addressing; a key with kind 0 and id 0 is a free place (RECORD_HEADER is never noted). */
-struct key_set {
-	struct record_key *v;
-	size_t n, cap; /* cap is a power of two, or 0 */
-	bool overflow;
-	uint64_t changes;
-	int64_t since;
-};
-
-struct log_engine {
-	struct engine base;
-	struct engine_ops ops;
-	struct engine *inner;
-	struct mfs_mutex lock; /* nothing is called with it held */
-	pthread_cond_t drained; /* under_way[x] == 0 */
-	struct key_set notes;
-	unsigned int generation;
-	unsigned int under_way[2]; /* changes that noted in this generation and are not done */
-	uint64_t dropped_from;
-	uint64_t wake_at;
-	void (*wake)(void *arg);
-	void *wake_arg;
-};
-
-static struct log_engine *log_of(struct engine *e)
-{
-	return mfs_container_of(e, struct log_engine, base);
-}
-
-/* --- the set --- */
-
-static uint64_t hash_of(const struct record_key *k)
-{
-	uint64_t h = mfs_hash_u64(k->id * 31 + (uint64_t)k->kind) ^ mfs_hash_u64(k->more + 1);
-
-	return k->key ? h ^ mfs_hash64(k->key, strlen(k->key)) : h;
-}
-
-static bool is_free(const struct record_key *k)
-{
-	return k->kind == RECORD_HEADER;
-}
-
-static bool same_key(const struct record_key *a, const struct record_key *b)
-{
-	return a->kind == b->kind && a->id == b->id && a->more == b->more &&
-	       (a->key ? b->key && strcmp(a->key, b->key) == 0 : !b->key);
-}
-
-static struct record_key *place_of(struct record_key *v, size_t cap, const struct record_key *k)
-{
-	size_t i = hash_of(k) & (cap - 1);
-
-	while (!is_free(&v[i]) && !same_key(&v[i], k))
-		i = (i + 1) & (cap - 1);
-	return &v[i];
-}
-
-static void set_release(struct key_set *s)
-{
-	for (size_t i = 0; i < s->cap; i++)
-		free(s->v[i].key);
-	free(s->v);
-	s->v = NULL;
-	s->n = s->cap = 0;
-}
-
-static void set_overflow(struct key_set *s)
-{
-	set_release(s);
-	s->overflow = true;
-}
-
-static int set_grow(struct key_set *s)
-{
-	size_t cap = s->cap ? s->cap * 2 : 1024;
-	struct record_key *v = calloc(cap, sizeof(*v));
-
-	if (!v)
-		return -ENOMEM;
-	for (size_t i = 0; i < s->cap; i++)
-		if (!is_free(&s->v[i]))
-			*place_of(v, cap, &s->v[i]) = s->v[i];
-	free(s->v);
-	s->v = v;
-	s->cap = cap;
-	return 0;
-}
-
-/* k->key is copied. No memory is as good as too many. */
-static void set_add(struct key_set *s, const struct record_key *k)
-{
-	struct record_key *at;
-
-	if (s->overflow)
-		return;
-	if (s->n == LOG_ENGINE_MAX || ((s->n + 1) * 4 > s->cap * 3 && set_grow(s) < 0)) {
-		set_overflow(s);
-		return;
-	}
-	at = place_of(s->v, s->cap, k);
-	if (!is_free(at))
-		return;
-	*at = *k;
-	if (k->key) {
-		at->key = strdup(k->key);
-		if (!at->key) {
-			*at = (struct record_key){ 0 };
-			set_overflow(s);
-			return;
-		}
-	}
-	s->n++;
-}
-
-static void add_key(struct key_set *s, enum record_kind kind, uint64_t id, uint64_t more)
-{
-	struct record_key k = { .kind = kind, .id = id, .more = more };
-
-	set_add(s, &k);
-}
 
 /* --- what a change writes --- */
 
-static void note_job(struct key_set *s, const struct job_record *j)
+static void note_job(struct log_key_set *s, const struct job_record *j)
 {
 	struct record_key k = { .kind = RECORD_JOB, .id = j->kind, .more = j->ino, .key = j->key };
 
-	set_add(s, &k);
+	log_set_add(s, &k);
 }
 
-static void note_write(struct key_set *s, const struct write *w)
+static void note_write(struct log_key_set *s, const struct write *w)
 {
 	uint32_t n = MFS_MAX(w->n, 1u);
 
@@ -157,22 +33,22 @@ static void note_write(struct key_set *s, const struct write *w)
 	case WRITE_TRASH:
 	case WRITE_UNTRASH:
 	case WRITE_PURGE:
-		add_key(s, RECORD_NODE, w->ino, 0);
+		log_set_add_number(s, RECORD_NODE, w->ino, 0);
 		break;
 	case WRITE_ALIAS_INSERT:
 	case WRITE_ALIAS_DELETE:
 	case WRITE_ALIAS_RENAME:
-		add_key(s, RECORD_ALIAS, w->ino, 0);
+		log_set_add_number(s, RECORD_ALIAS, w->ino, 0);
 		break;
 	case WRITE_VERSION_PUT:
 	case WRITE_VERSION_DELETE:
-		add_key(s, RECORD_VERSION, w->version->ino, w->version->data);
+		log_set_add_number(s, RECORD_VERSION, w->version->ino, w->version->data);
 		break;
 	case WRITE_DROPPED_PUT:
 	case WRITE_DROPPED_DELETE:
 		for (uint32_t i = 0; i < n; i++)
 			if (w->dropped[i].id) /* else the engine gives one from dropped_from on */
-				add_key(s, RECORD_DROPPED, w->dropped[i].id, 0);
+				log_set_add_number(s, RECORD_DROPPED, w->dropped[i].id, 0);
 		break;
 	case WRITE_JOB_PUT:
 	case WRITE_JOB_DELETE:
@@ -180,26 +56,25 @@ static void note_write(struct key_set *s, const struct write *w)
 		break;
 	case WRITE_SESSION_PUT:
 	case WRITE_SESSION_DELETE:
-		add_key(s, RECORD_SESSION, w->session->id, 0);
+		log_set_add_number(s, RECORD_SESSION, w->session->id, 0);
 		break;
 	case WRITE_SLICES_PUT:
 	case WRITE_SLICES_DELETE:
 		for (uint32_t i = 0; i < n; i++)
-			add_key(s, RECORD_SLICES, w->slices[i].ino, w->slices[i].id);
+			log_set_add_number(s, RECORD_SLICES, w->slices[i].ino, w->slices[i].id);
 		break;
-	case WRITE_CELL_PUT: /* locks, leases: of this moment only */
-		if (mfs_str_starts(w->cell->name, SHARED_PREFIX) || mfs_str_starts(w->cell->name, "schemas/"))
-			set_add(s, &(struct record_key){ .kind = RECORD_CELL, .key = w->cell->name });
+	case WRITE_CELL_PUT:
+		(void)log_note_cell(s, w->cell->name);
 		break;
 	}
 }
 
-static void note_change(struct key_set *s, const struct change *c)
+static void note_change(struct log_key_set *s, const struct change *c)
 {
 	for (unsigned int i = 0; i < c->n_writes; i++)
 		note_write(s, &c->writes[i]);
 	for (unsigned int i = 0; i < c->n_touches; i++)
-		add_key(s, RECORD_NODE, c->touches[i].dir, 0);
+		log_set_add_number(s, RECORD_NODE, c->touches[i].dir, 0);
 	s->changes++;
 	if (s->since == 0)
 		s->since = mfs_now_ns();
@@ -213,6 +88,8 @@ static int log_apply(struct engine *e, struct op_ctx *op, struct change *c)
 	void *wake_arg = NULL;
 	int r;
 
+	if (l->follows)
+		return l->inner->ops->apply(l->inner, op, c);
 	{
 		MFS_GUARD(&l->lock);
 		generation = l->generation;
@@ -236,18 +113,18 @@ static int log_apply(struct engine *e, struct op_ctx *op, struct change *c)
 
 /* --- cuts --- */
 
-static void copy_notes(struct log_engine *l, struct key_set *into)
+static void copy_notes(struct log_engine *l, struct log_key_set *into)
 {
 	MFS_GUARD(&l->lock);
 
 	for (size_t i = 0; i < l->notes.cap; i++)
-		if (!is_free(&l->notes.v[i]))
-			set_add(into, &l->notes.v[i]);
+		if (!log_key_is_free(&l->notes.v[i]))
+			log_set_add(into, &l->notes.v[i]);
 	into->overflow |= l->notes.overflow;
 }
 
 /* The old generation's notes, once all its changes are done. */
-static void turn(struct log_engine *l, struct key_set *ret, uint64_t *ret_dropped_from)
+static void turn(struct log_engine *l, struct log_key_set *ret, uint64_t *ret_dropped_from)
 {
 	unsigned int old;
 	MFS_GUARD(&l->lock);
@@ -255,37 +132,38 @@ static void turn(struct log_engine *l, struct key_set *ret, uint64_t *ret_droppe
 	old = l->generation;
 	*ret = l->notes;
 	*ret_dropped_from = l->dropped_from;
-	l->notes = (struct key_set){ 0 };
+	l->notes = (struct log_key_set){ 0 };
 	l->generation = !old;
 	while (l->under_way[old])
 		pthread_cond_wait(&l->drained, &l->lock.m);
 }
 
-static void merge_back(struct log_engine *l, struct key_set *s, uint64_t dropped_from)
+static void merge_back(struct log_engine *l, struct log_key_set *s, uint64_t dropped_from)
 {
 	MFS_GUARD(&l->lock);
 
 	for (size_t i = 0; i < s->cap; i++)
-		if (!is_free(&s->v[i]))
-			set_add(&l->notes, &s->v[i]);
+		if (!log_key_is_free(&s->v[i]))
+			log_set_add(&l->notes, &s->v[i]);
 	if (s->overflow)
-		set_overflow(&l->notes);
+		log_set_overflow(&l->notes);
 	l->notes.changes += s->changes;
 	if (s->since && (l->notes.since == 0 || s->since < l->notes.since))
 		l->notes.since = s->since;
 	l->dropped_from = MFS_MIN(l->dropped_from, dropped_from);
-	set_release(s);
+	log_set_release(s);
 }
 
 int log_engine_cut(struct engine *e, struct op_ctx *op, struct log_cut *ret)
 {
 	struct log_engine *l = log_of(e);
 	uint64_t dropped_from, next = 0;
-	struct key_set s;
-	size_t n = 0;
+	struct log_key_set s;
 	int r;
 
 	*ret = (struct log_cut){ 0 };
+	if (l->follows)
+		return log_cut_by_news(l, op, ret);
 	turn(l, &s, &dropped_from);
 	ret->at = mfs_now_ns();
 	r = engine_snapshot(l->inner, op, &ret->snapshot);
@@ -301,14 +179,7 @@ int log_engine_cut(struct engine *e, struct op_ctx *op, struct log_cut *ret)
 		MFS_GUARD(&l->lock);
 		l->dropped_from = next;
 	}
-	for (size_t i = 0; i < s.cap; i++)
-		if (!is_free(&s.v[i]))
-			s.v[n++] = s.v[i];
-	ret->keys = s.v;
-	ret->n = n;
-	ret->changes = s.changes;
-	ret->since = s.since;
-	ret->overflow = s.overflow;
+	log_set_give(&s, ret);
 	ret->dropped_from = dropped_from;
 	return 0;
 }
@@ -318,10 +189,14 @@ void log_engine_give_back(struct engine *e, struct log_cut *cut)
 	struct log_engine *l = log_of(e);
 	MFS_GUARD(&l->lock);
 
+	if (l->follows) { /* they are still there */
+		log_cut_release(cut);
+		return;
+	}
 	for (size_t i = 0; i < cut->n; i++)
-		set_add(&l->notes, &cut->keys[i]);
+		log_set_add(&l->notes, &cut->keys[i]);
 	if (cut->overflow)
-		set_overflow(&l->notes);
+		log_set_overflow(&l->notes);
 	l->notes.changes += cut->changes;
 	if (cut->since && (l->notes.since == 0 || cut->since < l->notes.since))
 		l->notes.since = cut->since;
@@ -353,8 +228,8 @@ void log_engine_pending(struct engine *e, uint64_t *ret_changes, int64_t *ret_si
 	struct log_engine *l = log_of(e);
 	MFS_GUARD(&l->lock);
 
-	*ret_changes = l->notes.changes;
-	*ret_since = l->notes.since;
+	*ret_changes = l->notes.changes + l->begun.changes;
+	*ret_since = l->begun.since ? l->begun.since : l->notes.since;
 }
 
 /* --- the rest passes through --- */
@@ -527,7 +402,16 @@ static int log_cells(struct engine *e, struct op_ctx *op, const char *prefix, co
 
 static int log_watch(struct engine *e, engine_news_fn fn, void *arg)
 {
-	return engine_watch(log_of(e)->inner, fn, arg);
+	struct log_engine *l = log_of(e);
+
+	if (!l->follows)
+		return engine_watch(l->inner, fn, arg);
+	MFS_GUARD(&l->lock);
+	l->news_fn = fn;
+	l->news_arg = arg;
+	while (!fn && l->news_calls)
+		pthread_cond_wait(&l->drained, &l->lock.m);
+	return 0;
 }
 
 static int64_t log_last_beat(struct engine *e)
@@ -565,8 +449,11 @@ static void log_free(struct engine *e)
 {
 	struct log_engine *l = log_of(e);
 
+	if (l->follows)
+		(void)!engine_watch(l->inner, NULL, NULL);
 	engine_free(l->inner);
-	set_release(&l->notes);
+	log_set_release(&l->notes);
+	log_set_release(&l->begun);
 	pthread_cond_destroy(&l->drained);
 	pthread_mutex_destroy(&l->lock.m);
 	free(l);
@@ -637,4 +524,22 @@ int log_engine_new(struct engine *inner, struct engine **ret)
 	pthread_cond_init(&l->drained, NULL);
 	*ret = &l->base;
 	return 0;
+}
+
+int log_engine_follow(struct engine *inner, struct engine **ret)
+{
+	int r = log_engine_new(inner, ret);
+	struct log_engine *l;
+
+	if (r < 0)
+		return r;
+	l = log_of(*ret);
+	l->follows = true;
+	r = engine_watch(inner, log_news, l);
+	if (r < 0) {
+		l->inner = NULL; /* the caller's again */
+		l->follows = false;
+		log_free(&l->base);
+	}
+	return r;
 }

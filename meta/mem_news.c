@@ -6,6 +6,7 @@
 
 #include "common/clock.h"
 #include "meta/mem_internal.h"
+#include "meta/record_stream.h"
 #include "meta/tags.h"
 
 static void tell(struct mem_shared *s, const struct news *n)
@@ -51,8 +52,56 @@ static void tell_record(struct mem_shared *s, mfs_ino_t ino, uint64_t session, b
 	tell(s, &n);
 }
 
+static void tell_side(struct mem_shared *s, enum record_kind kind, uint64_t id, uint64_t more, uint64_t session)
+{
+	struct record_key key = { .kind = kind, .id = id, .more = more };
+
+	tell(s, &(struct news){ .kind = NEWS_SIDE, .side = &key, .session = session });
+}
+
+static void tell_job(struct mem_shared *s, const struct job_record *j, uint64_t session)
+{
+	struct record_key key = { .kind = RECORD_JOB, .id = j->kind, .more = j->ino, .key = j->key };
+
+	tell(s, &(struct news){ .kind = NEWS_SIDE, .side = &key, .session = session });
+}
+
+/* What is in the trash, and beside the files. */
+static void tell_beside(struct mem_shared *s, const struct write *w, uint64_t session)
+{
+	switch (w->kind) {
+	case WRITE_TRASH:
+	case WRITE_UNTRASH:
+	case WRITE_PURGE:
+		tell_side(s, RECORD_NODE, w->ino, 0, session);
+		break;
+	case WRITE_VERSION_PUT:
+	case WRITE_VERSION_DELETE:
+		tell_side(s, RECORD_VERSION, w->version->ino, w->version->data, session);
+		break;
+	case WRITE_SLICES_PUT:
+	case WRITE_SLICES_DELETE:
+		for (uint32_t i = 0; i < write_records(w); i++)
+			tell_side(s, RECORD_SLICES, w->slices[i].ino, w->slices[i].id, session);
+		break;
+	case WRITE_DROPPED_PUT:
+	case WRITE_DROPPED_DELETE:
+		for (uint32_t i = 0; i < write_records(w); i++)
+			if (w->dropped[i].id) /* a new number is not known here */
+				tell_side(s, RECORD_DROPPED, w->dropped[i].id, 0, session);
+		break;
+	case WRITE_JOB_PUT:
+	case WRITE_JOB_DELETE:
+		tell_job(s, w->job, session);
+		break;
+	default:
+		break;
+	}
+}
+
 static void tell_write(struct mem_shared *s, const struct write *w, uint64_t session)
 {
+	tell_beside(s, w, session);
 	switch (w->kind) {
 	case WRITE_INSERT:
 	case WRITE_EDIT:
@@ -66,7 +115,8 @@ static void tell_write(struct mem_shared *s, const struct write *w, uint64_t ses
 		tell_record(s, w->ino, session, w->kind != WRITE_EDIT || (w->mask & EDIT_XATTRS));
 		break;
 	case WRITE_CELL_PUT:
-		tell(s, &(struct news){ .kind = NEWS_CELL, .cell = w->cell->name, .session = session });
+		tell(s, &(struct news){ .kind = NEWS_CELL, .cell = w->cell->name, .session = session,
+					.ver = w->cell->blob.size ? w->cell->token : 0 });
 		break;
 	case WRITE_SESSION_PUT:
 	case WRITE_SESSION_DELETE:

@@ -45,6 +45,8 @@
 #define MONGO_VOLUME   "volume"
 #define MONGO_USAGE    "usage"
 
+const char *mongo_schema_collection(size_t i); /* the names of all that a volume has; NULL: no more */
+
 struct mongo_apply; /* mongo_apply.c's own state */
 struct mongo_watch; /* mongo_watch.c's */
 struct mongo_usage; /* mongo_usage.c's */

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "meta/mongo_apply_internal.h"
+#include "meta/record_stream.h"
 #include "meta/tags.h"
 
 enum event_kind { EVENT_OTHER, EVENT_INSERT, EVENT_UPDATE, EVENT_REPLACE, EVENT_DELETE, EVENT_BREAK };
@@ -272,6 +273,46 @@ static bool is_heartbeat(const struct event *e)
 	return true;
 }
 
+/* What is beside the files is named by its _id: a number, or a document of fields. False: it is none of these. */
+static bool tell_side(struct mongo_engine *m, const struct event *e)
+{
+	static const struct {
+		const char *collection, *id, *more;
+		enum record_kind kind;
+	} sides[] = {
+		{ MONGO_TRASH, "documentKey._id", NULL, RECORD_NODE },
+		{ MONGO_DROPPED, "documentKey._id", NULL, RECORD_DROPPED },
+		{ MONGO_VERSIONS, "documentKey._id.ino", "documentKey._id.data", RECORD_VERSION },
+		{ MONGO_SLICES, "documentKey._id.ino", "documentKey._id.id", RECORD_SLICES },
+		{ MONGO_JOBS, "documentKey._id.kind", "documentKey._id.ino", RECORD_JOB },
+	};
+	struct record_key key = { .kind = RECORD_HEADER };
+	MFS_AUTOFREE char *text = NULL;
+	const void *p = NULL;
+	bson_iter_t it;
+	size_t len = 0;
+
+	for (size_t i = 0; i < MFS_ARRAY_LEN(sides); i++) {
+		if (strcmp(sides[i].collection, e->collection) != 0)
+			continue;
+		key.kind = sides[i].kind;
+		key.id = find(&e->bson, sides[i].id, &it) ? (uint64_t)bson_iter_as_int64(&it) : 0;
+		if (sides[i].more && find(&e->bson, sides[i].more, &it))
+			key.more = (uint64_t)bson_iter_as_int64(&it);
+	}
+	if (key.kind == RECORD_HEADER)
+		return false;
+	if (key.kind == RECORD_JOB && find(&e->bson, "documentKey._id.key", &it) && mongo_iter_bytes(&it, &p, &len) && len) {
+		key.key = text = strndup(p, len);
+		if (!text) {
+			mongo_watch_tell(m, &(struct news){ .kind = NEWS_LOST });
+			return true;
+		}
+	}
+	mongo_watch_tell(m, &(struct news){ .kind = NEWS_SIDE, .side = &key, .session = e->session });
+	return true;
+}
+
 static void tell_event(struct mongo_engine *m, const struct event *e)
 {
 	if (e->kind == EVENT_BREAK) {
@@ -286,8 +327,11 @@ static void tell_event(struct mongo_engine *m, const struct event *e)
 	} else if (strcmp(e->collection, MONGO_SESSIONS) == 0) {
 		if (e->id && !is_heartbeat(e))
 			mongo_watch_tell(m, &(struct news){ .kind = NEWS_SESSION, .ino = e->id });
-	} else if (e->text_id) {
-		mongo_watch_tell(m, &(struct news){ .kind = NEWS_CELL, .cell = e->text_id, .session = e->session });
+	} else if (!tell_side(m, e) && e->text_id) {
+		mongo_watch_tell(m, &(struct news){ .kind = NEWS_CELL,
+						    .cell = e->text_id,
+						    .session = e->session,
+						    .ver = e->kind == EVENT_DELETE ? 0 : counter(e, "token") });
 	}
 }
 

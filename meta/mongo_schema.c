@@ -20,6 +20,11 @@ static const char *const collections[] = { MONGO_FILES,	   MONGO_TRASH, MONGO_VE
 					   "locks",	   "leases",	   "shared",	   "schemas",	"failures",
 					   "compose" };
 
+const char *mongo_schema_collection(size_t i)
+{
+	return i < MFS_ARRAY_LEN(collections) ? collections[i] : NULL;
+}
+
 static const struct index {
 	const char *collection, *name;
 	const char *keys; /* JSON */

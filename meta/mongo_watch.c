@@ -95,8 +95,9 @@ static void tell(struct mongo_watch *w, const struct news *n)
 
 static void put_pipeline(const struct mongo_watch *w, bson_t *cmd)
 {
-	static const char *const collections[] = { MONGO_FILES, MONGO_TRASH, MONGO_OPS, MONGO_SESSIONS, MONGO_BEATS,
-						   "locks",	"leases",    "shared",	  "schemas" };
+	static const char *const collections[] = { MONGO_FILES,	   MONGO_TRASH,	 MONGO_OPS,	MONGO_SESSIONS, MONGO_BEATS,
+						   MONGO_VERSIONS, MONGO_SLICES, MONGO_DROPPED, MONGO_JOBS,	"locks",
+						   "leases",	   "shared",	 "schemas" };
 	static const char *const left_out[] = { "inline", "slices", "holes", "xattrs", "blob", "creator", "symlink" };
 	bson_t pipeline, stage, s, or, one, in;
 	char field[64];

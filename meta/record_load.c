@@ -26,9 +26,6 @@ static struct write *insert_of(struct change *c, const struct record *r)
 
 	switch (r->kind) {
 	case RECORD_NODE:
-		/* The root is there since the index was formatted. */
-		if (r->node.attr.ino == MFS_ROOT_INO)
-			change_write(c, WRITE_DELETE, MFS_ROOT_INO);
 		w = change_write(c, WRITE_INSERT, r->node.attr.ino);
 		w->node = &r->node;
 		return w;
@@ -86,6 +83,15 @@ static int add_alias(struct record_loader *l, const struct alias *a)
 	return r < 0 ? r : engine_apply(l->e, l->op, &c);
 }
 
+/* It is there since the index was formatted. (Not in the change that inserts it: not every engine takes both in one.) */
+static int remove_root(struct record_loader *l)
+{
+	struct change c = { 0 };
+
+	change_write(&c, WRITE_DELETE, MFS_ROOT_INO);
+	return engine_apply(l->e, l->op, &c);
+}
+
 static int add_volume(struct record_loader *l, const struct record_volume *v)
 {
 	struct volume_record put = v->v;
@@ -129,8 +135,13 @@ static int add(struct record_loader *l, struct record *r)
 		return -EINVAL;
 	if (r->kind == RECORD_ALIAS)
 		return add_alias(l, &r->alias);
-	if (r->kind == RECORD_NODE && r->node.attr.ino == MFS_ROOT_INO)
+	if (r->kind == RECORD_NODE && r->node.attr.ino == MFS_ROOT_INO) {
+		int err = l->has_root ? -EEXIST : remove_root(l);
+
+		if (err < 0)
+			return err;
 		l->has_root = attr_is_dir(&r->node.attr) && r->node.parent == 0;
+	}
 	l->batch[l->n++] = *r;
 	r->kind = RECORD_END; /* it owns nothing any more */
 	return l->n == RECORD_LOAD_BATCH ? flush(l) : 0;

@@ -409,6 +409,7 @@ static void parse_header(struct parser *p, json_t *o, struct record_header *h)
 	h->epoch = get_u64(p, o, "epoch", INT64_MAX);
 	h->number = get_u64(p, o, "number", INT64_MAX);
 	h->session = get_u64(p, o, "session", INT64_MAX);
+	h->term = get_u64(p, o, "term", INT64_MAX);
 	h->previous = get_sum(p, o, "previous");
 	if (h->format == 0 || h->format > RECORD_FORMAT)
 		fail(p, -EINVAL, "format %u is not known to this version of massfs (it has %u)", h->format,

@@ -396,6 +396,7 @@ static int put_header(struct mfs_buf *b, const struct record_header *h)
 	if (h->stream != RECORD_STREAM_DUMP) {
 		put_u64(b, "epoch", h->epoch);
 		put_u64(b, "number", h->number);
+		put_u64(b, "term", h->term);
 		put_u64(b, "session", h->session);
 		put_sum(b, "previous", h->previous);
 	}

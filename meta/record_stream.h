@@ -55,6 +55,7 @@ struct record_header {
 	uint32_t format;
 	/* Of the index log (fs/index_log.h); else 0. */
 	uint64_t epoch, number;
+	uint64_t term; /* of the writer, where several take turns */
 	uint64_t previous; /* sum of the object before */
 	uint64_t session; /* who wrote it */
 };

@@ -51,6 +51,7 @@ void redis_mark_news(struct redis_engine *e, const struct news *n)
 		return;
 	case NEWS_CELL:
 	case NEWS_SESSION:
+	case NEWS_SIDE:
 		return;
 	}
 	if (n->tags)

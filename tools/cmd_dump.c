@@ -5,7 +5,6 @@
  * more to do than to read.
  */
 #include <errno.h>
-#include <getopt.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -13,63 +12,25 @@
 
 #include "common/conf.h"
 #include "common/op_ctx.h"
-#include "common/str.h"
 #include "fs/control.h"
 #include "fs/dump.h"
 #include "fs/volume.h"
+#include "tools/options.h"
 #include "tools/place.h"
 #include "tools/stream.h"
 #include "tools/tool.h"
 
 struct dump_args {
-	int level;
-	bool json, help;
+	uint64_t level;
+	bool json;
 	const char *source, *file;
 };
 
-static void print_usage(FILE *out)
-{
-	fputs("usage: massfs dump [--level N] [--json] SOURCE|MOUNTPOINT [FILE|-]\n"
-	      "  Write the whole index as text, one JSON object a line, compressed by zstd; to standard output without FILE.\n"
-	      "  --level N     of compression, 1 to 19 (default 3); 0: none\n"
-	      "  --json        the summary as JSON\n",
-	      out);
-}
-
-static int parse(int argc, char **argv, struct dump_args *ret)
-{
-	static const struct option longs[] = {
-		{ "level", required_argument, NULL, 'l' },
-		{ "json", no_argument, NULL, 'j' },
-		{ "help", no_argument, NULL, 'h' },
-		{ 0 },
-	};
-	uint64_t level;
-	int c;
-
-	while ((c = getopt_long(argc, argv, "h", longs, NULL)) != -1) {
-		switch (c) {
-		case 'l':
-			if (mfs_str_uint(optarg, 10, 0, MFS_ZSTREAM_LEVEL_MAX, &level) < 0)
-				return -EINVAL;
-			ret->level = (int)level;
-			break;
-		case 'j':
-			ret->json = true;
-			break;
-		case 'h':
-			ret->help = true;
-			return 0;
-		default:
-			return -EINVAL;
-		}
-	}
-	if (optind == argc || argc - optind > 2)
-		return -EINVAL;
-	ret->source = argv[optind];
-	ret->file = optind + 1 < argc ? argv[optind + 1] : "-";
-	return 0;
-}
+static const char usage[] =
+	"usage: massfs dump [--level N] [--json] SOURCE|MOUNTPOINT [FILE|-]\n"
+	"  Write the whole index as text, one JSON object a line, compressed by zstd; to standard output without FILE.\n"
+	"  --level N     of compression, 1 to 19 (default 3); 0: none\n"
+	"  --json        the summary as JSON\n";
 
 /* What passes by: lines, and whether the last one was the end. */
 struct counted {
@@ -191,7 +152,7 @@ static int dump(const struct dump_args *args)
 			   "standard output is a terminal: give a FILE, or --level 0 to see the text");
 		return VERB_USAGE;
 	}
-	r = dump_file_open(&file, args->file, args->level);
+	r = dump_file_open(&file, args->file, (int)args->level);
 	if (r < 0) {
 		tool_error("massfs dump", "%s: %s", args->file, strerror(-r));
 		return VERB_FAILED;
@@ -211,14 +172,15 @@ static int dump(const struct dump_args *args)
 int cmd_dump(int argc, char **argv)
 {
 	struct dump_args args = { .level = MFS_ZSTREAM_LEVEL };
+	const struct tool_option options[] = {
+		{ .name = "level", .number = &args.level, .max = MFS_ZSTREAM_LEVEL_MAX },
+		{ .name = "json", .flag = &args.json },
+	};
+	int first, status;
 
-	if (parse(argc, argv, &args) < 0) {
-		print_usage(stderr);
-		return VERB_USAGE;
-	}
-	if (args.help) {
-		print_usage(stdout);
-		return VERB_OK;
-	}
+	if (!tool_options(argc, argv, options, MFS_ARRAY_LEN(options), usage, 1, 2, &first, &status))
+		return status;
+	args.source = argv[first];
+	args.file = first + 1 < argc ? argv[first + 1] : "-";
 	return dump(&args);
 }

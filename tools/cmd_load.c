@@ -2,7 +2,6 @@
  * massfs load [--replace] [--json] SOURCE FILE|-: a volume's index from a dump.
  */
 #include <errno.h>
-#include <getopt.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -13,55 +12,21 @@
 #include "fs/dump.h"
 #include "fs/index_log.h"
 #include "fs/volume_stage.h"
+#include "tools/options.h"
 #include "tools/stream.h"
 #include "tools/tool.h"
 
 struct load_args {
-	bool replace, json, help;
+	bool replace, json;
 	const char *source, *file;
 };
 
-static void print_usage(FILE *out)
-{
-	fputs("usage: massfs load [--replace] [--json] SOURCE FILE|-\n"
-	      "  Make the index of a volume that is not mounted from a dump (- is standard input).\n"
-	      "  SOURCE        a volume that was just formatted\n"
-	      "  --replace     it may hold files; its index is kept beside the new one\n"
-	      "  --json        the summary as JSON\n",
-	      out);
-}
-
-static int parse(int argc, char **argv, struct load_args *ret)
-{
-	static const struct option longs[] = {
-		{ "replace", no_argument, NULL, 'r' },
-		{ "json", no_argument, NULL, 'j' },
-		{ "help", no_argument, NULL, 'h' },
-		{ 0 },
-	};
-	int c;
-
-	while ((c = getopt_long(argc, argv, "h", longs, NULL)) != -1) {
-		switch (c) {
-		case 'r':
-			ret->replace = true;
-			break;
-		case 'j':
-			ret->json = true;
-			break;
-		case 'h':
-			ret->help = true;
-			return 0;
-		default:
-			return -EINVAL;
-		}
-	}
-	if (argc - optind != 2)
-		return -EINVAL;
-	ret->source = argv[optind];
-	ret->file = argv[optind + 1];
-	return 0;
-}
+static const char usage[] =
+	"usage: massfs load [--replace] [--json] SOURCE FILE|-\n"
+	"  Make the index of a volume that is not mounted from a dump (- is standard input).\n"
+	"  SOURCE        a volume that was just formatted, or a cluster's .conf whose database has none\n"
+	"  --replace     it may hold files; its index is kept beside the new one\n"
+	"  --json        the summary as JSON\n";
 
 static int load_into(const struct load_args *args, struct volume_stage *s, struct record_counts *counts,
 		     char **reason)
@@ -101,7 +66,7 @@ static void print_summary(const struct load_args *args, const struct volume_stag
 	}
 	printf("%s: %" PRIu64 " files and folders, %" PRIu64 " removed ones, %" PRIu64
 	       " further names, %" PRIu64 " versions\n",
-	       s->cfg->dir, c->n[RECORD_NODE], c->trash, c->n[RECORD_ALIAS], c->n[RECORD_VERSION]);
+	       mfs_config_label(s->cfg), c->n[RECORD_NODE], c->trash, c->n[RECORD_ALIAS], c->n[RECORD_VERSION]);
 	if (kept)
 		printf("The index before is kept as %s; remove it when all is well.\n", kept);
 }
@@ -123,7 +88,7 @@ static int load(const struct load_args *args)
 		r = mfs_fail(
 			&reason, -EEXIST,
 			"%s: the volume has an index that is not empty; give --replace to put the dump in its place",
-			cfg.dir);
+			mfs_config_label(&cfg));
 	if (r == 0)
 		r = load_into(args, s, &counts, &reason);
 	/* The log among the objects is of another index. */
@@ -142,14 +107,15 @@ static int load(const struct load_args *args)
 int cmd_load(int argc, char **argv)
 {
 	struct load_args args = { 0 };
+	const struct tool_option options[] = {
+		{ .name = "replace", .flag = &args.replace },
+		{ .name = "json", .flag = &args.json },
+	};
+	int first, status;
 
-	if (parse(argc, argv, &args) < 0) {
-		print_usage(stderr);
-		return VERB_USAGE;
-	}
-	if (args.help) {
-		print_usage(stdout);
-		return VERB_OK;
-	}
+	if (!tool_options(argc, argv, options, MFS_ARRAY_LEN(options), usage, 2, 2, &first, &status))
+		return status;
+	args.source = argv[first];
+	args.file = argv[first + 1];
 	return load(&args);
 }

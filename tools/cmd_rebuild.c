@@ -2,7 +2,6 @@
  * massfs rebuild [--force] [--json] SOURCE: a lost index, from the objects and the log among them.
  */
 #include <errno.h>
-#include <getopt.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -15,65 +14,27 @@
 #include "fs/rebuild.h"
 #include "fs/reconcile.h"
 #include "fs/volume.h"
+#include "tools/options.h"
 #include "tools/stream.h"
 #include "tools/tool.h"
 
 #define SHOWN_MAX 100 /* lines of what was found, without --verbose */
 
 struct rebuild_args {
-	bool force, json, verbose, import_foreign, help;
+	bool force, json, verbose, import_foreign;
 	const char *source;
 	struct tool_progress progress;
 	uint64_t shown;
 };
 
-static void print_usage(FILE *out)
-{
-	fputs("usage: massfs rebuild [--force] [--import-foreign] [--verbose] [--json] SOURCE\n"
-	      "  Make a new index for a volume that is not mounted and has lost its own: from the index log among the objects,\n"
-	      "  and from objects that are younger.\n"
-	      "  --force       also when there is an index that can be read; it is kept beside the new one\n"
-	      "  --import-foreign  files that other programs put among the objects become files of the volume\n"
-	      "  --verbose     name every file that was found younger, or lost\n"
-	      "  --json        the summary as JSON\n",
-	      out);
-}
-
-static int parse(int argc, char **argv, struct rebuild_args *ret)
-{
-	static const struct option longs[] = {
-		{ "force", no_argument, NULL, 'f' },	      { "verbose", no_argument, NULL, 'v' },
-		{ "json", no_argument, NULL, 'j' },	      { "help", no_argument, NULL, 'h' },
-		{ "import-foreign", no_argument, NULL, 'i' }, { 0 },
-	};
-	int c;
-
-	while ((c = getopt_long(argc, argv, "vh", longs, NULL)) != -1) {
-		switch (c) {
-		case 'f':
-			ret->force = true;
-			break;
-		case 'v':
-			ret->verbose = true;
-			break;
-		case 'i':
-			ret->import_foreign = true;
-			break;
-		case 'j':
-			ret->json = true;
-			break;
-		case 'h':
-			ret->help = true;
-			return 0;
-		default:
-			return -EINVAL;
-		}
-	}
-	if (argc - optind != 1)
-		return -EINVAL;
-	ret->source = argv[optind];
-	return 0;
-}
+static const char usage[] =
+	"usage: massfs rebuild [--force] [--import-foreign] [--verbose] [--json] SOURCE\n"
+	"  Make a new index for a volume that is not mounted and has lost its own: from the index log among the objects,\n"
+	"  and from objects that are younger.\n"
+	"  --force       also when there is an index that can be read; it is kept beside the new one\n"
+	"  --import-foreign  files that other programs put among the objects become files of the volume\n"
+	"  --verbose     name every file that was found younger, or lost\n"
+	"  --json        the summary as JSON\n";
 
 static void show_found(void *arg, const char *what, const char *path)
 {
@@ -196,7 +157,7 @@ static int rebuild(struct rebuild_args *args)
 		r = mfs_fail(
 			&reason, -EEXIST,
 			"%s: the volume has an index that can be read; rebuild makes a worse one. --force does it all the same",
-			cfg.dir);
+			mfs_config_label(&cfg));
 	if (r == 0)
 		r = rebuild_run(s, &op, &opt, &res, &reason);
 	tool_progress_end(&args->progress);
@@ -221,14 +182,16 @@ static int rebuild(struct rebuild_args *args)
 int cmd_rebuild(int argc, char **argv)
 {
 	struct rebuild_args args = { 0 };
+	const struct tool_option options[] = {
+		{ .name = "force", .flag = &args.force },
+		{ .name = "import-foreign", .flag = &args.import_foreign },
+		{ .name = "verbose", .letter = 'v', .flag = &args.verbose },
+		{ .name = "json", .flag = &args.json },
+	};
+	int first, status;
 
-	if (parse(argc, argv, &args) < 0) {
-		print_usage(stderr);
-		return VERB_USAGE;
-	}
-	if (args.help) {
-		print_usage(stdout);
-		return VERB_OK;
-	}
+	if (!tool_options(argc, argv, options, MFS_ARRAY_LEN(options), usage, 1, 1, &first, &status))
+		return status;
+	args.source = argv[first];
 	return rebuild(&args);
 }

@@ -7,14 +7,11 @@
 
 #include "common/conf.h"
 #include "fs/volume.h"
+#include "tools/options.h"
 #include "tools/tool.h"
 
-static void print_usage(FILE *out)
-{
-	fputs("usage: massfs upgrade SOURCE\n"
-	      "  SOURCE   an unmounted volume's folder, .conf or NAME\n",
-	      out);
-}
+static const char usage[] = "usage: massfs upgrade SOURCE\n"
+			    "  SOURCE   an unmounted volume's folder, .conf or NAME\n";
 
 static int upgrade(const char *source)
 {
@@ -32,22 +29,17 @@ static int upgrade(const char *source)
 		return VERB_FAILED;
 	}
 	if (from == MFS_SCHEMA)
-		printf("%s has schema %d, that of this version, already; left as it is\n", cfg.dir, MFS_SCHEMA);
+		printf("%s has schema %d, that of this version, already; left as it is\n", mfs_config_label(&cfg), MFS_SCHEMA);
 	else
-		printf("%s had schema %u and has schema %d now; older versions of massfs cannot open it any more\n", cfg.dir,
+		printf("%s had schema %u and has schema %d now; older versions of massfs cannot open it any more\n",
+		       mfs_config_label(&cfg),
 		       from, MFS_SCHEMA);
 	return VERB_OK;
 }
 
 int cmd_upgrade(int argc, char **argv)
 {
-	if (argc == 2 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))) {
-		print_usage(stdout);
-		return VERB_OK;
-	}
-	if (argc != 2 || argv[1][0] == '-') {
-		print_usage(stderr);
-		return VERB_USAGE;
-	}
-	return upgrade(argv[1]);
+	int first, status;
+
+	return tool_options(argc, argv, NULL, 0, usage, 1, 1, &first, &status) ? upgrade(argv[first]) : status;
 }

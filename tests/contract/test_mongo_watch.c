@@ -48,7 +48,7 @@ static void hear(void *arg, const struct news *n)
 	MFS_GUARD(&w->lock);
 	struct heard *h = &w->heard[w->n];
 
-	if (w->n == HEARD_MAX)
+	if (w->n == HEARD_MAX || n->kind == NEWS_SIDE)
 		return;
 	*h = (struct heard){ .n = *n, .at = mfs_mono_ns() };
 	if (n->name)
