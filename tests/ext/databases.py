@@ -13,6 +13,7 @@ import os
 import pwd
 import random
 import re
+import select
 import signal
 import sqlite3
 import stat
@@ -74,6 +75,7 @@ class Sqlite:
                                      str(self.acknowledged[n])], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                     stderr=subprocess.PIPE) for n in range(N_WRITERS)]
         time.sleep(seconds)
+        made = select.select([w.stdout for w in writers], [], [], 60)[0]
         early = [w.poll() for w in writers]
         if what:
             what()
@@ -84,6 +86,7 @@ class Sqlite:
             check(early[number] is None, f"writer {number} ended by itself: {err.decode()[-2000:]}")
             lines = [int(line) for line in out.splitlines()]
             self.acknowledged[number] = max([self.acknowledged[number], *lines])
+        check(made, f"none of {N_WRITERS} writers had a transaction done {60 + seconds:.0f} s after it was started")
 
     def check(self):
         db = self.connect()
