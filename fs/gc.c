@@ -392,6 +392,8 @@ static void *collector_main(void *arg)
 		if (r == 0 && mine && ++turns % KEPT_TURNS == 0)
 			r = kept_expire(c->v, &c->op);
 
+		if (r == 0 && mine)
+			r = namespace_demands_run(c->v->ns, &c->op, opt.now);
 		if (r < 0 && r != -ECANCELED && r != last)
 			mfs_log(MFS_LOG_FS, MFS_LOG_WARN, NULL,
 				"gc of what has expired: %s; tried again every 10 s", strerror(-r));

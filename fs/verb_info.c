@@ -177,6 +177,7 @@ int verb_info(struct verb_call *call, const struct verb_args *args)
 struct status {
 	uint64_t records, inline_bytes; /* for the reconciler */
 	uint64_t files, bytes, jobs, memory_used, memory_max, n_open;
+	uint64_t untagged; /* files without a tag that storage rules demand */
 	struct object_statfs fs;
 	bool has_statfs;
 };
@@ -264,6 +265,7 @@ static void print_reconciler_json(struct verb_call *call, const struct status *s
 
 	fputs(", \"reconciler\": {", f);
 	json_number(f, &first, "jobs", s->jobs);
+	json_number(f, &first, "untagged", s->untagged);
 	json_number(f, &first, "records", s->records);
 	json_number(f, &first, "inline_bytes", s->inline_bytes);
 	json_number(f, &first, "settled", atomic_load(&stats->settled));
@@ -445,6 +447,9 @@ static void print_status(struct verb_call *call, const struct status *s)
 	fprintf(f, "session:    %" PRIu64 "\n", v->session);
 	print_shared(f, call->fs, call->vol);
 	fprintf(f, "files:      %" PRIu64 ", %s\n", s->files, mfs_str_put_size(a, sizeof(a), s->bytes));
+	if (s->untagged)
+		fprintf(f, "ALARM:      %" PRIu64 " files lack tags that storage rules demand; see massfs failures --kind=tags\n",
+			s->untagged);
 	print_reconciler(call, s);
 	if (s->has_statfs)
 		fprintf(f, "disk:       %s of %s available\n", mfs_str_put_size(a, sizeof(a), s->fs.avail),
@@ -471,6 +476,8 @@ int verb_status(struct verb_call *call, const struct verb_args *args)
 		r = engine_jobs_count(call->vol->engine, call->op, &s.jobs);
 	if (r == 0)
 		r = engine_todo_count(call->vol->engine, call->op, &s.records, &s.inline_bytes);
+	if (r == 0)
+		r = namespace_demands_count(call->vol->ns, call->op, &s.untagged);
 	if (r < 0)
 		return verb_fail(call, "the index does not answer: %s", verb_strerror(r));
 	s.has_statfs = object_statfs(call->vol->store, call->op, &s.fs) == 0;

@@ -47,6 +47,7 @@ void namespace_free(struct namespace *ns)
 		return;
 	ns_dirs_free(ns);
 	ns_rules_put(ns->rules);
+	free(ns->told_after);
 	for (unsigned int i = 0; i < USER_SLOTS; i++)
 		free(ns->users[i].name);
 	free(ns->users);

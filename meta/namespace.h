@@ -285,6 +285,12 @@ int namespace_failures(struct namespace *ns, struct op_ctx *op, const struct fai
 /* Those whose time is over go. */
 int namespace_failures_prune(struct namespace *ns, struct op_ctx *op) MFS_NODISCARD;
 
+/* Look for demanded tags wherever that is due; what lacks one is on the list of failures then. Once an hour that is cut. For one
+ * thread of one mount at a time. No other round trip where no rule demands any. */
+int namespace_demands_run(struct namespace *ns, struct op_ctx *op, int64_t now) MFS_NODISCARD;
+/* How many files were found without one, and are so still as far as is known. */
+int namespace_demands_count(struct namespace *ns, struct op_ctx *op, uint64_t *ret) MFS_NODISCARD;
+
 /* Would the filesystem let (uid, gid, groups) do `mask` (R_OK|W_OK|X_OK) to this node, by mode bits and ACL?
  * 0 or -EACCES. Root may all (execute: if anybody may). */
 struct mfs_cred {

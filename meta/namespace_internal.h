@@ -44,6 +44,10 @@ struct namespace {
 	uint64_t rules_gen;	  /* counts what made them untrue */
 	uint64_t refused_hash, n_refused; /* the last refusal that was recorded; how many were */
 	int64_t refused_at;	  /* monotonic */
+	bool demands_idle;	  /* as of demands_gen, a rules_gen: nothing demands tags, and nothing waits to be looked at */
+	uint64_t demands_gen;
+	char *told_after;  /* owned; of the thread that looks for demanded tags, as is the next */
+	int64_t prune_due; /* monotonic: the list of failures is cut */
 };
 
 /* namespace.c: names, inode numbers, paths. */
@@ -100,6 +104,8 @@ struct ns_op {
 	struct job_record jobs[NS_JOBS_MAX];
 	unsigned int n_jobs;
 	bool work_now; /* a record that the change writes is to be looked at now */
+	struct cell_record demands[2]; /* namespace_demands.c */
+	unsigned int n_demands;
 };
 void ns_op_init(struct ns_op *x, struct namespace *ns, struct op_ctx *op);
 void ns_op_release(struct ns_op *x);
@@ -181,6 +187,15 @@ struct ns_report {
 int ns_failure_cell(struct namespace *ns, const struct ns_report *p, int64_t now, struct cell_record *ret) MFS_NODISCARD;
 const char *ns_failure_id(const struct cell_record *cell);
 void ns_failure_log(struct op_ctx *op, const struct ns_report *p);
+/* Does any directory demand tags? */
+int ns_rules_demand(struct namespace *ns, struct op_ctx *op, bool *ret) MFS_NODISCARD;
+/*
+ * namespace_demands.c: in grace_ns (-1: never) somebody looks whether `ino`, or all below it, has the tags that are demanded there.
+ * ns_grace_of: what is said in `dir`. ns_demand_again: if it lacks one as it is in n.
+ */
+int ns_demand(struct ns_op *x, mfs_ino_t ino, int64_t grace_ns) MFS_NODISCARD;
+int ns_grace_of(struct namespace *ns, struct op_ctx *op, mfs_ino_t dir, int64_t *ret) MFS_NODISCARD;
+int ns_demand_again(struct ns_op *x, const struct node *n) MFS_NODISCARD;
 /* namespace_path.c: the parent of a directory, remembered where paths are; a name that a tool gives up for another. */
 int ns_dir_parent(struct namespace *ns, struct op_ctx *op, mfs_ino_t dir, mfs_ino_t *ret) MFS_NODISCARD;
 bool ns_is_temporary(const struct mfs_name *name);

@@ -76,7 +76,7 @@ static int set_creator(struct namespace *ns, const struct op_ctx *op, struct nod
 }
 
 /* What the directory's storage rules give to whatever is made in it. */
-static int give_tags(struct namespace *ns, struct op_ctx *op, mfs_ino_t dir, struct node *n)
+static int give_tags(struct namespace *ns, struct op_ctx *op, mfs_ino_t dir, struct node *n, int64_t *ret_grace)
 {
 	struct ns_held h;
 	int r = S_ISREG(n->attr.mode) || S_ISDIR(n->attr.mode) ? ns_rules_of(ns, op, dir, &h) : -ENOENT;
@@ -85,17 +85,21 @@ static int give_tags(struct namespace *ns, struct op_ctx *op, mfs_ino_t dir, str
 		return r == -ENOENT ? 0 : r;
 	for (size_t i = 0; h.schema && i < h.schema->n_tags && r == 0; i++)
 		r = ns_tag_node(n, &h.schema->tags[i]);
+	if (h.schema && h.schema->n_demands && S_ISREG(n->attr.mode))
+		*ret_grace = h.schema->grace_ns;
 	ns_held_release(&h);
 	return r;
 }
 
+/* *ret_grace: after it the tags that are demanded of it are looked for; -1: none are. */
 static int fill_node(struct namespace *ns, struct op_ctx *op, const struct make *m, int64_t now,
-		     struct node *n)
+		     struct node *n, int64_t *ret_grace)
 {
 	struct node parent = NODE_INIT;
 	struct mfs_attr *a = &n->attr;
 	int r;
 
+	*ret_grace = -1;
 	a->mode = S_ISLNK(m->mode) ? S_IFLNK | 0777 : m->mode & (S_IFMT | 07777);
 	a->rdev = S_ISBLK(m->mode) || S_ISCHR(m->mode) ? m->rdev : 0;
 	a->nlink = 1;
@@ -110,7 +114,7 @@ static int fill_node(struct namespace *ns, struct op_ctx *op, const struct make 
 	r = inherit(op, &parent, n);
 	node_release(&parent);
 	if (r == 0)
-		r = give_tags(ns, op, m->parent, n);
+		r = give_tags(ns, op, m->parent, n, ret_grace);
 	if (r < 0)
 		return r;
 	node_derive(n);
@@ -130,10 +134,11 @@ static int make_once(struct namespace *ns, struct op_ctx *op, const struct make 
 	struct node n = NODE_INIT;
 	NS_AUTOOP struct ns_op x;
 	struct write *w;
+	int64_t grace;
 	int r;
 
 	ns_op_init(&x, ns, op);
-	r = fill_node(ns, op, m, x.now, &n);
+	r = fill_node(ns, op, m, x.now, &n, &grace);
 	if (r == 0)
 		r = ns_new_ino(ns, op, &n.attr.ino);
 	if (r == 0) {
@@ -148,9 +153,10 @@ static int make_once(struct namespace *ns, struct op_ctx *op, const struct make 
 		if (ns->opt.key_hides && S_ISDIR(m->mode))
 			r = ns_job_file(&x, n.attr.ino, x.now);
 	}
-	if (r == 0) {
+	if (r == 0)
+		r = ns_demand(&x, n.attr.ino, grace);
+	if (r == 0)
 		r = ns_op_apply(&x);
-	}
 	if (r < 0) {
 		node_release(&n);
 		return r;

@@ -14,7 +14,9 @@ void ns_op_release(struct ns_op *x)
 {
 	for (unsigned int i = 0; i < x->n_jobs; i++)
 		job_record_release(&x->jobs[i]);
-	x->n_jobs = 0;
+	for (unsigned int i = 0; i < x->n_demands; i++)
+		cell_record_release(&x->demands[i]);
+	x->n_jobs = x->n_demands = 0;
 }
 
 /* The directories as the change left them, where it can be told without another round trip. */

@@ -231,6 +231,20 @@ static int check_names(struct rename *t)
 	return r;
 }
 
+/* Tags may be demanded where it comes to: of it, or of all below it. */
+static int demand_tags(struct rename *t)
+{
+	int64_t grace = -1;
+	int r = t->from_dir == t->to_dir ? 0 : ns_grace_of(t->ns, t->op, t->to_dir, &grace);
+
+	if (r == 0)
+		r = ns_demand(&t->x, t->src.node.attr.ino, grace);
+	if (r < 0 || !(t->flags & RENAME_EXCHANGE) || t->from_dir == t->to_dir)
+		return r;
+	r = ns_grace_of(t->ns, t->op, t->from_dir, &grace);
+	return r < 0 ? r : ns_demand(&t->x, t->dst.node.attr.ino, grace);
+}
+
 static int build_and_apply(struct rename *t)
 {
 	struct ns_stamp stamp = ns_stamp_now(t->ns);
@@ -246,6 +260,8 @@ static int build_and_apply(struct rename *t)
 	r = check_names(t);
 	if (r == 0)
 		r = exchange ? build_exchange(t) : build_replace(t);
+	if (r == 0)
+		r = demand_tags(t);
 	/* A path that is not there any more: to_dir has gone, which the touch will say better, or it was a race. */
 	if (r < 0)
 		return r;

@@ -208,6 +208,20 @@ int ns_rules_cell(mfs_ino_t dir, const void *text, size_t len, struct cell_recor
 	return 0;
 }
 
+int ns_rules_demand(struct namespace *ns, struct op_ctx *op, bool *ret)
+{
+	struct ns_rules *t;
+	int r = get_table(ns, op, &t);
+
+	*ret = false;
+	if (r < 0)
+		return r;
+	for (size_t i = 0; i < t->n; i++)
+		*ret |= t->v[i].schema.n_demands > 0;
+	ns_rules_put(t);
+	return 0;
+}
+
 /* --- names --- */
 
 int ns_check_name(struct namespace *ns, struct op_ctx *op, const char *what, mfs_ino_t dir, const struct mfs_name *name)

@@ -107,6 +107,7 @@ static int tag_once(struct namespace *ns, struct op_ctx *op, mfs_ino_t ino, cons
 {
 	struct node n = NODE_INIT;
 	NS_AUTOOP struct ns_op x;
+	bool removes = false;
 	int r;
 
 	ns_op_init(&x, ns, op);
@@ -117,6 +118,10 @@ static int tag_once(struct namespace *ns, struct op_ctx *op, mfs_ino_t ino, cons
 		r = -EPERM; /* as xattr(7): user.* of files and directories only */
 	for (size_t i = 0; r == 0 && i < n_edits; i++)
 		r = ns_tag_node(&n, &v[i]);
+	for (size_t i = 0; i < n_edits; i++)
+		removes |= v[i].remove;
+	if (r == 0 && removes)
+		r = ns_demand_again(&x, &n);
 	if (r == 0) {
 		struct write *w = change_write(&x.c, WRITE_EDIT, ino);
 

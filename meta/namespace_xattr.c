@@ -7,6 +7,7 @@
 #include "meta/acl.h"
 #include "meta/namespace_internal.h"
 #include "meta/schema.h"
+#include "meta/tags.h"
 
 #define USER_PREFIX    "user."
 #define TRUSTED_PREFIX "trusted."
@@ -156,16 +157,18 @@ static int edit(struct node *n, const struct xattr_set *s)
 	return r;
 }
 
-/* Storage rules: checked, and found by their cell, which is of the same change. */
-static int put_rules(const struct node *n, const struct xattr_set *s, struct cell_record *cell)
+/* Storage rules: checked, and found by their cell, which is of the same change. What is there already may lack tags. */
+static int put_rules(struct ns_op *x, const struct node *n, const struct xattr_set *s, struct cell_record *cell)
 {
 	struct schema schema;
 	int r = attr_is_dir(&n->attr) ? 0 : -EINVAL;
 
-	if (r == 0 && s->value)
+	if (r == 0 && s->value) {
 		r = schema_parse(s->value, s->size, &schema, NULL);
-	if (r == 0 && s->value)
+		if (r == 0 && schema.n_demands)
+			r = ns_demand(x, n->attr.ino, schema.grace_ns);
 		schema_release(&schema);
+	}
 	return r == 0 ? ns_rules_cell(n->attr.ino, s->value, s->size, cell) : r;
 }
 
@@ -186,7 +189,9 @@ static int set_once(struct namespace *ns, struct op_ctx *op, mfs_ino_t ino, cons
 	mode = n.attr.mode;
 	r = edit(&n, s);
 	if (r == 0 && strcmp(s->name, SCHEMA_XATTR) == 0)
-		r = put_rules(&n, s, &cell);
+		r = put_rules(&x, &n, s, &cell);
+	else if (r == 0 && !s->value && tag_is_xattr(s->name))
+		r = ns_demand_again(&x, &n);
 	if (r == 0) {
 		struct write *w = change_write(&x.c, WRITE_EDIT, ino);
 

@@ -159,7 +159,10 @@ static void what_is_no_rule(void **state)
 {
 	static const char *const bad[] = { "", "{", "[]", "1", "{\"x\": 1}", "{\"names\": {}}", "{\"names\": [\"\"]}", "{\"names\": [1]}",
 					   "{\"max_size\": 0}", "{\"max_size\": 1.5}", "{\"max_size\": 99999999999999999}",
-					   "{\"tags\": []}", "{\"tags\": {\"a,b\": null}}", "{\"tags\": {\"\": \"x\"}}", "{} {}" };
+					   "{\"tags\": []}", "{\"tags\": {\"a,b\": null}}", "{\"tags\": {\"\": \"x\"}}", "{} {}",
+					   "{\"min_size\": -1}", "{\"min_size\": 2, \"max_size\": 1}", "{\"types\": \"image/*\"}",
+					   "{\"types\": [\"\"]}", "{\"demanded_tags\": [\"x\"]}", "{\"demanded_tags\": {\"a,b\": null}}",
+					   "{\"grace\": -1}", "{\"grace\": 1.5}", "{\"grace\": 99999999999}" };
 	struct ns_world *w = *state;
 	mfs_ino_t d = mkdirat_(w, ROOT, "d"), f = mkfile(w, ROOT, "f");
 
@@ -169,7 +172,252 @@ static void what_is_no_rule(void **state)
 	assert_int_equal(rules_from(w, d), 0);
 }
 
+/* --- demanded tags --- */
+
+#define GRACE "{\"demanded_tags\": {\"project\": null, \"year\": \"20??\"}, \"grace\": 100}"
+
+static int tag(struct ns_world *w, mfs_ino_t ino, const char *name, const char *value, bool remove)
+{
+	struct mfs_attr a;
+
+	return namespace_tag(w->ns[0], &w->op, ino, &(struct tag_edit){ .name = name, .value = value, .remove = remove }, 1, &a);
+}
+
+/* So many are found lacking `seconds` from now; so many are known to. */
+static void look(struct ns_world *w, int64_t seconds, unsigned int want_failures, uint64_t want_lacking)
+{
+	uint64_t lacking;
+
+	assert_int_equal(namespace_demands_run(w->ns[0], &w->op, mfs_now_ns() + seconds * MFS_NSEC_PER_SEC), 0);
+	assert_int_equal(failures(w), want_failures);
+	assert_int_equal(namespace_demands_count(w->ns[0], &w->op, &lacking), 0);
+	assert_int_equal(lacking, want_lacking);
+}
+
+static void tags_are_demanded_after_a_grace(void **state)
+{
+	struct ns_world *w = *state;
+	mfs_ino_t d = mkdirat_(w, ROOT, "d"), f, g, h;
+
+	look(w, 1000, 0, 0);
+	assert_int_equal(set_rules(w, 0, d, GRACE), 0);
+	f = mkfile(w, d, "f");
+	g = mkfile(w, d, "g");
+	h = mkfile(w, d, "h");
+	mkdirat_(w, d, "dir");
+	look(w, 90, 0, 0);
+	assert_int_equal(tag(w, f, "project", NULL, false), 0);
+	assert_int_equal(tag(w, f, "year", "2026", false), 0);
+	assert_int_equal(tag(w, g, "project", "x", false), 0);
+	assert_int_equal(tag(w, g, "year", "1999", false), 0);
+	look(w, 110, 2, 2);
+	look(w, 110, 2, 2); /* told once */
+	assert_int_equal(tag(w, g, "year", "2000", false), 0);
+	assert_int_equal(do_unlink(w, 0, d, "h"), 0);
+	look(w, 110, 2, 0);
+	(void)h;
+	assert_int_equal(tag(w, g, "year", NULL, true), 0);
+	look(w, 90, 2, 0);
+	look(w, 110, 3, 1);
+	assert_int_equal(unset_rules(w, d), 0);
+	look(w, 110, 3, 0);
+	look(w, 1000, 3, 0);
+}
+
+static void tags_are_demanded_of_what_comes(void **state)
+{
+	struct ns_world *w = *state;
+	mfs_ino_t d = mkdirat_(w, ROOT, "d"), tree = mkdirat_(w, ROOT, "tree"), sub = mkdirat_(w, tree, "sub");
+
+	mkfile(w, d, "old");
+	mkfile(w, ROOT, "moved");
+	mkfile(w, tree, "t");
+	mkfile(w, sub, "s");
+	assert_int_equal(set_rules(w, 0, d, "{\"demanded_tags\": {\"x\": null}, \"grace\": 0}"), 0);
+	look(w, 1, 1, 1);
+	assert_int_equal(do_rename(w, 0, ROOT, "moved", d, "moved", 0), 0);
+	look(w, 1, 2, 2);
+	assert_int_equal(do_rename(w, 0, ROOT, "tree", d, "tree", 0), 0);
+	look(w, 1, 4, 4);
+	assert_int_equal(do_rename(w, 0, d, "tree", ROOT, "tree", 0), 0);
+	look(w, 1, 4, 2);
+	assert_int_equal(ns_world_check(w), 0);
+}
+
+/* --- the list --- */
+
+struct page {
+	unsigned int n;
+	char first[64], last[64];
+};
+
+static int see_page(void *arg, const struct failure *f)
+{
+	struct page *p = arg;
+
+	if (p->n++ == 0)
+		snprintf(p->first, sizeof(p->first), "%s", f->id);
+	snprintf(p->last, sizeof(p->last), "%s", f->id);
+	assert_non_null(f->kind);
+	assert_non_null(f->host);
+	return 0;
+}
+
+static struct page read_page(struct ns_world *w, const struct failure_query *q)
+{
+	struct page p = { 0 };
+
+	assert_int_equal(namespace_failures(w->ns[0], &w->op, q, see_page, &p), 0);
+	return p;
+}
+
+static void failures_are_asked_for(void **state)
+{
+	struct ns_world *w = *state;
+	mfs_ino_t d = mkdirat_(w, ROOT, "d"), e = mkdirat_(w, d, "e");
+	struct page p, all;
+	int64_t then;
+	char name[16];
+
+	assert_int_equal(set_rules(w, 0, d, "{\"names\": [\"*.h\"], \"demanded_tags\": {\"x\": null}, \"grace\": 0}"), 0);
+	for (int i = 0; i < 7; i++) {
+		snprintf(name, sizeof(name), "f%d", i);
+		assert_int_equal(make(w, 0, i < 4 ? d : e, name, S_IFREG | 0644), -EPERM);
+	}
+	then = mfs_now_ns();
+	w->op.uid = 1234;
+	assert_int_equal(make(w, 0, e, "late", S_IFREG | 0644), -EPERM);
+	w->op.uid = 0;
+	mkfile(w, e, "a.h");
+	assert_int_equal(namespace_demands_run(w->ns[0], &w->op, mfs_now_ns() + 1), 0);
+	all = read_page(w, &(struct failure_query){ 0 });
+	assert_int_equal(all.n, 9);
+	p = read_page(w, &(struct failure_query){ .limit = 5 });
+	assert_int_equal(p.n, 5);
+	p = read_page(w, &(struct failure_query){ .limit = 5, .after = p.last });
+	assert_int_equal(p.n, 4);
+	assert_string_equal(p.last, all.last);
+	assert_int_equal(read_page(w, &(struct failure_query){ .after = all.last }).n, 0);
+	assert_int_equal(read_page(w, &(struct failure_query){ .below = "d/e" }).n, 5);
+	assert_int_equal(read_page(w, &(struct failure_query){ .below = "d/e", .kind = "name" }).n, 4);
+	assert_int_equal(read_page(w, &(struct failure_query){ .below = "d/f1" }).n, 1);
+	assert_int_equal(read_page(w, &(struct failure_query){ .kind = "tags" }).n, 1);
+	assert_int_equal(read_page(w, &(struct failure_query){ .by_uid = true, .uid = 1234 }).n, 1);
+	assert_int_equal(read_page(w, &(struct failure_query){ .since = then }).n, 2);
+	assert_int_equal(read_page(w, &(struct failure_query){ .until = then }).n, 7);
+}
+
+/* --- content that is refused --- */
+
+static struct mfs_attr put_inline(struct ns_world *w, mfs_ino_t f, const char *text)
+{
+	struct node_blob b = { .data = (void *)(uintptr_t)text, .size = strlen(text) };
+	struct commit c = { .ino = f, .lay = attr_of(w, f).lay, .inline_data = &b, .size = b.size, .mtime = 7, .keep_version = true,
+			    .todo = mfs_now_ns(), .durable = true };
+	struct mfs_attr a;
+
+	assert_int_equal(namespace_commit(w->ns[0], &w->op, &c, &a), 0);
+	return a;
+}
+
+static void assert_content(struct ns_world *w, mfs_ino_t f, const char *text)
+{
+	struct node n = NODE_INIT;
+
+	assert_int_equal(namespace_get(w->ns[0], &w->op, f, &n), 0);
+	assert_int_equal(n.attr.size, strlen(text));
+	assert_int_equal(n.inline_data.size, strlen(text));
+	if (*text)
+		assert_memory_equal(n.inline_data.data, text, strlen(text));
+	node_release(&n);
+}
+
+struct kept {
+	char id[64];
+	unsigned int n;
+};
+
+static int see_kept(void *arg, const struct failure *f)
+{
+	struct kept *k = arg;
+
+	assert_true(f->kept);
+	assert_string_equal(f->operation, "close");
+	snprintf(k->id, sizeof(k->id), "%s", f->id);
+	k->n++;
+	return 0;
+}
+
+/* The newest refusal kept this; there are `n` of them. */
+static void assert_kept(struct ns_world *w, unsigned int n, const char *text)
+{
+	struct past_list l = { 0 };
+	struct kept k = { 0 };
+	char path[128];
+
+	assert_int_equal(namespace_failures(w->ns[0], &w->op, &(struct failure_query){ 0 }, see_kept, &k), 0);
+	assert_int_equal(k.n, n);
+	snprintf(path, sizeof(path), REFUSED_PATH "%s", k.id);
+	assert_int_equal(namespace_past(w->ns[0], &w->op, path, &l), 0);
+	assert_int_equal(l.n, 1);
+	assert_int_equal(l.v[0].inline_data.size, strlen(text));
+	assert_memory_equal(l.v[0].inline_data.data, text, strlen(text));
+	past_list_release(&l);
+}
+
+static void refused_content_is_kept(void **state)
+{
+	struct ns_world *w = *state;
+	mfs_ino_t d = mkdirat_(w, ROOT, "d"), f = mkfile(w, d, "f");
+	struct judgement why;
+	struct mfs_attr a, first, b;
+	struct node_blob text = { .data = (char[]){ "bad" }, .size = 3 };
+	struct commit c = { .ino = f, .inline_data = &text, .size = 3, .mtime = 9, .session = w->ns[0] ? namespace_engine(w->ns[0])->session : 0 };
+	struct content_refusal r = { .ino = f, .session = c.session, .uid = 5, .why = &why, .content = &c };
+	struct version_list l = { 0 };
+
+	assert_int_equal(set_rules(w, 0, d, "{\"min_size\": 5, \"types\": [\"text/*\"]}"), 0);
+	assert_int_equal(namespace_judge(w->ns[0], &w->op, f, 5, NULL, &why), 0);
+	assert_true(!why.kind && why.ask_type);
+	assert_int_equal(namespace_judge(w->ns[0], &w->op, f, 5, "text/plain", &why), 0);
+	assert_true(!why.kind && !why.ask_type);
+	assert_int_equal(namespace_judge(w->ns[0], &w->op, f, 5, "image/png", &why), 0);
+	assert_string_equal(why.kind, "type");
+	assert_int_equal(namespace_judge(w->ns[0], &w->op, f, 3, NULL, &why), 0);
+	assert_string_equal(why.kind, "min_size");
+	first = put_inline(w, f, "first");
+	r.lay = first.lay - 1;
+	assert_int_equal(namespace_refuse(w->ns[0], &w->op, &r, &a), -EAGAIN);
+	assert_int_equal(failures(w), 0);
+	r.lay = first.lay;
+	assert_int_equal(namespace_refuse(w->ns[0], &w->op, &r, &a), 0);
+	assert_content(w, f, "first");
+	assert_kept(w, 1, "bad");
+	a = attr_of(w, f);
+	assert_true(a.data == first.data && a.lay == first.lay && a.mtime == first.mtime);
+	/* What was committed already comes back. */
+	b = put_inline(w, f, "second");
+	assert_int_equal(engine_versions_by_ino(namespace_engine(w->ns[0]), &w->op, f, &l), 0);
+	r = (struct content_refusal){ .ino = f, .session = c.session, .lay = b.lay, .uid = 5, .why = &why, .back = true };
+	for (size_t i = 0; i < l.n; i++)
+		r.earlier = l.v[i].data == first.data ? &l.v[i] : r.earlier;
+	assert_non_null(r.earlier);
+	assert_int_equal(namespace_refuse(w->ns[0], &w->op, &r, &a), 0);
+	assert_int_equal(a.data, b.data + 1);
+	assert_content(w, f, "first");
+	assert_kept(w, 2, "second");
+	r.earlier = NULL;
+	r.lay = a.lay;
+	assert_int_equal(namespace_refuse(w->ns[0], &w->op, &r, &a), 0);
+	assert_content(w, f, "");
+	assert_kept(w, 3, "first");
+	version_list_release(&l);
+	assert_int_equal(ns_world_check(w), 0);
+}
+
 static const struct ns_test tests[] = {
+	NS_TEST(tags_are_demanded_after_a_grace), NS_TEST(tags_are_demanded_of_what_comes), NS_TEST(failures_are_asked_for),
+	NS_TEST(refused_content_is_kept),
 	NS_TEST(names_are_demanded), NS_TEST(the_nearest_directory_says), NS_TEST(tags_are_given), NS_TEST(sizes),
 	NS_TEST(from_another_mount), NS_TEST(what_is_no_rule),
 };
