@@ -43,6 +43,66 @@ static const char *version_of(struct world *w, const char *path)
 	return version;
 }
 
+/* The id of the only failure. */
+static int see_id(void *arg, const struct failure *f)
+{
+	char *id = arg;
+
+	assert_int_equal(id[0], '\0');
+	assert_true(f->kept);
+	snprintf(id, 64, "--restore=%s", f->id);
+	return 0;
+}
+
+static void refuse(struct world *w, const char *path, const struct object_info *info, uint64_t size)
+{
+	struct judgement why = { .kind = "type", .reason = "a test" };
+	struct node n = world_node(w, world_ino(w, path));
+	struct commit c = { .ino = n.attr.ino, .lay = n.attr.lay, .ref = { .key = (char *)(uintptr_t)path }, .etag = info->etag,
+			    .size = size, .obj_len = size, .session = w->v->session };
+	struct content_refusal r = { .ino = n.attr.ino, .lay = n.attr.lay, .session = c.session, .why = &why, .content = &c };
+	struct mfs_attr attr;
+
+	memcpy(c.ref.version, info->version, sizeof(c.ref.version));
+	assert_int_equal(namespace_refuse(w->v->ns, &w->op, &r, &attr), 0);
+	node_release(&n);
+}
+
+/* What storage rules refused is neither taken before its time nor left for ever, and the key shows what the file has. */
+static void test_refused__is_kept_as_long_as_versions(void **state)
+{
+	struct world *w = *state;
+	mfs_ino_t ino = world_write(w, "a", "old");
+	struct object_info info;
+	char id[64] = "";
+
+	world_put(w, ino, "a", "refused", &info);
+	refuse(w, "a", &info, 7);
+	world_crash(w);
+	world_reopen(w);
+	assert_string_equal(world_read(w, "a"), "old");
+	assert_int_equal(world_force(w), 0);
+	assert_string_equal(world_view(w, "a"), "old");
+	run(w, true, 0);
+	run(w, true, WORLD_RETENTION - MINUTE);
+	assert_true(world_has_version(w, info.version));
+	assert_int_equal(namespace_failures(w->v->ns, &w->op, &(struct failure_query){ 0 }, see_id, id), 0);
+	world_unlink(w, "a");
+	assert_int_equal(VERB(w, 1000, "failures", id, "--to=c"), 1);
+	assert_string_equal(w->err, "massfs failures: only root may do this\n");
+	assert_int_equal(VERB(w, 0, "failures", id, "--to=b"), 0);
+	assert_string_equal(world_read(w, "b"), "refused");
+	assert_int_equal(VERB(w, 0, "failures", id), 0);
+	assert_string_equal(world_read(w, "a"), "refused");
+	run(w, true, WORLD_RETENTION + MINUTE);
+	run(w, true, WORLD_RETENTION + 3 * MINUTE);
+	assert_false(world_has_version(w, info.version));
+	assert_int_equal(VERB(w, 0, "failures", id, "--to=d"), 1);
+	assert_non_null(strstr(w->err, "retention has ended"));
+	assert_int_equal(world_ino(w, "c"), 0);
+	assert_string_equal(world_read(w, "b"), "refused");
+}
+
 static void test_clean_volume__has_no_garbage(void **state)
 {
 	struct world *w = *state;
@@ -316,6 +376,7 @@ int main(void)
 		WORLD_TEST(test_retention_zero__still_waits_a_minute),
 		WORLD_TEST(test_collector__starts_and_stops),
 		WORLD_TEST(test_failures__lose_nothing),
+		WORLD_TEST(test_refused__is_kept_as_long_as_versions),
 	};
 
 	return world_run_suite("gc", tests, MFS_ARRAY_LEN(tests));
