@@ -628,6 +628,85 @@ static void own_changes_pass_older_answers(void **state)
 	assert_true(names_put(A->fs.names, inode_epoch(A->fs.inodes), MFS_ROOT_INO, "x", 1, 0, 0));
 }
 
+static enum names_say ask(const char *name, mfs_ino_t ino, uint64_t id, pid_t who)
+{
+	struct names_asked q = { .epoch = inode_epoch(B->fs.inodes), .at = mfs_mono_ns(), .who = who };
+
+	return names_look(B->fs.names, &q, MFS_ROOT_INO, name, strlen(name), ino, id);
+}
+
+static void kernel_forgets(const char *name, uint64_t mark)
+{
+	names_forgotten(B->fs.names, mark, MFS_ROOT_INO, name, strlen(name));
+}
+
+/* A record's new name is kept only when the kernel has forgotten the old one. */
+static void a_second_name_waits_for_the_first(void **state)
+{
+	uint64_t before = names_mark(B->fs.names);
+
+	(void)state;
+	assert_int_equal(ask("old", 70, 70, 1), NAMES_KEPT);
+	assert_int_equal(ask("link", 70, 71, 1), NAMES_KEPT); /* another record of the same inode */
+	assert_int_equal(ask("new", 70, 70, 1), NAMES_TWICE);
+	assert_true(was_told(1, 'e', MFS_ROOT_INO, "old"));
+	assert_false(was_told(1, 'e', MFS_ROOT_INO, "link"));
+	assert_false(knows(B, "old"));
+	assert_false(knows(B, "new"));
+	kernel_forgets("old", before); /* a notice from before it was given */
+	assert_int_equal(ask("new", 70, 70, 2), NAMES_TWICE);
+	assert_int_equal(names_ghosts(B->fs.names), 1);
+	kernel_forgets("old", names_mark(B->fs.names));
+	assert_int_equal(ask("new", 70, 70, 2), NAMES_KEPT);
+	assert_int_equal(names_ghosts(B->fs.names), 0);
+	/* The same of one that was given no time: it is its caller's only. */
+	names_once(B->fs.names, &(struct names_asked){ .who = 5 }, MFS_ROOT_INO, "once", 4, 80, 80);
+	assert_int_equal(ask("other", 80, 80, 5), NAMES_TWICE);
+	assert_int_equal(ask("other", 80, 80, 6), NAMES_KEPT);
+}
+
+/* What this mount does itself makes no ghosts; what it failed to do does, and so does the loss of everything. */
+static void what_makes_ghosts(void **state)
+{
+	struct names *n = B->fs.names;
+
+	(void)state;
+	assert_int_equal(ask("a", 70, 70, 1), NAMES_KEPT);
+	names_drop(n, MFS_ROOT_INO, "a", 1); /* renamed to b */
+	assert_true(names_made(n, inode_epoch(B->fs.inodes), MFS_ROOT_INO, "b", 1, 70, 70));
+	assert_int_equal(ask("b", 70, 70, 1), NAMES_KEPT);
+	assert_true(names_made(n, inode_epoch(B->fs.inodes), MFS_ROOT_INO, "l", 1, 70, NAMES_SOME_ALIAS)); /* linked */
+	assert_int_equal(ask("b", 70, 70, 1), NAMES_KEPT);
+	assert_int_equal(ask("l", 70, 72, 1), NAMES_KEPT);
+	assert_int_equal(names_ghosts(n), 0);
+	names_unsure(n, MFS_ROOT_INO, "b", 1);
+	assert_true(was_told(1, 'e', MFS_ROOT_INO, "b"));
+	assert_int_equal(ask("c", 70, 70, 1), NAMES_TWICE);
+	assert_int_equal(ask("d", 90, 90, 1), NAMES_KEPT);
+	names_lost(n, NULL, NULL);
+	assert_false(was_told(1, 'e', MFS_ROOT_INO, "d"));
+	assert_int_equal(ask("e", 90, 90, 1), NAMES_TWICE);
+	assert_true(was_told(1, 'e', MFS_ROOT_INO, "d")); /* now that it matters */
+	assert_int_equal(ask("d", 91, 91, 1), NAMES_KEPT); /* another one by that name: the old one still counts */
+	assert_int_equal(ask("e", 90, 90, 1), NAMES_TWICE);
+	pause_ms((int)(ENTRY_TTL / 1000000) + 1100);
+	assert_int_equal(ask("e", 90, 90, 1), NAMES_KEPT);
+}
+
+static void a_refusal_is_remembered_once(void **state)
+{
+	struct names *n = B->fs.names;
+
+	(void)state;
+	assert_false(names_refused(n, 5, 70));
+	assert_true(names_refused(n, 5, 70));
+	assert_false(names_refused(n, 5, 70));
+	assert_false(names_refused(n, 5, 71));
+	assert_false(names_refused(n, 5, 70));
+	pause_ms(350);
+	assert_false(names_refused(n, 5, 70));
+}
+
 int main(void)
 {
 #define T(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
@@ -644,6 +723,9 @@ int main(void)
 		T(a_full_queue_counts_as_lost),
 		T(names_are_bounded),
 		T(own_changes_pass_older_answers),
+		T(a_second_name_waits_for_the_first),
+		T(what_makes_ghosts),
+		T(a_refusal_is_remembered_once),
 	};
 
 	return cmocka_run_group_tests_name("news", tests, NULL, NULL);
