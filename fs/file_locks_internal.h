@@ -35,6 +35,7 @@ struct file_locks {
 	struct lock_waiter *first, **last; /* who waits, in order */
 	size_t n_waiters;
 	bool board_stale; /* who waits for long is not who stands in the index */
+	int64_t board_at; /* not written again before: it could not be */
 };
 
 int lock_wait_start(struct file_locks *fl) MFS_NODISCARD;

@@ -110,9 +110,16 @@ static int64_t wake_time_locked(const struct file_locks *fl) MFS_REQUIRES(fl->lo
 {
 	int64_t at = mfs_mono_ns() + 60 * MFS_NSEC_PER_SEC;
 
+	if (fl->board_stale)
+		at = MFS_MIN(at, fl->board_at);
 	for (struct lock_waiter *w = fl->first; w; w = w->next)
 		at = MFS_MIN(at, w->next_try);
 	return at;
+}
+
+static bool board_is_due_locked(const struct file_locks *fl) MFS_REQUIRES(fl->lock)
+{
+	return fl->board_stale && mfs_mono_ns() >= fl->board_at;
 }
 
 /* Until somebody is due. False: stop. */
@@ -121,7 +128,7 @@ static bool wait_for_work(struct file_locks *fl)
 	MFS_GUARD(&fl->lock);
 
 	fl->round++;
-	while (!next_due_locked(fl, fl->round, mfs_mono_ns()) && !fl->board_stale && !fl->stopping) {
+	while (!next_due_locked(fl, fl->round, mfs_mono_ns()) && !board_is_due_locked(fl) && !fl->stopping) {
 		struct timespec ts = mfs_ns_to_timespec(wake_time_locked(fl));
 
 		pthread_cond_clockwait(&fl->wake, &fl->lock.m, CLOCK_MONOTONIC, &ts);
@@ -151,6 +158,12 @@ static int write_board(struct file_locks *fl, struct op_ctx *op)
 	}
 	r = locks_waiting(fl->locks, op, session, &t);
 	lock_table_release(&t);
+	if (r < 0) { /* who stands there and waits no more would make deadlocks of what is none */
+		MFS_GUARD(&fl->lock);
+
+		fl->board_stale = true;
+		fl->board_at = mfs_mono_ns() + POLL_NS;
+	}
 	return r;
 }
 
@@ -279,7 +292,7 @@ static void *run(void *arg)
 		{
 			MFS_GUARD(&fl->lock);
 
-			stale = fl->board_stale;
+			stale = board_is_due_locked(fl);
 		}
 		if (stale && write_board(fl, &op) < 0)
 			mfs_debug(MFS_LOG_FS, NULL, "the list of who waits for locks is not up to date in the index");

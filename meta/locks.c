@@ -30,6 +30,7 @@ struct locks {
 	struct mfs_mutex lock; /* guards the cache */
 	struct cached cache[CACHE];
 	uint64_t board; /* token of the session's cell of waiters; its owner's thread alone */
+	bool board_unsure; /* that was before a write of which nothing is known */
 	uint64_t board_session;
 };
 
@@ -343,24 +344,44 @@ int locks_test(struct locks *l, struct op_ctx *op, const struct file_lock *want,
 	return r;
 }
 
+/* What the session's cell of waiters is now. */
+static int find_board(struct locks *l, struct op_ctx *op, const char *name)
+{
+	struct cell_record cell = { 0 };
+	int r = lock_cell_read(l->e, op, name, &cell);
+
+	if (r == 0) {
+		l->board = cell.token;
+		l->board_unsure = false;
+	}
+	cell_record_release(&cell);
+	return r;
+}
+
 int locks_waiting(struct locks *l, struct op_ctx *op, uint64_t session, const struct lock_table *t)
 {
 	struct cell_record old = { 0 }, next = { 0 };
 	struct change c = { 0 };
 	char name[LOCK_CELL_NAME];
-	int r;
+	int r = 0;
 
-	if (l->board_session != session)
+	if (l->board_session != session) {
 		l->board = 0;
+		l->board_unsure = false;
+	}
 	l->board_session = session;
-	if (!l->board && !t->n)
-		return 0;
 	lock_board_name(name, session);
+	if (l->board_unsure)
+		r = find_board(l, op, name);
+	if (r < 0 || (!l->board && !t->n))
+		return r;
 	old.token = l->board;
 	old.name = name;
 	r = lock_cell_next(&old, t, &next, &c);
-	if (r == 0)
+	if (r == 0) {
 		r = engine_apply(l->e, op, &c);
+		l->board_unsure = r < 0; /* it may have been done: of what is there then, and of nothing else, the next one is the next */
+	}
 	if (r == 0)
 		l->board = t->n ? next.token : 0;
 	cell_record_release(&next);

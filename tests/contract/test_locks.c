@@ -434,6 +434,74 @@ static void test_burial_of_a_removed_file_frees_its_cell(void **state)
 	assert_int_equal(lock_count(w, ino), 0);
 }
 
+/* ---- the list of who waits ---- */
+
+/* An engine that refuses changes, or whose answers are lost. One at a time. */
+static struct engine_ops failing_ops;
+static const struct engine_ops *kept_ops;
+static atomic_int fails;
+enum { FAILS_NOT, REFUSES, LOSES };
+
+static int apply_or_fail(struct engine *e, struct op_ctx *op, struct change *c)
+{
+	int how = atomic_load(&fails), r = how == REFUSES ? -EIO : kept_ops->apply(e, op, c);
+
+	return r < 0 || how == FAILS_NOT ? r : -EIO;
+}
+
+static struct lock_mount *failing_mount(struct lock_world *w)
+{
+	struct lock_mount *m = lock_mount_new(w, LEASE, false, NULL);
+
+	kept_ops = m->v.engine->ops;
+	failing_ops = *kept_ops;
+	failing_ops.apply = apply_or_fail;
+	m->v.engine->ops = &failing_ops;
+	return m;
+}
+
+/* It is in the index and nobody knows: the next one takes its place all the same, and at last it goes. */
+static void test_who_waits_is_told_again_after_an_unknown_outcome(void **state)
+{
+	struct lock_world *w = *state;
+	struct lock_mount *m = w->m[0] = failing_mount(w);
+	struct file_lock waiter = lock_of(lock_file(w, "f"), 1, LOCK_TYPE_WRITE, 0, 9);
+	struct lock_table one = { .v = &waiter, .n = 1 }, none = { 0 };
+
+	waiter.session = m->v.session;
+	for (int i = 0; i < 2; i++) {
+		atomic_store(&fails, LOSES);
+		assert_int_equal(locks_waiting(m->locks, &w->op, m->v.session, &one), -EIO);
+		atomic_store(&fails, FAILS_NOT);
+		assert_int_equal(locks_waiting(m->locks, &w->op, m->v.session, i ? &none : &one), 0);
+		assert_int_equal(boards(w), 1 - i);
+	}
+}
+
+/* Who waits no more does not stay on the list for want of another change: others would find deadlocks that are none. */
+static void test_who_waits_no_more_is_taken_off_the_list_later(void **state)
+{
+	struct lock_world *w = *state;
+	mfs_ino_t ino = lock_file(w, "f");
+	struct worker x;
+
+	w->m[1] = lock_mount_new(w, LEASE, false, NULL);
+	w->m[0] = failing_mount(w);
+	assert_int_equal(lock_set(w->m[1], lock_of(ino, 1, LOCK_TYPE_WRITE, 0, ALL)), 0);
+	start_waiter(&x, w->m[0], ino, 2);
+	lock_sleep(600 * MS);
+	assert_int_equal(boards(w), 1);
+	atomic_store(&fails, REFUSES);
+	assert_int_equal(lock_set(w->m[1], lock_of(ino, 1, LOCK_TYPE_NONE, 0, ALL)), 0);
+	assert_int_equal(result_of(&x), -EIO);
+	lock_sleep(300 * MS); /* the list could not be written */
+	assert_int_equal(boards(w), 1);
+	atomic_store(&fails, FAILS_NOT);
+	for (int i = 0; i < 30 && boards(w); i++)
+		lock_sleep(100 * MS);
+	assert_int_equal(boards(w), 0);
+}
+
 #define LOCK_TEST(f) cmocka_unit_test_setup_teardown(f, lock_world_setup, lock_world_teardown)
 
 int main(void)
@@ -454,6 +522,8 @@ int main(void)
 		LOCK_TEST(test_a_damaged_cell_is_an_error_and_no_lock),
 		LOCK_TEST(test_burial_fences_each_record_and_frees_its_locks),
 		LOCK_TEST(test_burial_of_a_removed_file_frees_its_cell),
+		LOCK_TEST(test_who_waits_is_told_again_after_an_unknown_outcome),
+		LOCK_TEST(test_who_waits_no_more_is_taken_off_the_list_later),
 	};
 
 	return cmocka_run_group_tests_name("locks", tests, NULL, NULL);
