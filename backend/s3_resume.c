@@ -81,7 +81,7 @@ int s3_resume(struct object_store *base, struct op_ctx *op, const char *bucket, 
 		r = read_parts(u, op, &after);
 	if (r < 0) {
 		s3_upload_free(u);
-		return r;
+		return r == -EINVAL ? -ENOENT : r; /* a name that the server does not understand is not one of its own */
 	}
 	*ret = &u->base;
 	return 0;

@@ -13,18 +13,20 @@
 
 #define NO_END (UINT64_C(1) << 50)
 
+/* What is used: as the store's disk has it, where that is one of this machine; else the sum of the files, as the index keeps it. */
 int request_statfs(struct request *rq, struct object_statfs *ret)
 {
 	struct volume *v = rq->fs->vol;
 	uint64_t capacity = rq->fs->cfg->capacity, files, bytes, left;
+	bool far = v->cluster || !(object_store_caps(v->store) & OBJECT_CAP_FD);
 	int r = object_statfs(v->store, &rq->op, ret);
 
-	if (r < 0 || (!capacity && !v->cluster))
+	if (r < 0 || (!capacity && !far))
 		return r;
 	r = engine_count(v->engine, &rq->op, &files, &bytes);
 	if (r < 0)
 		return r;
-	if (v->cluster) {
+	if (far) {
 		ret->total = ret->free = ret->avail = capacity ? capacity : NO_END;
 		ret->files = MFS_MAX(ret->files, files);
 		ret->ffree = ret->files - files;

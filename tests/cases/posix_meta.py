@@ -366,6 +366,12 @@ def case_statfs_is_real(case):
     check(before.f_blocks > 0 and before.f_bavail > 0 and before.f_namemax == 255, f"statvfs: {before}")
     if case.suite.args.store != "localdir":
         same(before.f_blocks * before.f_frsize, 1 << 50, "the size of a volume in a bucket, without capacity=")
+        put(case.path("f"), mfs.noise(1, 9 << 20))
+        os.sync()
+        mfs.wait_for(lambda: (before.f_bfree - os.statvfs(case.dir).f_bfree) * before.f_frsize >= 9 << 20, 20, "9 MiB less free")
+        check(os.statvfs(case.dir).f_ffree < before.f_ffree, "a file more, and as many left")
+        os.unlink(case.path("f"))
+        mfs.wait_for(lambda: os.statvfs(case.dir).f_bfree >= before.f_bfree, 20, "as much free as before")
         return
     if not case.suite.plain:
         below = os.statvfs(case.volume.dir)

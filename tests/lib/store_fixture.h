@@ -44,6 +44,11 @@ void test_etag__of_an_upload_is_that_of_the_same_bytes_put(void **state);
 void test_etag__of_gaps_and_holes(void **state);
 void test_etag__of_random_uploads(void **state);
 
+/* store_resume.c */
+void test_named_upload__is_gone_on_with_by_another(void **state);
+void test_named_upload__names_that_are_none(void **state);
+void test_named_upload__the_sweep_asks(void **state);
+
 /* store_copy.c */
 void test_copy__is_a_new_version_of_its_own(void **state);
 void test_copy__that_goes_leaves_its_source_on_top(void **state);
