@@ -12,6 +12,9 @@
 #include "common/str.h"
 #include "meta/shared.h"
 
+#define ENGINE_INNER(e) (log_of(e)->inner)
+#include "meta/engine_pass.h"
+
 /* --- what a change writes --- */
 
 static void note_job(struct log_key_set *s, const struct job_record *j)
@@ -232,174 +235,6 @@ void log_engine_pending(struct engine *e, uint64_t *ret_changes, int64_t *ret_si
 	*ret_since = l->begun.since ? l->begun.since : l->notes.since;
 }
 
-/* --- the rest passes through --- */
-
-#define PASS(name, ...)                           \
-	struct engine *inner_ = log_of(e)->inner; \
-                                                  \
-	return inner_->ops->name(inner_, __VA_ARGS__)
-
-static int log_get(struct engine *e, struct op_ctx *op, mfs_ino_t ino, struct node *ret)
-{
-	PASS(get, op, ino, ret);
-}
-
-static int log_lookup(struct engine *e, struct op_ctx *op, mfs_ino_t parent, const struct mfs_name *name,
-		      struct entry *ret)
-{
-	PASS(lookup, op, parent, name, ret);
-}
-
-static int log_list(struct engine *e, struct op_ctx *op, mfs_ino_t parent, uint64_t after, size_t limit,
-		    struct node_list *ret)
-{
-	PASS(list, op, parent, after, limit, ret);
-}
-
-static int log_aliases(struct engine *e, struct op_ctx *op, mfs_ino_t target, struct alias *ret, size_t max)
-{
-	PASS(aliases, op, target, ret, max);
-}
-
-static int log_query(struct engine *e, struct op_ctx *op, const struct query *q, struct node_list *ret)
-{
-	PASS(query, op, q, ret);
-}
-
-static int log_sync(struct engine *e, struct op_ctx *op)
-{
-	PASS(sync, op);
-}
-
-static int log_reserve(struct engine *e, struct op_ctx *op, unsigned int count, uint64_t *ret_first)
-{
-	PASS(reserve, op, count, ret_first);
-}
-
-static int log_versions_by_path(struct engine *e, struct op_ctx *op, const char *path,
-				struct version_list *ret)
-{
-	PASS(versions_by_path, op, path, ret);
-}
-
-static int log_versions_by_ino(struct engine *e, struct op_ctx *op, mfs_ino_t ino, struct version_list *ret)
-{
-	PASS(versions_by_ino, op, ino, ret);
-}
-
-static int log_versions_expired(struct engine *e, struct op_ctx *op, int64_t now, size_t limit,
-				struct version_list *ret)
-{
-	PASS(versions_expired, op, now, limit, ret);
-}
-
-static int log_versions_all(struct engine *e, struct op_ctx *op, mfs_ino_t after_ino, uint64_t after_data,
-			    size_t limit, struct version_list *ret)
-{
-	PASS(versions_all, op, after_ino, after_data, limit, ret);
-}
-
-static int log_trash_by_path(struct engine *e, struct op_ctx *op, const char *path, struct node_list *ret)
-{
-	PASS(trash_by_path, op, path, ret);
-}
-
-static int log_trash_before(struct engine *e, struct op_ctx *op, int64_t before, size_t limit,
-			    struct node_list *ret)
-{
-	PASS(trash_before, op, before, limit, ret);
-}
-
-static int log_dropped(struct engine *e, struct op_ctx *op, int64_t before, uint64_t after_id, size_t limit,
-		       struct dropped_list *ret)
-{
-	PASS(dropped, op, before, after_id, limit, ret);
-}
-
-static int log_jobs(struct engine *e, struct op_ctx *op, int64_t due_before, size_t limit,
-		    struct job_list *ret)
-{
-	PASS(jobs, op, due_before, limit, ret);
-}
-
-static int log_jobs_count(struct engine *e, struct op_ctx *op, uint64_t *ret)
-{
-	PASS(jobs_count, op, ret);
-}
-
-static int log_sessions(struct engine *e, struct op_ctx *op, struct session_list *ret)
-{
-	PASS(sessions, op, ret);
-}
-
-static int log_slices_get(struct engine *e, struct op_ctx *op, mfs_ino_t ino, uint64_t id,
-			  struct node_blob *ret)
-{
-	PASS(slices_get, op, ino, id, ret);
-}
-
-static int log_slices_all(struct engine *e, struct op_ctx *op, mfs_ino_t after_ino, uint64_t after_id,
-			  size_t limit, struct slices_doc_list *ret)
-{
-	PASS(slices_all, op, after_ino, after_id, limit, ret);
-}
-
-static int log_todo_count(struct engine *e, struct op_ctx *op, uint64_t *ret_records,
-			  uint64_t *ret_inline_bytes)
-{
-	PASS(todo_count, op, ret_records, ret_inline_bytes);
-}
-
-static int log_snapshot(struct engine *e, struct op_ctx *op, struct engine **ret)
-{
-	PASS(snapshot, op, ret);
-}
-
-static int log_next_number(struct engine *e, struct op_ctx *op, uint64_t *ret)
-{
-	PASS(next_number, op, ret);
-}
-
-static int log_aliases_all(struct engine *e, struct op_ctx *op, uint64_t after_id, struct alias *ret,
-			   size_t max)
-{
-	PASS(aliases_all, op, after_id, ret, max);
-}
-
-static int log_jobs_from(struct engine *e, struct op_ctx *op, const struct job_record *from, size_t limit,
-			 struct job_list *ret)
-{
-	PASS(jobs_from, op, from, limit, ret);
-}
-
-static int log_find(struct engine *e, struct op_ctx *op, const struct expr_term *t, mfs_ino_t after, size_t limit,
-		    struct node_list *ret)
-{
-	return engine_find(log_of(e)->inner, op, t, after, limit, ret);
-}
-
-static uint64_t log_rows(struct engine *e, struct op_ctx *op, const struct expr_term *t)
-{
-	return engine_rows(log_of(e)->inner, op, t);
-}
-
-static int log_tag_names(struct engine *e, struct op_ctx *op, const char *name, const void *after, size_t after_len,
-			 size_t limit, struct blob_list *ret)
-{
-	return engine_tag_names(log_of(e)->inner, op, name, after, after_len, limit, ret);
-}
-
-static int log_cell_get(struct engine *e, struct op_ctx *op, const char *name, struct cell_record *ret)
-{
-	return engine_cell_get(log_of(e)->inner, op, name, ret);
-}
-
-static int log_cells(struct engine *e, struct op_ctx *op, const char *prefix, const char *after, size_t limit,
-		     struct cell_list *ret)
-{
-	return engine_cells(log_of(e)->inner, op, prefix, after, limit, ret);
-}
-
 static int log_watch(struct engine *e, engine_news_fn fn, void *arg)
 {
 	struct log_engine *l = log_of(e);
@@ -412,37 +247,6 @@ static int log_watch(struct engine *e, engine_news_fn fn, void *arg)
 	while (!fn && l->news_calls)
 		pthread_cond_wait(&l->drained, &l->lock.m);
 	return 0;
-}
-
-static int64_t log_last_beat(struct engine *e)
-{
-	return engine_last_beat(log_of(e)->inner);
-}
-
-static int log_epoch(struct engine *e, struct op_ctx *op, bool begin, uint64_t *ret, unsigned char secret[32])
-{
-	return engine_epoch(log_of(e)->inner, op, begin, ret, secret);
-}
-
-static int log_volume_get(struct engine *e, struct op_ctx *op, struct volume_record *ret)
-{
-	PASS(volume_get, op, ret);
-}
-
-static int log_volume_put(struct engine *e, struct op_ctx *op, const struct volume_record *v)
-{
-	PASS(volume_put, op, v);
-}
-
-static int log_check(struct engine *e, struct op_ctx *op, void (*report)(void *arg, const char *text),
-		     void *arg)
-{
-	PASS(check, op, report, arg);
-}
-
-static int log_count(struct engine *e, struct op_ctx *op, uint64_t *ret_files, uint64_t *ret_bytes)
-{
-	PASS(count, op, ret_files, ret_bytes);
 }
 
 static void log_free(struct engine *e)
@@ -461,47 +265,6 @@ static void log_free(struct engine *e)
 
 int log_engine_new(struct engine *inner, struct engine **ret)
 {
-	static const struct engine_ops operations = {
-		.name = "log",
-		.free = log_free,
-		.get = log_get,
-		.lookup = log_lookup,
-		.list = log_list,
-		.aliases = log_aliases,
-		.query = log_query,
-		.apply = log_apply,
-		.sync = log_sync,
-		.reserve = log_reserve,
-		.versions_by_path = log_versions_by_path,
-		.versions_by_ino = log_versions_by_ino,
-		.versions_expired = log_versions_expired,
-		.versions_all = log_versions_all,
-		.trash_by_path = log_trash_by_path,
-		.trash_before = log_trash_before,
-		.dropped = log_dropped,
-		.jobs = log_jobs,
-		.jobs_count = log_jobs_count,
-		.sessions = log_sessions,
-		.slices_get = log_slices_get,
-		.slices_all = log_slices_all,
-		.todo_count = log_todo_count,
-		.snapshot = log_snapshot,
-		.next_number = log_next_number,
-		.aliases_all = log_aliases_all,
-		.jobs_from = log_jobs_from,
-		.find = log_find,
-		.rows = log_rows,
-		.tag_names = log_tag_names,
-		.cell_get = log_cell_get,
-		.cells = log_cells,
-		.watch = log_watch,
-		.last_beat = log_last_beat,
-		.epoch = log_epoch,
-		.volume_get = log_volume_get,
-		.volume_put = log_volume_put,
-		.check = log_check,
-		.count = log_count,
-	};
 	struct log_engine *l;
 	uint64_t next = 0;
 	int r = engine_next_number(inner, NULL, &next);
@@ -511,10 +274,11 @@ int log_engine_new(struct engine *inner, struct engine **ret)
 	l = calloc(1, sizeof(*l));
 	if (!l)
 		return -ENOMEM;
-	/* Capabilities are those of the engine below, so the operations are a copy. */
-	l->ops = operations;
-	l->ops.caps = inner->ops->caps;
-	l->ops.indexes = inner->ops->indexes;
+	l->ops = (struct engine_ops){ .name = "log", .caps = inner->ops->caps, .indexes = inner->ops->indexes };
+	engine_pass_ops(&l->ops, inner->ops);
+	l->ops.free = log_free;
+	l->ops.apply = log_apply;
+	l->ops.watch = log_watch;
 	l->base.ops = &l->ops;
 	l->base.session = inner->session;
 	l->base.next_number = inner->next_number;
