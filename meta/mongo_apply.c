@@ -592,15 +592,16 @@ int mongo_apply(struct engine *e, struct op_ctx *op, struct change *c)
 
 	if (m->readonly || m->snapshot)
 		return -EROFS;
-	r = mongo_conn_get(m, op, &a.c);
+	/* Before it waits for a connection: later changes must not take it for one that has ended (mongo_ops.c). */
+	r = mongo_flight_begin(&a);
 	if (r < 0)
 		return r;
-	r = mongo_flight_begin(&a);
+	r = mongo_conn_get(m, op, &a.c);
 	if (r == 0) {
 		r = apply_until_known(&a);
-		mongo_flight_end(&a);
+		mongo_conn_put(a.c);
 	}
-	mongo_conn_put(a.c);
+	mongo_flight_end(&a);
 	return r;
 }
 

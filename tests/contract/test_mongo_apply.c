@@ -20,11 +20,13 @@
 #include <cmocka.h>
 
 #include "common/clock.h"
+#include "meta/mongo_apply_internal.h"
 #include "tests/lib/engine_suite.h"
 #include "tests/lib/mongo_proxy.h"
 #include "tests/lib/mongo_server.h"
 #include "tests/lib/store_suite.h"
 
+#define CONNECTIONS 4
 #define REG 0100644
 #define DIR 0040755
 
@@ -44,7 +46,7 @@ struct world {
 static struct engine *open_engine(const char *uri, const char *database)
 {
 	const struct mongo_options opt = {
-		.uri = uri, .database = database, .create = true, .pool_size = 4, .deadline_ns = 20 * MFS_NSEC_PER_SEC
+		.uri = uri, .database = database, .create = true, .pool_size = CONNECTIONS, .deadline_ns = 20 * MFS_NSEC_PER_SEC
 	};
 	struct engine *e = NULL;
 	char *reason = NULL;
@@ -693,6 +695,49 @@ static void test_once__a_full_ring_of_others_is_eio(void **state)
 	assert_int_equal(test_attr(w->other, w->a).nlink, nlink);
 }
 
+static void *change_mode(void *arg)
+{
+	struct world *w = arg;
+	struct node n = { .attr.mode = 0100600 };
+	struct change c = { 0 };
+	struct write *x = change_write(&c, WRITE_EDIT, w->a);
+
+	x->node = &n;
+	x->mask = EDIT_MODE;
+	return (void *)(intptr_t)engine_apply(w->other, NULL, &c);
+}
+
+static size_t under_way(struct engine *e)
+{
+	struct mongo_apply *s = mongo_of(e)->apply;
+	MFS_GUARD(&s->lock);
+
+	return s->n_flights;
+}
+
+/* A later one must not take it for one that has ended: from the ids of those it is seen how far back a ring goes. */
+static void test_once__a_change_is_under_way_while_it_waits_for_a_connection(void **state)
+{
+	struct engine *held[CONNECTIONS];
+	struct world *w = *state;
+	pthread_t thread;
+	void *r;
+
+	w->d = MFS_ROOT_INO;
+	prepare_file(w);
+	for (int i = 0; i < CONNECTIONS; i++)
+		TEST_OK(engine_snapshot(w->other, NULL, &held[i]));
+	assert_int_equal(pthread_create(&thread, NULL, change_mode, w), 0);
+	for (int i = 0; i < 300 && !under_way(w->other); i++)
+		usleep(10000);
+	assert_int_equal(under_way(w->other), 1);
+	for (int i = 0; i < CONNECTIONS; i++)
+		engine_free(held[i]);
+	pthread_join(thread, &r);
+	assert_int_equal((intptr_t)r, 0);
+	assert_int_equal(under_way(w->other), 0);
+}
+
 /* A mount died in the middle of an rmdir: its mark holds others up for the lease, not for ever. */
 static void test_dying__a_stale_mark_is_taken_off(void **state)
 {
@@ -884,6 +929,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(test_once__every_request_is_lost_in_turn, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_once__a_full_ring_of_ones_own_is_no_doubt, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_once__a_full_ring_of_others_is_eio, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_once__a_change_is_under_way_while_it_waits_for_a_connection, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_dying__a_stale_mark_is_taken_off, setup, teardown),
 		{ "rmdir_or_create", (CMUnitTestFunction)race_of("test_race__rmdir_or_create"), engine_fixture_setup,
 		  engine_fixture_teardown, (void *)(uintptr_t)&kind },
