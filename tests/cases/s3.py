@@ -466,6 +466,43 @@ def case_one_node_of_four_dies(suite, place):
     w.done()
 
 
+def case_a_killed_compose_goes_on_where_it_was(suite, place):
+    """kill -9 while the reconciler composes a file part by part: the next mount sends only the parts that are missing."""
+    if not re.search(rb"^MASSFS_CRASH_POINTS:BOOL=(ON|1|TRUE|YES)$", mfs.get(f"{suite.build}/CMakeCache.txt"), re.M | re.I):
+        raise mfs.Skip("a build without crash points")
+    suite.env["MASSFS_TEST_KEEP_MIN"] = "1"
+    w = World(suite, place)
+    size, data = 64 * MIB, bytearray(mfs.noise(1, 64 * MIB))
+    mfs.put(f"{w.mount.path}/big", data)
+    with open(f"{w.mount.path}/big", "r+b", buffering=0) as f:
+        for off in range(3 * MIB, size, 9 * MIB):
+            data[off:off + 1000] = mfs.noise(off, 1000)
+            os.pwrite(f.fileno(), data[off:off + 1000], off)
+    uploads = []
+    for part in (3, 5, 7):  # those before it are only counted
+        w.mount.umount()
+        w.mount = w.volume.mount("allow_other", source=w.conf, env={**suite.env, "MASSFS_CRASH_AT": f"compose.part:{part}"})
+        done = subprocess.run([*suite.command(), "settle", "--wait", w.mount.path], capture_output=True, check=False)
+        check(done.returncode != 0 and not w.mount.alive(), "the daemon did not die in its compose")
+        w.mount.kill()
+        run(["umount", "-l", w.mount.path], ok=None)
+        found = re.findall("<UploadId>(.*?)<", w.bucket.request("GET", query="prefix=big&uploads=").decode())
+        same(len(found), 1, "unfinished uploads")
+        uploads.append(found[0])
+        w.mount = w.start()
+    same(len(set(uploads)), 1, "uploads begun")
+    suite.massfs("gc", "--delete", w.mount.path)
+    suite.massfs("settle", "--wait", w.mount.path)
+    sent = suite.massfs_json("status", w.mount.path)["reconciler"]["copied_bytes"]
+    check(0 < sent <= size - 7 * 5 * MIB, f"{sent} bytes were moved after parts of {size} had been")
+    check(w.bucket.get("big") == data, "the object has other bytes")
+    check(mfs.get(f"{w.mount.path}/big") == data, "the file has other bytes")
+    same(suite.massfs_json("info", f"{w.mount.path}/big")["state"], "settled", "its state")
+    check(b"<UploadId>" not in w.bucket.request("GET", query="prefix=big&uploads="), "an unfinished upload is left")
+    del suite.env["MASSFS_TEST_KEEP_MIN"]
+    w.done()
+
+
 def case_keys_are_never_shown(suite, place):
     w = World(suite, place)
     mfs.put(f"{w.mount.path}/f", b"x" * 100000)
