@@ -22,6 +22,7 @@
 #define OBJECTS_MAX   256 /* changes objects over a snapshot */
 #define RETRY_NS      (10 * MFS_NSEC_PER_SEC)
 #define LAST_NS	      (10 * MFS_NSEC_PER_SEC) /* for the last part, at the unmount, from an index that may be away */
+#define LAST_TRIES    5
 #define FIRST_NS      (150 * MFS_NSEC_PER_SEC) /* for a first snapshot there */
 #define STAND_BY_NS   (500 * INT64_C(1000000)) /* between two looks at the lease */
 
@@ -238,11 +239,7 @@ int index_log_open(struct volume *v, const struct index_log_before *before, int6
 	return 0;
 }
 
-/*
- * With several mounts whoever ends writes the last part, as nobody may come to do it. Not so one that has not noted enough
- * to go on, while another lives who has.
- */
-static int write_last_shared(struct index_log *l)
+static int try_last_shared(struct index_log *l)
 {
 	bool others = false;
 	int r;
@@ -264,7 +261,21 @@ static int write_last_shared(struct index_log *l)
 		if (l->has_snapshot)
 			break;
 	}
-	return r == -EAGAIN || r == -ECANCELED ? 0 : r; /* -EAGAIN: others have more */
+	return r;
+}
+
+/*
+ * With several mounts whoever ends writes the last part, as nobody may come to do it. Not so one that has not noted enough
+ * to go on, while another lives who has.
+ */
+static int write_last_shared(struct index_log *l)
+{
+	int r = -EAGAIN;
+
+	/* -EAGAIN: another has written meanwhile, maybe long ago, and may have ended since. */
+	for (int i = 0; i < LAST_TRIES && r == -EAGAIN; i++)
+		r = try_last_shared(l);
+	return r == -EAGAIN || r == -ECANCELED ? 0 : r;
 }
 
 /* The last part. Of a chain that is broken a tool writes none: the next mount begins a new one. */

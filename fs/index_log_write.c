@@ -32,6 +32,8 @@ static int state_of(struct index_log *l, struct engine *s, int64_t at, struct re
 	if (!l->shared) { /* of several sessions no number divides what is older from what is younger */
 		ret->session = l->v->session;
 		ret->next_op = atomic_load(&l->v->next_op);
+	} else {
+		ret->until_sum = l->previous;
 	}
 	r = engine_next_number(s, &l->op, &ret->next_ino);
 	l->next_number = ret->next_ino;
@@ -62,6 +64,7 @@ static int write_cut(struct index_log *l, const struct log_cut *cut, bool clean)
 		return r;
 	}
 	state.until = h.number;
+	state.until_sum = 0;
 	state.clean = clean;
 	r = log_output_commit(&out, &state, &sum, &bytes);
 	if (r < 0)
@@ -218,10 +221,11 @@ static void clean_up(struct index_log *l, uint64_t snapshot)
 
 	for (size_t i = 0; r == 0 && i < all.n; i++) {
 		const struct log_object *o = &all.v[i];
-		bool keep = o->epoch == l->epoch &&
-			    (o->is_snapshot ? o->number == snapshot : o->number > snapshot);
+		/* Not what is newer: another mount may have written it meanwhile. */
+		bool old = o->epoch < l->epoch ||
+			   (o->epoch == l->epoch && (o->is_snapshot ? o->number < snapshot : o->number <= snapshot));
 
-		if (!keep)
+		if (old)
 			r = log_object_delete(l->v->store, &l->op, o);
 	}
 	if (r < 0)

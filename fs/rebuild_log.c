@@ -30,6 +30,7 @@ static void bad_object(struct rebuild *b, const struct log_object *o, const char
 static int follow(struct rebuild *b, const struct log_objects *all, const struct log_object *snapshot,
 		  struct chain *ret, struct record_state *end)
 {
+	const struct record_state of_snapshot = *end;
 	struct log_facts before = { 0 }, facts;
 	uint64_t n = snapshot->number + 1;
 	const struct log_object *o;
@@ -43,6 +44,11 @@ static int follow(struct rebuild *b, const struct log_objects *all, const struct
 			return r;
 		if (r < 0 || (n > snapshot->number + 1 && facts.header.previous != before.sum)) {
 			bad_object(b, o, r < 0 ? "damaged log" : "log that does not fit");
+			break;
+		}
+		/* Of another writer than that whose changes made the snapshot whole. */
+		if (n == of_snapshot.until && of_snapshot.until_sum && facts.sum != of_snapshot.until_sum) {
+			bad_object(b, o, "log that does not fit");
 			break;
 		}
 		before = facts;

@@ -451,6 +451,7 @@ static void parse_state(struct parser *p, json_t *o, struct record_state *s)
 	s->session = get_u64(p, o, "session", INT64_MAX);
 	s->next_op = get_u64(p, o, "next_op", INT64_MAX);
 	s->until = get_u64(p, o, "until", INT64_MAX);
+	s->until_sum = json_object_get(o, "until_sum") ? get_sum(p, o, "until_sum") : 0;
 	s->clean = get_bool(p, o, "clean");
 }
 

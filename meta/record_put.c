@@ -449,6 +449,8 @@ static int put_state(struct mfs_buf *b, const struct record_state *s)
 	put_u64(b, "session", s->session);
 	put_u64(b, "next_op", s->next_op);
 	put_u64(b, "until", s->until);
+	if (s->until_sum)
+		put_sum(b, "until_sum", s->until_sum);
 	put_true(b, "clean", s->clean);
 	return end(b);
 }

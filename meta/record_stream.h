@@ -80,6 +80,7 @@ struct record_state {
 	uint64_t session,
 		next_op; /* of object_meta: uploads of this session from this number on are younger */
 	uint64_t until; /* of a snapshot: what it has is whole with the changes up to this number */
+	uint64_t until_sum; /* where several take turns: and these have this sum */
 	bool clean; /* the session ended with it */
 };
 

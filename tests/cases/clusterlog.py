@@ -213,7 +213,7 @@ def case_from_an_embedded_volume(suite, place):
     lines = [l for l in c.servers.conf(False) if not l.startswith(("index", "mongodb"))]
     conf = f"{place}/embedded.conf"
     with open(conf, "w", encoding="utf-8") as file:
-        file.write("\n".join(["[volume]", f"dir = {place}/folder", *lines, f"prefix = {prefix}"]) + "\n")
+        file.write("\n".join(["[volume]", f"source = {place}/folder", *lines, f"prefix = {prefix}"]) + "\n")
     os.chmod(conf, 0o600)
     suite.massfs("format", conf)
     embedded = mfs.Volume(suite, f"{os.path.basename(place)}-e")
