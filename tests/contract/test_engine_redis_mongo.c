@@ -4,8 +4,10 @@
  *
  * MASSFS_MEASURE=1: how long get, lookup and list take, from Redis and from the engine below.
  */
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
@@ -133,6 +135,95 @@ static void test_two_mounts__see_each_other(void **state)
 	mongo_server_release(shared);
 }
 
+/* --- a busy directory --- */
+
+#define OLD 40
+#define NEW 150
+
+struct maker {
+	struct engine *e;
+	mfs_ino_t dir;
+	atomic_bool done;
+};
+
+static void *make_many(void *arg)
+{
+	struct maker *m = arg;
+
+	for (unsigned int i = 0; i < NEW; i++) {
+		char text[16];
+
+		snprintf(text, sizeof(text), "new%u", i);
+		(void)test_make(m->e, m->dir, text, 0100644);
+		usleep(2000);
+	}
+	atomic_store(&m->done, true);
+	return NULL;
+}
+
+/* Hits of 100 askings; -1: none was counted. */
+static int share(const struct redis_stats *from, const struct redis_stats *to)
+{
+	uint64_t hits = to->hits - from->hits, misses = to->misses - from->misses;
+
+	return hits + misses ? (int)(100 * hits / (hits + misses)) : -1;
+}
+
+/* While one mount makes files in it, the other one's questions for those that were there are answered by Redis. */
+static void test_a_busy_directory__is_cached_all_the_same(void **state)
+{
+	struct volume_record v = { .schema = MFS_SCHEMA, .uuid = "00000000-1111-2222-3333-444444444444", .created = 42 };
+	struct redis_stats begun, names = { 0 }, before, after;
+	uint64_t hits = 0, asked = 0;
+	struct maker m = { 0 };
+	void *shared = NULL;
+	struct engine *e;
+	pthread_t t;
+
+	(void)state;
+	TEST_OK(open_both("busy", &shared, &m.e));
+	TEST_OK(open_both("busy", &shared, &e));
+	m.e->session = 101;
+	e->session = 102;
+	TEST_OK(engine_volume_put(e, NULL, &v));
+	redis_server_wait_listening(e);
+	redis_server_wait_listening(m.e);
+	m.dir = test_make(m.e, MFS_ROOT_INO, "d", 040755);
+	for (unsigned int i = 0; i < OLD; i++) {
+		char text[16];
+
+		snprintf(text, sizeof(text), "f%u", i);
+		(void)test_make(m.e, m.dir, text, 0100644);
+	}
+	sleep(1);
+	redis_engine_stats(e, &begun);
+	assert_int_equal(pthread_create(&t, NULL, make_many, &m), 0);
+	for (unsigned int round = 0; round < 2 || !atomic_load(&m.done); round++) {
+		redis_engine_stats(e, &before);
+		for (unsigned int i = 0; i < OLD; i++) {
+			char text[16];
+
+			snprintf(text, sizeof(text), "f%u", i);
+			(void)test_find(e, m.dir, text);
+		}
+		redis_engine_stats(e, &names);
+		if (round > 0) {
+			hits += names.hits - before.hits;
+			asked += names.hits - before.hits + names.misses - before.misses;
+		}
+		for (unsigned int i = 0; i < OLD; i++)
+			(void)test_attr(e, m.dir);
+	}
+	pthread_join(t, NULL);
+	redis_engine_stats(e, &after);
+	print_message("names: %ju hits of %ju; of all %d of 100; old %ju\n", (uintmax_t)hits, (uintmax_t)asked, share(&begun, &after),
+		      (uintmax_t)(after.old - begun.old));
+	assert_true(after.failures || (asked > 0 && hits * 10 >= asked * 9));
+	engine_free(e);
+	engine_free(m.e);
+	mongo_server_release(shared);
+}
+
 /* --- how long it takes --- */
 
 #define ROUNDS 3000
@@ -236,7 +327,8 @@ int main(void)
 						 .puts_first = true,
 						 .share = 2 };
 	const struct CMUnitTest measured[] = { cmocka_unit_test(test_measure) };
-	const struct CMUnitTest own[] = { cmocka_unit_test(test_two_mounts__see_each_other) };
+	const struct CMUnitTest own[] = { cmocka_unit_test(test_two_mounts__see_each_other),
+					cmocka_unit_test(test_a_busy_directory__is_cached_all_the_same) };
 	int failed;
 
 	mongo_server_start();
