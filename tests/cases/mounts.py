@@ -6,10 +6,12 @@ import os
 import random
 import statistics
 import struct
+import subprocess
 import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+import crash
 import game
 import mfs
 from cluster import NEWS, NEWS_CUT
@@ -332,6 +334,37 @@ def case_space_is_counted_by_all(w):
     before = os.statvfs(where[1])
     put(f"{where[0]}/f", noise(1, 6 << 20))
     wait_for(lambda: (before.f_bfree - os.statvfs(where[1]).f_bfree) * before.f_frsize >= 6 << 20, 20, "6 MiB less at the other mount")
+
+
+@other_world(n=1)
+def case_a_compose_is_taken_over(w):
+    """The mount whose reconciler composes a big file dies in it: another one sends only the parts that are missing."""
+    suite = w.suite
+    if suite.plain or not crash.crash_points(suite):
+        raise mfs.Skip("no crash points in this build")
+    w.m[0].umount()
+    env = {**suite.env, "MASSFS_TEST_KEEP_MIN": "1"}
+    a = w.cluster.mount("m1", env={**env, "MASSFS_CRASH_AT": "compose.part:6"})
+    wait_for(lambda: "reconciler" in suite.massfs("status", a.path)[1].rpartition("does:")[2], 30, "the first mount to have the reconciler")
+    b = w.cluster.mount("m2", env=env)
+    size, data = 64 << 20, bytearray(noise(1, 64 << 20))
+    put(f"{a.path}/big", data)
+    with open(f"{a.path}/big", "r+b", buffering=0) as file:
+        for off in range(3 << 20, size, 9 << 20):
+            data[off:off + 1000] = noise(off, 1000)
+            os.pwrite(file.fileno(), data[off:off + 1000], off)
+    subprocess.run([*suite.command(), "settle", "--wait", a.path], capture_output=True, check=False, timeout=120)
+    wait_for(lambda: not a.alive(), 10, "the death of the first mount in its compose")
+    a.kill()
+    start = time.monotonic()
+    suite.massfs("settle", "--wait", b.path, timeout=120)
+    sent = suite.massfs_json("status", b.path)["reconciler"]["copied_bytes"]
+    print(f"       settled {time.monotonic() - start:.1f} s after the death, {sent >> 20} of {size >> 20} MiB moved", flush=True)
+    check(0 < sent <= size - (6 * 5 << 20), f"{sent} bytes were moved after 6 parts of {size} had been")
+    check(get(f"{b.path}/big") == data, "other bytes")
+    check(w.cluster.servers.bucket.get(f"{w.cluster.volume.prefix}big") == data, "the object has other bytes")
+    left = w.cluster.servers.bucket.request("GET", query="prefix=big&uploads=").decode()
+    check("<UploadId>" not in left, f"an unfinished upload is left: {left}")
 
 
 # ---- without Redis, and with the news cut
