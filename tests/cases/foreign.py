@@ -206,9 +206,10 @@ def case_an_overwrite_is_the_next_version(w):
     t = tools(w)
     root = w.dir("over")[0]
     big, theirs = noise(5, 11 * MIB), noise(6, 13 * MIB)
-    for client in t.all:
+    for n, client in enumerate(t.all):
         first, second = f"ours for {client.name}".encode() * 3000, f"theirs of {client.name}".encode()
         files = (("f", first, second), ("inline", b"ours", second * 5000), ("big", big, theirs), ("none", first, b""))
+        files = files if w.long else (files[n % 4], files[(n + 1) % 4])
         for name, ours, _ in files:
             put(f"{root}/{client.name} {name}", ours)
         t.settle()
@@ -287,8 +288,9 @@ def case_a_write_beside_one_of_ours(w):
     """A foreign write meets uncommitted, unsettled or newer content of ours: both are kept, and ours, which came last, is current."""
     t = tools(w)
     root = w.dir("beside")[0]
-    for client in t.all:
-        for name, first in (("small", b"first " * 10), ("mid", noise(1, 90000)), ("big", noise(2, 9 * MIB))):
+    sizes = (("small", b"first " * 10), ("mid", noise(1, 90000)), ("big", noise(2, 9 * MIB)))
+    for n, client in enumerate(t.all):
+        for name, first in sizes if w.long else (sizes[n % 3], sizes[(n + 1) % 3]):
             key, path = f"beside/{client.name}-{name}", f"{root}/{client.name}-{name}"
             put(path, first)
             t.settle()

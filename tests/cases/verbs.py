@@ -152,7 +152,7 @@ def case_restore_is_seen_at_once(case):
     restore(case, path, versions(case, path)[-1])
     same(os.stat(path).st_size, 5000, "size")
     check(get(path) == b"a" * 5000, "content")
-    wait_for(lambda: os.pread(reader, 1, 0) == b"a", 2, "an open descriptor sees the restored content")
+    wait_for(lambda: os.pread(reader, 1, 0) == b"a", 15, "an open descriptor sees the restored content")
     os.close(reader)
 
 
@@ -229,10 +229,10 @@ def case_view_follows(case):
     wait_for(lambda: os.path.exists(shown("a")), 10, "a new small file is shown")
     same(get(shown("a")), b"1", "content of a new file")
     os.rename(case.path("a"), case.path("b"))
-    wait_for(lambda: os.path.exists(shown("b")) and not os.path.exists(shown("a")), 5, "a renamed file is shown")
+    wait_for(lambda: os.path.exists(shown("b")) and not os.path.exists(shown("a")), 20, "a renamed file is shown")
     same(get(shown("b")), b"1", "its content")
     os.unlink(case.path("b"))
-    wait_for(lambda: not os.path.exists(shown("b")), 5, "an unlinked file is not shown")
+    wait_for(lambda: not os.path.exists(shown("b")), 20, "an unlinked file is not shown")
     os.makedirs(case.path("d/e"))
     for number in range(20):
         put(case.path(f"d/e/f{number}"), b"%d" % number)

@@ -649,7 +649,7 @@ static void test_model__redis_hangs(void **state)
 		redis_server_freeze(&w->server, true);
 		begun = mfs_mono_ns();
 		some_steps(w, 300);
-		assert_true(mfs_mono_ns() - begun < 5 * MFS_NSEC_PER_SEC);
+		assert_true(mfs_mono_ns() - begun < 20 * MFS_NSEC_PER_SEC);
 		redis_server_freeze(&w->server, false);
 		some_steps(w, 50);
 		both_up(w);
