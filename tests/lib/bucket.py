@@ -102,3 +102,17 @@ class Bucket:
             if urllib.parse.unquote_plus(html.unescape(re.search("<Key>(.*?)</Key>", body).group(1))) == key:
                 count[kind] += 1
         return count["Version"], count["DeleteMarker"]
+
+    def all_versions(self, prefix=""):
+        """(key, version) of everything below the prefix, massfs's own as well; no markers."""
+        found, query = [], {"encoding-type": "url", "max-keys": "1000", "prefix": prefix, "versions": ""}
+        while True:
+            text = "&".join(f"{k}={urllib.parse.quote(query[k], safe='-_.~')}" for k in sorted(query))
+            xml = self.request("GET", query=text).decode()
+            found += [(urllib.parse.unquote_plus(html.unescape(re.search("<Key>(.*?)</Key>", body).group(1))),
+                       re.search("<VersionId>(.*?)</VersionId>", body).group(1))
+                      for body in re.findall("<Version>(.*?)</Version>", xml, re.S)]
+            if "<IsTruncated>true<" not in xml:
+                return found
+            key, version = (html.unescape(re.search(f"<{n}>(.*?)</{n}>", xml).group(1)) for n in ("NextKeyMarker", "NextVersionIdMarker"))
+            query["key-marker"], query["version-id-marker"] = urllib.parse.unquote_plus(key), version

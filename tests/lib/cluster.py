@@ -243,6 +243,9 @@ class Volume(mfs.Volume):
         data = self.servers.bucket.get(self.prefix + os.fsdecode(path).lstrip("/"))
         return None if data is None else hashlib.sha256(data).hexdigest()
 
+    def count_versions(self):
+        return len(self.servers.bucket.all_versions(self.prefix))
+
 
 class Mount(mfs.Mount):
     frozen = False

@@ -487,6 +487,12 @@ class Volume:
         where = self.object(path)
         return digest(where) if os.path.isfile(where) else None
 
+    def count_versions(self):
+        """Of all objects that are stored."""
+        if self.suite.args.store == "s3":
+            return len(self.suite.bucket.all_versions(self.prefix))
+        return sum(len(names) for _, _, names in os.walk(f"{self.dir}/.massfs/v"))
+
     def settle(self, mount=None):
         if not self.suite.plain:
             self.suite.massfs("settle", "--wait", mount.path if mount else self.source, timeout=900)
