@@ -265,7 +265,6 @@ static void print_reconciler_json(struct verb_call *call, const struct status *s
 
 	fputs(", \"reconciler\": {", f);
 	json_number(f, &first, "jobs", s->jobs);
-	json_number(f, &first, "untagged", s->untagged);
 	json_number(f, &first, "records", s->records);
 	json_number(f, &first, "inline_bytes", s->inline_bytes);
 	json_number(f, &first, "settled", atomic_load(&stats->settled));
@@ -403,6 +402,7 @@ static void print_status_json(struct verb_call *call, const struct status *s)
 	json_number(f, &first, "files", s->files);
 	json_number(f, &first, "bytes", s->bytes);
 	json_number(f, &first, "jobs", s->jobs);
+	json_number(f, &first, "untagged", s->untagged);
 	print_reconciler_json(call, s);
 	if (fs)
 		print_index_log_json(f, v->log);

@@ -251,6 +251,133 @@ def case_types(case):
     found = subprocess.run([*case.suite.command(), "schema", "check", "d"], cwd=case.path(), capture_output=True, timeout=60, check=False)
     check(b"other" in found.stdout and found.returncode == 1, f"check finds it: {found}")
 
+def case_demanded_tags(case):
+    os.mkdir(case.path("d"))
+    put(case.path("d/before"), b"1")
+    massfs(case, "schema", "set", "--demand=project", "--demand=year=20??", "--grace=2s", "d")
+    for name in ("none", "half", "all", "late"):
+        put(case.path("d/" + name), b"1")
+    os.setxattr(case.path("d/half"), "user.project", b"x")
+    massfs(case, "tag", "add", "-t", "project", "-t", "year=2026", "d/all")
+    wait_for(lambda: len(told(case)) == 4, 60, "four files without their tags")
+    same(sorted(told(case)), [("check", n) for n in ("before", "half", "late", "none")], "failures")
+    one = [f for f in failures(case) if f["path"].endswith("half")][0]
+    same([one["kind"], one["user"], one["host"]], ["tags", "root", os.uname().nodename], "who stored it")
+    check("year" in one["reason"], one["reason"])
+    same(json.loads(massfs(case, "status", "--json", case.mount.path))["untagged"], 4, "status")
+    check("ALARM:      4 files lack tags" in massfs(case, "status", case.mount.path), "status as text")
+    check("4 files lack tags that storage rules demand, the first of them: " in case.mount.log_text()
+          or "files lack tags that storage rules demand" in case.mount.log_text(), "one line of the log")
+    for name in ("before", "half", "late", "none"):
+        massfs(case, "tag", "add", "-t", "project", "-t", "year=2026", "d/" + name)
+    wait_for(lambda: json.loads(massfs(case, "status", "--json", case.mount.path))["untagged"] == 0, 60, "no more of them")
+    same(len(told(case)), 4, "told once")
+
+
+def case_failures_in_pages(case):
+    os.mkdir(case.path("d"))
+    os.mkdir(case.path("d/e"))
+    massfs(case, "schema", "set", "--name=*.x", "d")
+    for i in range(25):
+        raises(errno.EPERM, put, case.path(f"d/f{i}"), b"")
+    raises(errno.EPERM, put, case.path("d/e/last"), b"")
+    below = f"--path={case.path('d')}"
+    ask = lambda *args: [json.loads(x) for x in massfs(case, "failures", "--json", below, *args).splitlines()]
+    everything = [os.path.basename(f["path"]) for f in ask()]
+    same(everything, [f"f{i}" for i in range(25)] + ["last"], "all")
+    got, after = [], []
+    while page := ask("--limit=7", *after):
+        check(len(page) <= 7, "a page")
+        got += [os.path.basename(f["path"]) for f in page]
+        after = [f"--after={page[-1]['id']}"]
+        raises(errno.EPERM, put, case.path(f"d/new{len(got)}"), b"")  # what comes later is behind the cursor
+        if len(got) > 40:
+            break
+    same(got[:26], everything, "in pages")
+    same([os.path.basename(f["path"]) for f in ask(f"--path={case.path('d/e')}")], ["last"], "below a folder")
+    same(len(ask("--kind=type")), 0, "another kind")
+    same(len(ask("--user=nobody")), 0, "another user's")
+    same(len(ask("--user=root", "--since=-1h", "--limit=5")), 5, "one's own, of the last hour")
+    same(len(ask("--until=2020-01-01")), 0, "long ago")
+    massfs(case, "failures", "--since=yesterday", case.mount.path, code=2)
+    massfs(case, "failures", "--limit=0", case.mount.path, code=2)
+    massfs(case, "failures", "--restore=zzz", case.mount.path, code=1)
+    check("nothing was written" in massfs(case, "failures", f"--restore={ask('--limit=1')[0]['id']}", case.mount.path, code=1), "no content")
+
+
+def case_permission_comes_first(case):
+    os.mkdir(case.path("d"), 0o755)
+    os.chmod(case.path(), 0o755)
+    put(case.path("d/f.x"), b"f" * 100)
+    massfs(case, "schema", "set", "--name=*.x", "--min-size=50", "--max-size=1K", "d")
+    before = len(failures(case))
+
+    def as_other(call, *args):
+        pid = os.fork()
+        if pid == 0:
+            os.setgroups([])
+            os.setgid(1000)
+            os.setuid(1000)
+            try:
+                call(*args)
+                os._exit(0)
+            except OSError as e:
+                os._exit(e.errno)
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+    same(as_other(put, case.path("d/new"), b""), errno.EACCES, "a name against the rules, in a folder of others")
+    same(as_other(put, case.path("d/new.x"), b"small"), errno.EACCES, "one that fits")
+    same(as_other(put, case.path("d/f.x"), b"small"), errno.EACCES, "another's file")
+    same(as_other(os.truncate, case.path("d/f.x"), 5), errno.EACCES, "cut")
+    same(as_other(os.rename, case.path("d/f.x"), case.path("d/f")), errno.EACCES, "renamed")
+    same(as_other(os.setxattr, case.path("d"), "trusted.massfs.schema", b"{}"), errno.EPERM, "rules of one's own")
+    same(len(failures(case)), before, "nothing was refused by rules, nothing written")
+    same(sorted(os.listdir(case.path("d"))), ["f.x"], "nothing came")
+    same(get(case.path("d/f.x")), b"f" * 100, "nothing changed")
+
+
+def case_killed_while_refusing(case):
+    """kill -9 before, at and after the change: the file has what it had, and either nothing was refused or all of it is kept."""
+    suite = case.suite
+    if suite.plain:
+        return
+    old, new = os.urandom(300_000), b"%PDF-1.4\n" + os.urandom(90_000)
+    for point, fsync, kept in (("commit.stored", False, 0), ("refuse.judged", False, 0), ("refuse.kept", False, 1), ("refuse.back", True, 1)):
+        volume = suite.volume(f"killed-{point}").format()
+        mount = volume.mount("allow_other")
+        at = lambda *parts: os.path.join(mount.path, *parts)
+        os.mkdir(at("d"))
+        put(at("d/f"), old)
+        subprocess.run([*suite.command(), "schema", "set", "--min-size=200K", at("d")], check=True, timeout=60)
+        mount.umount()
+        suite.massfs("settle", "--wait", volume.source)
+        mount = volume.mount("allow_other", env={**suite.env, "MASSFS_CRASH_AT": point})
+        fd = os.open(at("d/f"), os.O_WRONLY | os.O_TRUNC)
+        os.write(fd, new)
+        if fsync:
+            os.fsync(fd)
+        try:
+            os.close(fd)
+        except OSError:
+            pass
+        wait_for(lambda: not mount.alive(), 30, f"the end of the daemon at {point}")
+        mount.kill()
+        mount = volume.mount("allow_other")
+        same(get(at("d/f")), old, f"{point}: the earlier state")
+        found = [json.loads(x) for x in suite.massfs("failures", "--json", mount.path)[1].splitlines()]
+        same(len(found), kept, f"{point}: failures")
+        mount.umount()
+        suite.massfs("settle", "--wait", volume.source)
+        for _ in range(2):
+            suite.massfs("gc", "--delete", volume.source)
+        volume.fsck()
+        mount = volume.mount("allow_other")
+        same(get(at("d/f")), old, f"{point}: the earlier state, after settle and gc")
+        for f in found:
+            suite.massfs("failures", f"--restore={f['id']}", f"--to={at('r')}", mount.path)
+            same(get(at("r")), new, f"{point}: what was refused")
+        mount.umount()
+
 
 if __name__ == "__main__":
     run_cases("schema", __doc__, globals())
