@@ -3,6 +3,7 @@
  */
 #include <errno.h>
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -138,6 +139,16 @@ static void print_info(struct verb_call *call, const struct info *x)
 	fprintf(f, "xattrs:    %zu\n", n->n_xattrs);
 }
 
+/* Search permission is enough to see that it is there, as with stat(2); what comes from its bytes is for those who may read them. */
+static void hide_content(const struct verb_call *call, struct node *n)
+{
+	if (verb_is_admin(call) || namespace_access(n, &call->cred, R_OK) == 0)
+		return;
+	free(n->mime);
+	n->mime = NULL;
+	n->hash[0] = n->etag[0] = '\0';
+}
+
 int verb_info(struct verb_call *call, const struct verb_args *args)
 {
 	MFS_AUTOBUF struct mfs_buf path = MFS_BUF_INIT(VERB_PATH_MAX), shown = MFS_BUF_INIT(VERB_PATH_MAX);
@@ -161,6 +172,7 @@ int verb_info(struct verb_call *call, const struct verb_args *args)
 	}
 	if (namespace_past(call->vol->ns, call->op, x.path, &past) == 0)
 		x.n_versions = past.n;
+	hide_content(call, &e.node);
 	if (args->flags & FLAG_JSON)
 		print_info_json(call, &x);
 	else

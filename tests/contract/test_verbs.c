@@ -86,6 +86,23 @@ static void test_usage__is_told(void **state)
 	assert_false(verb_takes_path("gc"));
 }
 
+/* As commits do that see the bytes. */
+static void set_sums(struct world *w, const char *path, const char *sum)
+{
+	struct node n = world_node(w, world_ino(w, path));
+	struct change c = { 0 };
+	struct write *x = change_write(&c, WRITE_EDIT, n.attr.ino);
+
+	free(n.mime);
+	n.mime = strdup("text/plain");
+	snprintf(n.etag, sizeof(n.etag), "%s", sum);
+	snprintf(n.hash, sizeof(n.hash), "%s", sum);
+	x->node = &n;
+	x->mask = EDIT_REF | EDIT_MIME;
+	assert_int_equal(engine_apply(w->v->engine, &w->op, &c), 0);
+	node_release(&n);
+}
+
 /* What getxattr(2) would refuse, no search tells: neither by printing it nor by finding the file by it. */
 static void test_find__tells_no_tags_of_what_may_not_be_read(void **state)
 {
@@ -94,13 +111,14 @@ static void test_find__tells_no_tags_of_what_may_not_be_read(void **state)
 	world_dir(w, "d");
 	world_write(w, "d/a", "one");
 	assert_ok(w, "tag", "add", "-t", "secret=plan", "-t", "bare", "--", "d/a");
+	set_sums(w, "d/a", "xxh3:0123456789abcdef");
 	chmod_path(w, "d/a", 0600, OWNER);
 	chmod_path(w, "d", 0755, 0);
 	assert_int_equal(VERB(w, OWNER, "find", "--json", "--", ".", "tag:secret=plan"), 0);
 	assert_non_null(strstr(w->out, "plan"));
 	assert_int_equal(VERB(w, OTHER, "find", "--", ".", "tag:secret=plan"), 0);
 	assert_string_equal(w->out, "");
-	assert_int_equal(VERB(w, OTHER, "find", "--count", "--", ".", "bare or hash > 0 or tag:secret >= a"), 0);
+	assert_int_equal(VERB(w, OTHER, "find", "--count", "--", ".", "bare or hash > 0 or tag:secret >= a or mime ~ '*'"), 0);
 	assert_string_equal(w->out, "0\n");
 	/* That it is there, and how big, anybody may see who comes to it. */
 	assert_int_equal(VERB(w, OTHER, "find", "--json", "--", ".", "name = a and size = 3"), 0);
@@ -109,6 +127,12 @@ static void test_find__tells_no_tags_of_what_may_not_be_read(void **state)
 	assert_null(strstr(w->out, "bare"));
 	assert_null(strstr(w->out, "text/plain"));
 	assert_non_null(strstr(w->out, "\"hash\": null"));
+	assert_int_equal(VERB(w, OWNER, "info", "--json", "d/a"), 0);
+	assert_non_null(strstr(w->out, "text/plain"));
+	assert_non_null(strstr(w->out, "0123456789abcdef"));
+	assert_int_equal(VERB(w, OTHER, "info", "--json", "d/a"), 0);
+	assert_null(strstr(w->out, "text/plain"));
+	assert_null(strstr(w->out, "0123456789abcdef"));
 }
 
 static void test_tag__has_a_longest_value(void **state)
