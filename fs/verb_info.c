@@ -324,6 +324,7 @@ static void print_index_log_json(FILE *f, struct index_log *l)
 	json_bool(f, &first, "on", l != NULL);
 	if (l) {
 		index_log_status(l, &s);
+		json_bool(f, &first, "elsewhere", s.elsewhere);
 		json_bool(f, &first, "snapshot", s.working);
 		if (s.complete)
 			json_time(f, &first, "complete", s.complete);
@@ -350,6 +351,11 @@ static void print_index_log(FILE *f, struct index_log *l)
 		return;
 	}
 	index_log_status(l, &s);
+	if (s.elsewhere) {
+		fprintf(f, "index log:  written by another mount; %" PRIu64 " changes behind at most, %" PRIu64 " s\n", s.behind,
+			s.behind_since ? seconds_since(s.behind_since) : 0);
+		return;
+	}
 	if (s.complete)
 		fprintf(f, "index log:  written %" PRIu64 " s ago; ", seconds_since(s.complete));
 	else

@@ -546,11 +546,37 @@ int volume_format(const struct mfs_config *cfg, bool force, char **ret_reason)
 	return r;
 }
 
+/* There is one schema so far: who has another made it with another massfs, which can dump it. */
+static int upgrade_cluster(const struct mfs_config *cfg, uint32_t *ret_from, char **ret_reason)
+{
+	struct cluster_options co = { .readonly = true, .plain = true };
+	MFS_AUTOFREE char *reason = NULL;
+	struct volume_record rec;
+	struct engine *e = NULL;
+	struct op_ctx op = { 0 };
+	int r = cluster_engine_open(cfg, &co, &e, &reason);
+
+	if (r == 0)
+		r = engine_volume_get(e, &op, &rec);
+	engine_free(e);
+	if (r == 0)
+		*ret_from = rec.schema;
+	else if (r == -EPROTO)
+		mfs_fail(ret_reason, r, "%s; `massfs dump` it with the version that made it, and `massfs load` it with this one into an empty "
+			 "database", reason ? reason : strerror(-r));
+	else
+		mfs_fail(ret_reason, r, "%s", reason ? reason : strerror(-r));
+	return r;
+}
+
 int volume_upgrade(const struct mfs_config *cfg, uint32_t *ret_from, char **ret_reason)
 {
 	MFS_AUTOFREE char *index = NULL;
-	int lock = -1, r = need_dir(cfg, ret_reason);
+	int lock = -1, r;
 
+	if (mfs_config_is_cluster(cfg))
+		return upgrade_cluster(cfg, ret_from, ret_reason);
+	r = need_dir(cfg, ret_reason);
 	if (r < 0)
 		return r;
 	index = join(cfg->dir, OUR_DIR "/index.db");

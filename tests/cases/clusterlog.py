@@ -117,6 +117,70 @@ def case_one_is_killed(suite, place):
     c.done(bucket=False)  # odd names are no keys
 
 
+def case_frozen_writer(suite, place):
+    """The mount that writes the log is frozen for longer than its lease: the other goes on; what the first stores when it wakes
+    does not count."""
+    c, (a, b) = world(suite, place)
+    put(f"{a.path}/one", noise(1, 20_000))
+    wait_for(lambda: index_log(suite, a)["snapshot"] and index_log(suite, a)["behind"] == 0, 20, "the log to be whole")
+    check(index_log(suite, b)["elsewhere"], "the other writes no log")
+    stop = time.monotonic() + 3
+    while time.monotonic() < stop:  # it is frozen with much to write
+        put(f"{a.path}/busy", noise(2, 4000))
+    a.freeze()
+    for n in range(10):
+        put(f"{b.path}/f{n}", noise(n, 4000))
+    wait_for(lambda: not index_log(suite, b)["elsewhere"] and index_log(suite, b)["snapshot"] and index_log(suite, b)["behind"] == 0,
+             60, "the other to go on")
+    os.rename(f"{b.path}/f1", f"{b.path}/f2")
+    a.thaw()
+    put(f"{a.path}/after", noise(3, 4000))
+    time.sleep(2)
+    os.unlink(f"{a.path}/f3")
+    want = seen(suite, a.path)
+    b.umount()
+    a.umount()
+    drop_index(c)
+    result = rebuild(c)
+    check(result["log"] and result["clean"], f"{result}")
+    no_news(result)
+    m = c.mount("m1", OPTS)
+    same_tree(seen(suite, m.path), want, "after rebuild")
+    c.done(bucket=False)
+
+
+def case_killed_between(suite, place):
+    """kill -9 behind each step of the writing: a rebuild gives a state that fits, and the next mount goes on."""
+    with open(suite.command()[0], "rb") as file:
+        if b"log.snapshot_stored" not in file.read():
+            raise mfs.Skip("this build has no crash points")
+    c, _ = world(suite, place, 0)
+    for number, point in enumerate(("log.stored:1", "log.stored:3", "log.snapshot_stored:1")):
+        try:
+            m = c.mount(f"k{number}", OPTS, env={**suite.env, "MASSFS_CRASH_AT": point})
+            for step in range(60):
+                put(f"{m.path}/f{step}", noise(step, 20_000))
+                os.rename(f"{m.path}/f{step}", f"{m.path}/f{step % 7}")
+                time.sleep(0.1)
+            raise mfs.Failure(f"{point}: not reached")
+        except (OSError, mfs.MountError):
+            pass  # it may die before the mount answers
+        for m in c.live():
+            m.kill()
+        result = rebuild(c, "--force")
+        check(not result["lost_files"], f"{point}: {result}")
+        suite.massfs("fsck", c.volume.source)
+    m = c.mount("m1", OPTS)
+    wait_for(lambda: index_log(suite, m)["snapshot"] and index_log(suite, m)["behind"] == 0, 20, "the log to be whole")
+    want = seen(suite, m.path)
+    m.umount()
+    drop_index(c)
+    check(rebuild(c)["clean"], "the log goes on")
+    m = c.mount("m1", OPTS)
+    same_tree(seen(suite, m.path), want, "after rebuild")
+    c.done(bucket=False)
+
+
 def case_both_are_killed(suite, place):
     """What was not logged is found by its objects; the log says up to when it knows."""
     c, (a, b) = world(suite, place)
@@ -168,6 +232,7 @@ def case_force_and_refusals(suite, place):
     used = suite.massfs("rebuild", c.volume.source, ok=(1,))
     check("--force" in str(used), f"an index that can be read: {used}")
     same(databases(c), [c.volume.database], "databases after refusals")
+    check("already" in suite.massfs("upgrade", c.volume.source)[1], "there is nothing to upgrade")
     no_news(rebuild(c, "--force"))
     found = databases(c)
     check(len(found) == 2 and "_old_" in found[1], f"the old index is kept: {found}")

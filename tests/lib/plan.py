@@ -158,6 +158,7 @@ def cluster_share():
         suite("release", "cases/faults", seeded=True, timeout=1200),
         suite("release", "cases/secrecy"),
         suite("release", "cases/foreign"),
+        suite("asan", "cases/clusterlog", timeout=900),
         suite("asan", "cases/mounts", "--seconds", "30", seeded=True, timeout=1800),
         suite("release", "ext/fsx", "--cluster", "--operations", "500", seeded=True, timeout=1200, note="-cluster"),
         suite("release", "cases/posix_meta", "--cluster", note="-cluster"),
