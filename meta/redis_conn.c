@@ -17,6 +17,7 @@
 #include <sys/socket.h>
 
 #define REPLY_MAX_COMMANDS 4
+#define PART_MAX	   (2u << 20) /* bytes of an answer's part: twice the biggest value (REDIS_FIND_MAX) */
 
 static int fail(struct redis_conn *c, const char *what, const char *detail)
 {
@@ -92,6 +93,14 @@ static int next_reply(struct redis_conn *c, redisReply **ret)
 	return 0;
 }
 
+/* What has come is kept until an answer, or a part of one, is whole: not for ever. */
+static int read_some(struct redis_conn *c)
+{
+	if (redisBufferRead(c->c) != REDIS_OK)
+		return fail_io(c);
+	return c->c->reader->len - c->c->reader->pos > PART_MAX ? fail(c, "an answer without end", "") : 0;
+}
+
 int redis_conn_take(struct redis_conn *c, int64_t deadline_ns, redisReply **ret)
 {
 	int r = redis_conn_flush(c, deadline_ns);
@@ -101,8 +110,8 @@ int redis_conn_take(struct redis_conn *c, int64_t deadline_ns, redisReply **ret)
 		if (r < 0 || *ret)
 			return r;
 		r = wait_for(c, POLLIN, deadline_ns);
-		if (r == 0 && redisBufferRead(c->c) != REDIS_OK)
-			r = fail_io(c);
+		if (r == 0)
+			r = read_some(c);
 	}
 	return r;
 }
@@ -121,9 +130,8 @@ int redis_conn_poll(struct redis_conn *c, redisReply **ret)
 
 	if (r < 0 || *ret || poll(&p, 1, 0) <= 0)
 		return r;
-	if (redisBufferRead(c->c) != REDIS_OK)
-		return fail_io(c);
-	return next_reply(c, ret);
+	r = read_some(c);
+	return r < 0 ? r : next_reply(c, ret);
 }
 
 /* --- answers without end --- */

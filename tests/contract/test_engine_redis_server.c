@@ -31,6 +31,8 @@ struct fake {
 	_Atomic enum manner manner;
 	_Atomic int64_t ahead_us; /* of its clock */
 	atomic_bool stop;
+	atomic_bool floods; /* who listens: with a message that does not end */
+	atomic_size_t flooded;
 	atomic_uint asked;
 	struct mem_shared *mem;
 	struct engine *e;
@@ -110,6 +112,22 @@ static bool take_command(FILE *in, char name[static 32])
 	return true;
 }
 
+#define FLOOD_MAX (64u << 20)
+
+static bool flood(struct fake *f, int fd)
+{
+	static const char bytes[65536];
+
+	while (!f->stop && !f->floods)
+		usleep(1000);
+	if (!put_text(fd, "*3\r\n$7\r\nmessage\r\n$1\r\nx\r\n$536870912\r\n"))
+		return false;
+	while (f->flooded < FLOOD_MAX && put(fd, bytes, sizeof(bytes)))
+		f->flooded += sizeof(bytes);
+	f->floods = false;
+	return false;
+}
+
 static bool answer(struct fake *f, int fd, const char *name)
 {
 	static const char info[] = "# Server\r\nredis_version:7.0.15\r\nrun_id:0123456789abcdef0123456789abcdef01234567\r\n";
@@ -122,7 +140,7 @@ static bool answer(struct fake *f, int fd, const char *name)
 
 		return put(fd, text, (size_t)n);
 	}
-	return put_text(fd, "*3\r\n$9\r\nsubscribe\r\n$1\r\nx\r\n:1\r\n");
+	return put_text(fd, "*3\r\n$9\r\nsubscribe\r\n$1\r\nx\r\n:1\r\n") && flood(f, fd);
 }
 
 static void *serve(void *arg)
@@ -302,6 +320,22 @@ static void test_an_array_without_end(void **state)
 	expect_given_up(*state, HUGE_ARRAY, "");
 }
 
+/* Anybody may publish that much who has the password: it is not kept. */
+static void test_a_message_without_end(void **state)
+{
+	struct fake *f = *state;
+	int64_t until = mfs_mono_ns() + 20 * MFS_NSEC_PER_SEC;
+
+	redis_server_wait_listening(f->e);
+	f->floods = true;
+	while (f->floods && mfs_mono_ns() < until)
+		usleep(2000);
+	assert_false(f->floods);
+	assert_in_range(f->flooded, 0, 8u << 20);
+	some_reads(f, 5);
+	assert_true(stats(f).up);
+}
+
 /* Full is not gone: it may still be read. */
 static void test_no_memory(void **state)
 {
@@ -336,6 +370,7 @@ int main(void)
 		T(test_loading),
 		T(test_wrong_shape),
 		T(test_an_array_without_end),
+		T(test_a_message_without_end),
 		T(test_no_memory),
 		T(test_comes_back),
 	};
