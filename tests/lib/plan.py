@@ -148,7 +148,7 @@ def s3_share():
 
 
 def cluster_share():
-    """On MinIO, MongoDB and Redis: at most 12 minutes of the short share, in sum, two at a time."""
+    """On MinIO, MongoDB and Redis: at most 13 minutes of the short share, in sum, two at a time."""
     return [
         *programs("asan", ("mongo",), 200, "short"),
         suite("release", "cases/roundtrips", serial=True),
@@ -162,6 +162,8 @@ def cluster_share():
         suite("asan", "cases/mounts", "--seconds", "30", seeded=True, timeout=1800),
         suite("release", "ext/fsx", "--cluster", "--operations", "500", seeded=True, timeout=1200, note="-cluster"),
         suite("release", "cases/posix_meta", "--cluster", note="-cluster"),
+        suite("release", "cases/twin", "--cluster", seeded=True, note="-cluster"),
+        suite("release", "cases/tags", "--cluster", note="-cluster"),
     ]
 
 
@@ -218,7 +220,8 @@ def long_parts():
         "faults-asan": lambda: [suite("asan", "cases/faults", seeded=True, timeout=2400)],
         "cluster-posix": lambda: [suite("release", "ext/pjdfstest", "--cluster", timeout=2400, note="-cluster"),
                                   *[suite("release", f"cases/{n}", "--cluster", timeout=2400, note="-cluster")
-                                    for n in ("posix_files", "posix_names", "posix_meta", "posix_holes", "verbs", "twin")],
+                                    for n in ("posix_files", "posix_names", "posix_meta", "posix_holes", "verbs", "twin", "tags", "schema",
+                                              "stress")],
                                   *[suite("asan", f"cases/{n}", "--cluster", timeout=2400, note="-cluster")
                                     for n in ("posix_files", "posix_holes", "verbs")]],
         **{f"cluster-fsx-{k + 1}": lambda k=k: [
