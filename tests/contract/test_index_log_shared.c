@@ -276,6 +276,19 @@ static bool drop_newest(struct shared_world *s)
 	return i != SIZE_MAX;
 }
 
+static void wait_whole(struct shared_world *s, int i)
+{
+	struct index_log_status st = { 0 };
+
+	for (int n = 0; n < 1000; n++) {
+		index_log_status(s->v[i].log, &st);
+		if (st.working && st.behind == 0 && st.complete)
+			return;
+		usleep(10000);
+	}
+	fail_msg("mount %d: the log is not whole: %" PRIu64 " behind, error %d", i, st.behind, st.error);
+}
+
 /* Two writers that take over from each other all the time; mounts that die and come again. Whatever is there is a state that fits. */
 static void test_in_turns(void **state)
 {
@@ -293,6 +306,11 @@ static void test_in_turns(void **state)
 	}
 	race(s, 60, 1000);
 	close_mount(s, 0, true);
+	wait_whole(s, 1);
+	for (unsigned int part = 0; part < 5; part++) { /* so that there are some behind the last snapshot */
+		race(s, 5, 2000 + part * 10);
+		wait_whole(s, 1);
+	}
 	close_mount(s, 1, false);
 	assert_rebuilt(s);
 	print_message("every prefix\n");
@@ -304,19 +322,6 @@ static void test_in_turns(void **state)
 	}
 	assert_true(used > 2);
 	shared_free(s);
-}
-
-static void wait_whole(struct shared_world *s, int i)
-{
-	struct index_log_status st = { 0 };
-
-	for (int n = 0; n < 1000; n++) {
-		index_log_status(s->v[i].log, &st);
-		if (st.working && st.behind == 0 && st.complete)
-			return;
-		usleep(10000);
-	}
-	fail_msg("mount %d: the log is not whole: %" PRIu64 " behind, error %d", i, st.behind, st.error);
 }
 
 static uint64_t last_epoch(struct shared_world *s)
