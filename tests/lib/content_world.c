@@ -153,3 +153,51 @@ size_t count_versions(struct world *w)
 	version_list_release(&l);
 	return n;
 }
+
+void fill_random(unsigned char *buf, size_t len, uint64_t *seed)
+{
+	for (size_t i = 0; i < len; i += 8) {
+		uint64_t v = rnd(seed);
+
+		memcpy(buf + i, &v, MFS_MIN(len - i, sizeof(v)));
+	}
+}
+
+/* A file with an object of `size` bytes, closed. Returns its bytes. */
+unsigned char *make_random_file(struct world *w, size_t size)
+{
+	unsigned char *bytes = malloc(size);
+	struct content *c = open_writer(w);
+	uint64_t seed = 77;
+
+	fill_random(bytes, size, &seed);
+	assert_int_equal(content_write(c, &w->op, 0, bytes, size, false), 0);
+	assert_int_equal(content_flush(c, &w->op, NULL, NULL), 0);
+	close_writer(c);
+	return bytes;
+}
+
+void write_random(struct world *w, struct content *c, unsigned char *bytes, uint64_t off, size_t len, uint64_t *seed)
+{
+	fill_random(bytes + off, len, seed);
+	assert_int_equal(content_write(c, &w->op, off, bytes + off, len, false), 0);
+	assert_int_equal(content_flush(c, &w->op, NULL, NULL), 0);
+}
+
+/* The layout as the index has it, whole. */
+struct layout file_layout(struct world *w, struct node *n)
+{
+	struct layout l;
+
+	*n = file_node(w);
+	assert_in_range(n->slices.size, 0, LAYOUT_BLOB_MAX);
+	assert_int_equal(layout_parse(&n->slices, &l), 0);
+	for (size_t i = 0; i < l.n_docs; i++) {
+		struct node_blob doc = { 0 };
+
+		assert_int_equal(engine_slices_get(w->vol.engine, &w->op, w->ino, l.docs[i].id, &doc), 0);
+		assert_int_equal(layout_add_doc(&l, i, &doc), 0);
+		free(doc.data);
+	}
+	return l;
+}

@@ -22,6 +22,7 @@
 #include "common/op_ctx.h"
 #include "common/workers.h"
 #include "fs/content.h"
+#include "meta/layout.h"
 #include "tests/lib/count_store.h"
 
 enum store_kind {
@@ -69,5 +70,14 @@ void assert_stored(struct world *w, const unsigned char *want, size_t size);
 /* The record; release it. */
 struct node file_node(struct world *w);
 size_t count_versions(struct world *w);
+
+/* len: in eights. */
+void fill_random(unsigned char *buf, size_t len, uint64_t *seed);
+/* A file with an object of `size` bytes, closed. Returns its bytes. */
+unsigned char *make_random_file(struct world *w, size_t size);
+/* Into the file and `bytes`, and flushed. */
+void write_random(struct world *w, struct content *c, unsigned char *bytes, uint64_t off, size_t len, uint64_t *seed);
+/* The layout as the index has it, whole, and the record; release both. */
+struct layout file_layout(struct world *w, struct node *n);
 
 #endif
