@@ -59,9 +59,17 @@ static int look(struct content *c, struct op_ctx *op, struct state *s, const cha
 	return r < 0 ? r : namespace_judge(ns, op, c->ino, s->size, own, ret);
 }
 
-static uid_t whose(const struct content *c, const struct op_ctx *op)
+static uid_t whose(struct content *c, const struct op_ctx *op)
 {
+	MFS_GUARD(&c->lock);
+
 	return c->writer ? c->writer : op->uid;
+}
+
+/* The counter `data` of what was there before these writers' commits; since, only we have moved it. */
+static uint64_t before_locked(const struct content *c)
+{
+	return MFS_MAX(c->accepted, c->own_from);
 }
 
 int content_judge(struct content *c, struct op_ctx *op, struct state *next, const struct commit *cm)
@@ -90,8 +98,12 @@ static int find_earlier(struct content *c, struct op_ctx *op, uint64_t data, str
 	int r;
 
 	*ret = NULL;
-	if (data == c->accepted && c->accepted_empty)
-		return 0;
+	{
+		MFS_GUARD(&c->lock);
+
+		if (data == c->accepted && c->accepted_empty)
+			return 0;
+	}
 	r = engine_versions_by_ino(c->env->vol->engine, op, c->ino, l);
 	for (size_t i = 0; r == 0 && i < l->n && !*ret; i++)
 		*ret = l->v[i].data == data ? &l->v[i] : NULL;
@@ -141,10 +153,15 @@ static int judge_committed(struct content *c, struct op_ctx *op)
 	int r = -EAGAIN;
 
 	for (int i = 0; i < TRIES_MAX && r == -EAGAIN; i++) {
-		uint64_t to = MFS_MAX(c->accepted, c->own_from);
+		uint64_t to;
 		struct judgement j;
 		struct mfs_attr attr;
 
+		{
+			MFS_GUARD(&c->lock);
+
+			to = before_locked(c);
+		}
 		r = look(c, op, c->state, "", &j);
 		if (r < 0 || !j.kind)
 			return r;
@@ -172,13 +189,18 @@ static int judge_committed(struct content *c, struct op_ctx *op)
 
 /* --- a close --- */
 
-static int close_dirty(struct content *c, struct op_ctx *op, struct mfs_attr *attr, bool *ret_committed)
+static int close_busy(struct content *c, struct op_ctx *op, struct mfs_attr *attr, bool *ret_committed)
 {
-	bool judged;
+	bool judged, dirty;
 	int r;
 
-	c->judging = c->dirty && c->state->data <= MFS_MAX(c->accepted, c->own_from);
-	r = c->dirty ? content_commit(c, op, attr, ret_committed) : 0;
+	{
+		MFS_GUARD(&c->lock);
+
+		dirty = c->dirty;
+		c->judging = dirty && c->state->data <= before_locked(c);
+	}
+	r = dirty ? content_commit(c, op, attr, ret_committed) : 0;
 	judged = c->judging;
 	c->judging = false;
 	if (r == 0 && !judged)
@@ -210,11 +232,11 @@ int content_close(struct content *c, struct op_ctx *op, bool last, struct mfs_at
 			r = -EINVAL; /* nothing was written since */
 		else if (!last && c->dirty && c->size == 0 && c->rules.size_min)
 			r = 1;
-		else if (!c->dirty && c->state->data <= MFS_MAX(c->accepted, c->own_from))
+		else if (!c->dirty && c->state->data <= before_locked(c))
 			r = 1;
 	}
 	if (r == 0)
-		r = close_dirty(c, op, attr, ret_committed);
+		r = close_busy(c, op, attr, ret_committed);
 	{
 		MFS_GUARD(&c->lock);
 

@@ -282,7 +282,7 @@ struct failure {
 typedef int namespace_failure_fn(void *arg, const struct failure *f);
 int namespace_failures(struct namespace *ns, struct op_ctx *op, const struct failure_query *q, namespace_failure_fn *fn,
 		       void *arg) MFS_NODISCARD;
-/* Those whose time is over go. */
+/* Those whose time is over go, and the oldest of more than 100,000. A round trip for each 1,000. */
 int namespace_failures_prune(struct namespace *ns, struct op_ctx *op) MFS_NODISCARD;
 
 /* Look for demanded tags wherever that is due; what lacks one is on the list of failures then. Once an hour that is cut. For one

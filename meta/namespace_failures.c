@@ -17,8 +17,9 @@
 #include "meta/namespace_internal.h"
 
 #define PAGE	    256
-#define PRUNE_EVERY 256u
-#define PRUNE_MAX   1024u
+#define PRUNE_EVERY  10000u
+#define FAILURES_MAX 100000u /* some 400 bytes each */
+#define CUT_PAGE     1000u
 #define ADDRESS_MAX INET6_ADDRSTRLEN
 
 /* --- one record --- */
@@ -197,27 +198,90 @@ void namespace_refused(struct namespace *ns, struct op_ctx *op, const struct ref
 
 /* --- forgetting --- */
 
+struct cut {
+	struct namespace *ns;
+	struct op_ctx *op;
+	char bound[64];	 /* those below it go */
+	uint64_t n;	 /* there are */
+	uint64_t surplus; /* so many more go, of those that keep nothing */
+};
+
+static bool goes(struct cut *x, const struct cell_record *c)
+{
+	if (strcmp(c->name, x->bound) < 0)
+		return true;
+	if (!x->surplus || (c->blob.size && memmem(c->blob.data, c->blob.size, "\"kept\":true", 11)))
+		return false;
+	x->surplus--;
+	return true;
+}
+
+/* A page of them. */
+static int cut_page(struct cut *x, struct cell_list *l)
+{
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < l->n;) {
+		NS_AUTOOP struct ns_op op;
+
+		ns_op_init(&op, x->ns, x->op);
+		for (; i < l->n && op.c.n_writes < CHANGE_MAX_WRITES; i++) {
+			x->n++;
+			if (!goes(x, &l->v[i]))
+				continue;
+			x->n--;
+			free(l->v[i].blob.data);
+			l->v[i].blob = (struct node_blob){ 0 };
+			change_write(&op.c, WRITE_CELL_PUT, 0)->cell = &l->v[i];
+		}
+		r = op.c.n_writes ? ns_op_apply(&op) : 0;
+	}
+	return r;
+}
+
+static int cut(struct cut *x)
+{
+	MFS_AUTOFREE char *after = NULL;
+	size_t n = CUT_PAGE;
+	int r = 0;
+
+	while (r == 0 && n == CUT_PAGE) {
+		struct cell_list l = { 0 };
+
+		r = engine_cells(x->ns->e, x->op, NS_FAILURES, after, CUT_PAGE, &l);
+		n = l.n;
+		while (l.n && strcmp(l.v[l.n - 1].name, NS_DEMANDS) >= 0)
+			cell_record_release(&l.v[--l.n]); /* namespace_demands.c's, behind all of them */
+		n = l.n < n ? 0 : n;
+		free(after);
+		after = r == 0 && l.n ? strdup(l.v[l.n - 1].name) : NULL;
+		if (r == 0)
+			r = l.n && !after ? -ENOMEM : cut_page(x, &l);
+		cell_list_release(&l);
+	}
+	return r;
+}
+
+int ns_failures_cut(struct namespace *ns, struct op_ctx *op, uint64_t max)
+{
+	struct cut x = { .ns = ns, .op = op };
+	int64_t before = mfs_now_ns() - ns->opt.retention_ns;
+	int r;
+
+	snprintf(x.bound, sizeof(x.bound), NS_FAILURES "%019" PRId64, MFS_MAX(before, INT64_C(0)));
+	r = cut(&x);
+	if (r == 0 && x.n > max) {
+		x.surplus = x.n - max;
+		mfs_log(MFS_LOG_META, MFS_LOG_WARN, op, "of the list of failures the oldest %" PRIu64 " go before their time: it has %" PRIu64,
+			x.surplus, x.n);
+		r = cut(&x);
+	}
+	return r == -ENOTSUP ? 0 : r;
+}
+
 int namespace_failures_prune(struct namespace *ns, struct op_ctx *op)
 {
-	struct cell_list l = { 0 };
-	int64_t before = mfs_now_ns() - ns->opt.retention_ns;
-	char bound[64];
-	int r = engine_cells(ns->e, op, NS_FAILURES, NULL, PRUNE_MAX, &l);
-
-	snprintf(bound, sizeof(bound), NS_FAILURES "%019" PRId64, before > 0 ? before : 0);
-	for (size_t i = 0; r == 0 && i < l.n && strcmp(l.v[i].name, bound) < 0;) {
-		NS_AUTOOP struct ns_op x;
-
-		ns_op_init(&x, ns, op);
-		for (; i < l.n && x.c.n_writes < CHANGE_MAX_WRITES && strcmp(l.v[i].name, bound) < 0; i++) {
-			free(l.v[i].blob.data);
-			l.v[i].blob = (struct node_blob){ 0 };
-			change_write(&x.c, WRITE_CELL_PUT, 0)->cell = &l.v[i];
-		}
-		r = ns_op_apply(&x);
-	}
-	cell_list_release(&l);
-	return r == -ENOTSUP ? 0 : r;
+	return ns_failures_cut(ns, op, FAILURES_MAX);
 }
 
 /* --- reading --- */

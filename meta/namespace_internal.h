@@ -185,6 +185,8 @@ struct ns_report {
 	uint64_t size;
 };
 int ns_failure_cell(struct namespace *ns, const struct ns_report *p, int64_t now, struct cell_record *ret) MFS_NODISCARD;
+/* Those whose time is over go, and the oldest of more than `max`, but for those that keep content. */
+int ns_failures_cut(struct namespace *ns, struct op_ctx *op, uint64_t max) MFS_NODISCARD;
 const char *ns_failure_id(const struct cell_record *cell);
 void ns_failure_log(struct op_ctx *op, const struct ns_report *p);
 /* Does any directory demand tags? */

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 from mfs import check, get, put, raises, run_cases, same, wait_for
@@ -366,6 +367,8 @@ def case_killed_while_refusing(case):
         same(get(at("d/f")), old, f"{point}: the earlier state")
         found = [json.loads(x) for x in suite.massfs("failures", "--json", mount.path)[1].splitlines()]
         same(len(found), kept, f"{point}: failures")
+        if suite.args.cluster:
+            time.sleep(15)  # until the dead session is known to be dead, and the keys it wrote are looked at
         mount.umount()
         suite.massfs("settle", "--wait", volume.source)
         for _ in range(2):

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <sys/xattr.h>
 
+#include "meta/namespace_internal.h"
 #include "meta/schema.h"
 #include "tests/lib/namespace_world.h"
 
@@ -305,6 +306,14 @@ static void failures_are_asked_for(void **state)
 	assert_int_equal(read_page(w, &(struct failure_query){ .by_uid = true, .uid = 1234 }).n, 1);
 	assert_int_equal(read_page(w, &(struct failure_query){ .since = then }).n, 2);
 	assert_int_equal(read_page(w, &(struct failure_query){ .until = then }).n, 7);
+	/* What is too much goes, the oldest first; what another part of it keeps stays. */
+	assert_int_equal(ns_failures_cut(w->ns[0], &w->op, 3), 0);
+	p = read_page(w, &(struct failure_query){ 0 });
+	assert_int_equal(p.n, 3);
+	assert_string_equal(p.last, all.last);
+	assert_int_equal(namespace_failures_prune(w->ns[0], &w->op), 0);
+	assert_int_equal(read_page(w, &(struct failure_query){ 0 }).n, 3);
+	look(w, 1, 3, 1);
 }
 
 /* --- content that is refused --- */
@@ -410,6 +419,8 @@ static void refused_content_is_kept(void **state)
 	r.lay = a.lay;
 	assert_int_equal(namespace_refuse(w->ns[0], &w->op, &r, &a), 0);
 	assert_content(w, f, "");
+	assert_kept(w, 3, "first");
+	assert_int_equal(ns_failures_cut(w->ns[0], &w->op, 1), 0); /* they keep content */
 	assert_kept(w, 3, "first");
 	version_list_release(&l);
 	assert_int_equal(ns_world_check(w), 0);
