@@ -134,6 +134,7 @@ struct stream {
 	struct node_list page;
 	size_t at;
 	mfs_ino_t last;
+	size_t limit; /* of the next page */
 	bool ended;
 };
 
@@ -146,10 +147,11 @@ static int stream_fill(struct searching *x, struct stream *st)
 	node_list_release(&st->page);
 	st->at = 0;
 	x->stats.queries++;
-	r = engine_find(namespace_engine(x->ns), x->op, st->term, st->last, PAGE, &st->page);
+	r = engine_find(namespace_engine(x->ns), x->op, st->term, st->last, st->limit, &st->page);
 	if (r < 0)
 		return r;
-	st->ended = st->page.n < PAGE;
+	st->ended = st->page.n < st->limit;
+	st->limit = PAGE;
 	if (st->page.n)
 		st->last = st->page.v[st->page.n - 1].attr.ino;
 	return 0;
@@ -172,6 +174,14 @@ static bool enough(const struct searching *x)
 	return x->s->order == SEARCH_BY_INODE && x->s->limit && x->stats.hits >= x->s->limit;
 }
 
+/* Who wants few hits of a plain term has them with a page of as many, if he may see them. */
+static size_t first_page(const struct searching *x)
+{
+	if (x->s->order != SEARCH_BY_INODE || !x->s->limit)
+		return PAGE;
+	return MFS_MAX(MFS_MIN(x->s->limit + 1, (size_t)PAGE), (size_t)100);
+}
+
 static int by_index(struct searching *x)
 {
 	struct stream v[MFS_ARRAY_LEN(x->stats.plan.part)] = { 0 };
@@ -180,7 +190,7 @@ static int by_index(struct searching *x)
 	int r = 0;
 
 	for (size_t i = 0; i < n; i++)
-		v[i] = (struct stream){ .term = x->stats.plan.part[i].term, .last = x->s->after };
+		v[i] = (struct stream){ .term = x->stats.plan.part[i].term, .last = x->s->after, .limit = first_page(x) };
 	while (r == 0 && !enough(x)) {
 		struct stream *st;
 

@@ -106,7 +106,8 @@ struct expr_plan {
 };
 /* `indexed` says which fields have an index (bit 1 << enum expr_field), and which kinds of comparison: of tags = and
  * presence and ordered ones; of the others = and ordered ones. `rows` says how many rows an index has for a term, at most
- * EXPR_ROWS_MAX (that many or more): the parts with the fewest are taken; NULL: equality before ranges, before presence. */
+ * EXPR_ROWS_MAX (that many or more): the parts with the fewest are taken. It is asked only where there is a choice, and 16
+ * times at most; NULL: equality before ranges, before presence. */
 #define EXPR_ROWS_MAX 10000
 typedef uint64_t (*expr_rows_fn)(void *arg, const struct expr_term *t);
 void expr_plan(const struct expr *e, uint32_t indexed, expr_rows_fn rows, void *arg, struct expr_plan *ret);

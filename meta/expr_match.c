@@ -242,26 +242,32 @@ static unsigned int term_cost(const struct expr_term *t, uint32_t indexed)
 	return COST_NONE;
 }
 
+#define ROWS_ASKED 16 /* each is a question to the index: terms after these are judged by their kind */
+
 struct planning {
 	const struct expr *e;
 	uint32_t indexed;
 	expr_rows_fn rows;
 	void *arg;
+	bool choice; /* an "and" had indexed parts on both sides: what they cost matters */
+	unsigned int asked;
 };
 
 /* Rows where they are known; of those that have too many to be counted, and without counts, by kind. */
-static unsigned int rows_cost(const struct planning *x, const struct expr_term *t)
+static unsigned int rows_cost(struct planning *x, const struct expr_term *t)
 {
 	unsigned int cost = term_cost(t, x->indexed);
 	uint64_t rows;
 
 	if (cost >= COST_NONE || !x->rows)
 		return cost;
+	if (x->asked++ >= ROWS_ASKED)
+		return EXPR_ROWS_MAX + cost;
 	rows = x->rows(x->arg, t);
 	return rows >= EXPR_ROWS_MAX ? EXPR_ROWS_MAX + cost : (unsigned int)rows;
 }
 
-static unsigned int plan(const struct planning *x, uint16_t i, struct expr_plan *ret)
+static unsigned int plan(struct planning *x, uint16_t i, struct expr_plan *ret)
 {
 	const struct expr_term *t = &x->e->terms[i];
 	struct expr_plan other = { .n = 0 };
@@ -272,6 +278,7 @@ static unsigned int plan(const struct planning *x, uint16_t i, struct expr_plan 
 	case EXPR_AND:
 		cost = plan(x, t->a, ret);
 		cost2 = plan(x, t->b, &other);
+		x->choice |= cost < COST_NONE && cost2 < COST_NONE;
 		if (cost2 < cost)
 			*ret = other;
 		return cost2 < cost ? cost2 : cost;
@@ -301,9 +308,15 @@ static unsigned int plan(const struct planning *x, uint16_t i, struct expr_plan 
 
 void expr_plan(const struct expr *e, uint32_t indexed, expr_rows_fn rows, void *arg, struct expr_plan *ret)
 {
-	const struct planning x = { .e = e, .indexed = indexed, .rows = rows, .arg = arg };
+	struct planning x = { .e = e, .indexed = indexed };
+	unsigned int cost = plan(&x, e->root, ret);
 
-	if (plan(&x, e->root, ret) >= COST_NONE)
+	if (x.choice && rows) {
+		x.rows = rows;
+		x.arg = arg;
+		cost = plan(&x, e->root, ret);
+	}
+	if (cost >= COST_NONE)
 		ret->n = 0;
 }
 

@@ -14,6 +14,7 @@
 #include "meta/mongo_internal.h"
 #include "meta/tags.h"
 
+#define ROWS_COUNTED 1000 /* a page of fs/search.c */
 #define NAMES_MAX 100000 /* different names of tags, or values of one, that are told */
 
 /* --- written with the record --- */
@@ -153,6 +154,33 @@ int mongo_find_term(struct mongo_conn *c, const struct expr_term *t, mfs_ino_t a
 	r = mongo_find_nodes(c, false, false, &filter, &opts, ret);
 	bson_destroy(&opts);
 	bson_destroy(&filter);
+	return r;
+}
+
+/*
+ * The count command with a limit: a mongod goes through that many entries of the index that the page would be read from, and as
+ * many documents where the term is an $elemMatch. More rows than that are many, and no term is better than another then.
+ */
+int mongo_rows(struct mongo_conn *c, const struct expr_term *t, uint64_t *ret)
+{
+	bson_t cmd = BSON_INITIALIZER, filter = BSON_INITIALIZER, reply;
+	struct mongo_doc d = { .bson = &reply, .collection = "the reply of count" };
+	int64_t n;
+	int r;
+
+	put_filter(t, &filter);
+	BSON_APPEND_UTF8(&cmd, "count", MONGO_FILES);
+	BSON_APPEND_DOCUMENT(&cmd, "query", &filter);
+	BSON_APPEND_INT64(&cmd, "limit", ROWS_COUNTED);
+	r = mongo_run(c, MONGO_READ, &cmd, &reply);
+	if (r == 0) {
+		n = mongo_doc_i64(&d, "n", ROWS_COUNTED);
+		*ret = n < 0 || n >= ROWS_COUNTED ? EXPR_ROWS_MAX : (uint64_t)n;
+		r = mongo_doc_end(&d);
+	}
+	bson_destroy(&reply);
+	bson_destroy(&filter);
+	bson_destroy(&cmd);
 	return r;
 }
 

@@ -248,6 +248,7 @@ int mongo_list(struct mongo_conn *c, mfs_ino_t parent, uint64_t after, size_t li
 /* mongo_find.c: engine_find() of these fields, engine_tag_names(). */
 #define MONGO_INDEXES (1u << FIELD_TAG | 1u << FIELD_HASH | 1u << FIELD_CREATED)
 int mongo_find_term(struct mongo_conn *c, const struct expr_term *t, mfs_ino_t after, size_t limit, struct node_list *ret) MFS_NODISCARD;
+int mongo_rows(struct mongo_conn *c, const struct expr_term *t, uint64_t *ret) MFS_NODISCARD; /* engine_rows() */
 int mongo_tag_names(struct mongo_conn *c, const char *name, const void *after, size_t after_len, size_t limit,
 		    struct blob_list *ret) MFS_NODISCARD;
 int mongo_aliases(struct mongo_conn *c, mfs_ino_t target, struct alias *ret, size_t max) MFS_NODISCARD;

@@ -126,6 +126,19 @@ def operations(w):
         put(f"{path}/x", b"1")
         return path
 
+    def massfs(*args):
+        mfs.run([*w.here.suite.command(), *args])
+
+    def tagged():
+        if not os.path.exists(f"{other}/tagged"):
+            os.mkdir(f"{other}/tagged")
+            for n in range(10):
+                put(f"{other}/tagged/f{n}")
+                os.setxattr(f"{other}/tagged/f{n}", "user.round", b"trip")
+            time.sleep(1)
+        for _ in range(3):
+            massfs("find", here, "round = trip")
+
     yield "stat, cold", lambda: made_there(100), os.stat
     yield "stat, warm", stated, os.stat
     yield "create, write, close of 10 KiB", w.name, lambda n: put(f"{here}/d/{n}", noise(1, 10 << 10))
@@ -136,6 +149,9 @@ def operations(w):
     yield "unlink", lambda: made_here(100), os.unlink
     yield "4 KiB overwrite, fsync", opened, overwrite
     yield "rename of a directory", directory, lambda p: os.rename(p, p + ".new")
+    yield "setxattr", stated, lambda p: os.setxattr(p, "user.year", b"2026")
+    yield "massfs tag add", stated, lambda p: massfs("tag", "add", "year=2026", p)
+    yield "massfs find of 10 hits, again", tagged, lambda _: massfs("find", here, "round = trip")
     yield "ls -l of 1,000 entries", listing, ls
 
 
@@ -155,6 +171,8 @@ def body(suite):
     w = World(suite)
     lines = []
     for name, prepare, call in operations(w):
+        if suite.args.only and suite.args.only not in name:
+            continue
         limit = limits.get(name)
         for _ in range(3):  # where the machine is so busy that news come late, the index is asked more often
             found = w.usual(prepare, call, 3 if "1,000" in name else TIMES)

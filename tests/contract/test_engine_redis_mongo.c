@@ -16,6 +16,7 @@
 #include <cmocka.h>
 
 #include "common/clock.h"
+#include "meta/expr.h"
 #include "meta/mem_internal.h"
 #include "tests/lib/mongo_server.h"
 #include "tests/lib/redis_server.h"
@@ -39,7 +40,7 @@ struct seen {
 	struct engine *e[2];
 	struct node set;
 	mfs_ino_t dir, ino;
-	unsigned int round;
+	unsigned int round, tag;
 	int64_t slowest;
 };
 
@@ -52,6 +53,11 @@ static void change(struct seen *s, unsigned int who)
 	snprintf(text, sizeof(text), "n%u", s->round);
 	w->node = &s->set;
 	w->mask = EDIT_SIZE;
+	if (s->round % 2 == 0) {
+		s->tag = s->round;
+		TEST_OK(node_xattr_set(&s->set, "user.round", text, strlen(text)));
+		w->mask |= EDIT_XATTRS;
+	}
 	s->set.attr.size = s->round;
 	s->set.parent = s->dir;
 	if (s->round % 2)
@@ -60,7 +66,38 @@ static void change(struct seen *s, unsigned int who)
 	TEST_OK(engine_apply(s->e[who], NULL, &c));
 }
 
-/* By all three ways of asking. */
+static size_t searched(struct engine *e, const char *text, mfs_ino_t ino)
+{
+	const struct expr_env env = { .now = 0 };
+	struct node_list l = NODE_LIST_INIT;
+	MFS_AUTOEXPR struct expr *x = NULL;
+	MFS_AUTOFREE char *reason = NULL;
+	size_t column, n;
+
+	TEST_OK(expr_parse(text, strlen(text), &env, &x, &column, &reason));
+	TEST_OK(engine_find(e, NULL, &x->terms[x->root], 0, 100, &l));
+	assert_true(l.n <= 1 && (l.n == 0 || l.v[0].attr.ino == ino));
+	n = l.n;
+	node_list_release(&l);
+	return n;
+}
+
+/* The tag's old value finds nothing, the new one the file; that nothing has it is kept in Redis as well. */
+static bool sees_tag(struct seen *s, unsigned int who)
+{
+	char now[32], before[32], next[32];
+	bool right;
+
+	if (!s->tag)
+		return true;
+	snprintf(now, sizeof(now), "round = n%u", s->tag);
+	snprintf(before, sizeof(before), "round = n%u", s->tag - 2);
+	snprintf(next, sizeof(next), "round = n%u", s->tag + 2);
+	right = searched(s->e[who], now, s->ino) == 1 && searched(s->e[who], before, s->ino) == 0;
+	return right && searched(s->e[who], next, s->ino) == 0 && searched(s->e[who], "tag:round", s->ino) == 1;
+}
+
+/* By all ways of asking. */
 static bool sees(struct seen *s, unsigned int who)
 {
 	struct node_list l = NODE_LIST_INIT;
@@ -70,7 +107,7 @@ static bool sees(struct seen *s, unsigned int who)
 	TEST_OK(engine_list(e, NULL, s->dir, 0, 100, &l));
 	right = right && l.n == 1 && l.v[0].attr.size == s->round && mfs_name_equal(&l.v[0].name, &s->set.name);
 	node_list_release(&l);
-	return right;
+	return right && sees_tag(s, who);
 }
 
 /* With nobody changing anything, what Redis has is taken again. */
@@ -130,6 +167,7 @@ static void test_two_mounts__see_each_other(void **state)
 		assert_true(st[i].failures || st[i].hints_seen > 20);
 	}
 	print_message("the slowest was seen after %.1f ms\n", (double)s.slowest / 1e6);
+	node_release(&s.set);
 	engine_free(s.e[0]);
 	engine_free(s.e[1]);
 	mongo_server_release(shared);
@@ -177,7 +215,7 @@ static void test_a_busy_directory__is_cached_all_the_same(void **state)
 	uint64_t hits = 0, asked = 0;
 	struct maker m = { 0 };
 	void *shared = NULL;
-	struct engine *e;
+	struct engine *e = NULL;
 	pthread_t t;
 
 	(void)state;
