@@ -367,7 +367,7 @@ def case_killed_while_refusing(case):
         same(get(at("d/f")), old, f"{point}: the earlier state")
         found = [json.loads(x) for x in suite.massfs("failures", "--json", mount.path)[1].splitlines()]
         same(len(found), kept, f"{point}: failures")
-        if suite.args.cluster:
+        if suite.args.store == "cluster":
             time.sleep(15)  # until the dead session is known to be dead, and the keys it wrote are looked at
         mount.umount()
         suite.massfs("settle", "--wait", volume.source)
