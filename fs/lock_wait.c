@@ -84,9 +84,13 @@ static bool is_due(const struct file_locks *fl, struct lock_waiter *w, int64_t n
 	return fl->ending || fl->stopping || w->woken || atomic_load(&w->cancelled) || now >= w->next_try;
 }
 
-/* The next that is due and was not tried in this round, or NULL. */
+/* The next that is due and was not tried in this round, or NULL. Who was interrupted does not wait for others' tries, which
+ * take long while the index does not answer. */
 static struct lock_waiter *next_due_locked(struct file_locks *fl, unsigned int round, int64_t now) MFS_REQUIRES(fl->lock)
 {
+	for (struct lock_waiter *w = fl->first; w; w = w->next)
+		if (atomic_load(&w->cancelled))
+			return w;
 	for (struct lock_waiter *w = fl->first; w; w = w->next)
 		if (w->round != round && is_due(fl, w, now))
 			return w;

@@ -509,6 +509,64 @@ static void test_who_waits_no_more_is_taken_off_the_list_later(void **state)
 	assert_int_equal(boards(w), 0);
 }
 
+/* An engine that is slow to answer, and counts what it is asked. */
+static atomic_bool slow;
+static atomic_uint asked;
+
+static int get_slowly(struct engine *e, struct op_ctx *op, const char *name, struct cell_record *ret)
+{
+	if (atomic_load(&slow)) {
+		atomic_fetch_add(&asked, 1);
+		lock_sleep(200 * MS);
+	}
+	return kept_ops->cell_get(e, op, name, ret);
+}
+
+static void has_ended(struct lock_waiter *w, int r)
+{
+	atomic_store((atomic_int *)w->arg, r ? r : 1);
+}
+
+/* Each of those that wait before him would be asked for first, and take a deadline each if nobody answers. */
+static void test_who_is_interrupted_waits_for_nobody_elses_try(void **state)
+{
+	struct lock_world *w = *state;
+	struct lock_waiter waiters[12] = { 0 };
+	atomic_int ended[12] = { 0 };
+	unsigned int before;
+
+	w->m[1] = lock_mount_new(w, LEASE, false, NULL);
+	w->m[0] = failing_mount(w);
+	failing_ops.cell_get = get_slowly;
+	for (int i = 0; i < 12; i++) {
+		char name[] = { (char)('a' + i), 0 };
+		struct file_lock l = lock_of(lock_file(w, name), 1, LOCK_TYPE_WRITE, 0, ALL);
+
+		l.kind = LOCK_FLOCK;
+		assert_int_equal(lock_set(w->m[1], l), 0);
+		l.owner = 2;
+		waiters[i] = (struct lock_waiter){ .want = l, .via = w, .done = has_ended, .arg = &ended[i] };
+		file_locks_wait(w->m[0]->fl, &waiters[i]);
+	}
+	lock_sleep(500 * MS);
+	atomic_store(&slow, true);
+	file_locks_news(w->m[0]->fl, &(struct news){ .kind = NEWS_LOST }); /* all try again, in order */
+	while (!atomic_load(&asked))
+		lock_sleep(2 * MS);
+	before = atomic_load(&asked);
+	file_locks_cancel(w->m[0]->fl, &waiters[11]);
+	while (!atomic_load(&ended[11]))
+		lock_sleep(2 * MS);
+	before = atomic_load(&asked) - before;
+	atomic_store(&slow, false);
+	file_locks_cancel_all(w->m[0]->fl);
+	for (int i = 0; i < 11; i++)
+		while (!atomic_load(&ended[i]))
+			lock_sleep(2 * MS);
+	assert_int_equal(ended[11], -ECANCELED);
+	assert_in_range(before, 0, 2); /* the rest of the try that was under way */
+}
+
 #define LOCK_TEST(f) cmocka_unit_test_setup_teardown(f, lock_world_setup, lock_world_teardown)
 
 int main(void)
@@ -531,6 +589,7 @@ int main(void)
 		LOCK_TEST(test_burial_of_a_removed_file_frees_its_cell),
 		LOCK_TEST(test_who_waits_is_told_again_after_an_unknown_outcome),
 		LOCK_TEST(test_who_waits_no_more_is_taken_off_the_list_later),
+		LOCK_TEST(test_who_is_interrupted_waits_for_nobody_elses_try),
 	};
 
 	return cmocka_run_group_tests_name("locks", tests, NULL, NULL);
