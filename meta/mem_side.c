@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "meta/mem_internal.h"
+#include "meta/version_order.h"
 
 MEM_DEFINE_VALUE(version, struct version_record, version_record_copy, version_record_release);
 MEM_DEFINE_VALUE(dropped, struct dropped_record, dropped_record_copy, dropped_record_release);
@@ -230,23 +231,6 @@ int mem_write_side(struct mem_shared *s, const struct write *w)
 	}
 }
 
-/* Of one inode the data counter decides; among the inodes that had one path over time only the clock can. */
-static int newest_data_first(const void *a, const void *b)
-{
-	const struct version_record *x = a, *y = b;
-
-	return (x->data < y->data) - (x->data > y->data);
-}
-
-static int newest_replaced_first(const void *a, const void *b)
-{
-	const struct version_record *x = a, *y = b;
-
-	if (x->replaced != y->replaced)
-		return (x->replaced < y->replaced) - (x->replaced > y->replaced);
-	return newest_data_first(a, b);
-}
-
 int mem_versions_where(struct mem_shared *s, const char *path, mfs_ino_t ino, struct version_list *ret)
 {
 	size_t first = ret->n;
@@ -267,7 +251,7 @@ int mem_versions_where(struct mem_shared *s, const char *path, mfs_ino_t ino, st
 	}
 	if (ret->n > first)
 		qsort(ret->v + first, ret->n - first, sizeof(*ret->v),
-		      path ? newest_replaced_first : newest_data_first);
+		      path ? version_newest_replaced_first : version_newest_data_first);
 	return 0;
 }
 

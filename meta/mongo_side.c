@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "meta/mongo_internal.h"
+#include "meta/version_order.h"
 
 /* A find whose documents become records of a list, which loses what it got when the find fails or begins anew. */
 #define DEFINE_FIND(type)                                                                                                \
@@ -96,23 +97,6 @@ static void append_sort(bson_t *opts, const char *a, const char *b, size_t limit
 
 /* --- versions --- */
 
-static int newest_data_first(const void *a, const void *b)
-{
-	const struct version_record *x = a, *y = b;
-
-	return (x->data < y->data) - (x->data > y->data);
-}
-
-/* Among the inodes that had one path over time only the clock can tell. */
-static int newest_replaced_first(const void *a, const void *b)
-{
-	const struct version_record *x = a, *y = b;
-
-	if (x->replaced != y->replaced)
-		return (x->replaced < y->replaced) - (x->replaced > y->replaced);
-	return newest_data_first(a, b);
-}
-
 int mongo_versions_by(struct mongo_conn *c, const char *path, mfs_ino_t ino, struct version_list *ret)
 {
 	bson_t filter = BSON_INITIALIZER;
@@ -126,7 +110,7 @@ int mongo_versions_by(struct mongo_conn *c, const char *path, mfs_ino_t ino, str
 	r = find_version(c, MONGO_VERSIONS, &filter, NULL, ret);
 	bson_destroy(&filter);
 	if (r == 0 && ret->n > first)
-		qsort(ret->v + first, ret->n - first, sizeof(*ret->v), path ? newest_replaced_first : newest_data_first);
+		qsort(ret->v + first, ret->n - first, sizeof(*ret->v), path ? version_newest_replaced_first : version_newest_data_first);
 	return r;
 }
 
