@@ -1,6 +1,7 @@
 /*
- * One open file's bytes: life cycle, writes into memory, truncation, punching. Reads are in content_read.c, committed
- * states in content_state.c, the commit in content_commit.c, a new file's way to the store in content_upload.c.
+ * One open file's bytes: life cycle, writes into memory. Reads are in content_read.c, truncation and punching in
+ * content_truncate.c, committed states in content_state.c, the commit in content_commit.c, a new file's way to the store in
+ * content_upload.c, what all files of a mount share in content_env.c.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -13,39 +14,8 @@
 #include "fs/content_internal.h"
 
 #define WAIT_MS	    50
-#define FETCHERS    16
-#define READERS	    16 /* the widest window */
 #define STUCK_NS    (120 * MFS_NSEC_PER_SEC) /* a write that gets no memory for so long fails */
 #define APPEND_WHOLE MFS_MIB /* an append up to this is in one commit */
-
-void content_env_init(struct content_env *env, struct volume *vol, struct budget *budget, struct workers *uploaders)
-{
-	*env = (struct content_env){ .vol = vol, .budget = budget, .uploaders = uploaders };
-	pthread_mutex_init(&env->lock.m, NULL);
-	pthread_mutex_init(&env->patch_lock.m, NULL);
-#ifdef MASSFS_CRASH_POINTS
-	if (getenv("MASSFS_TEST_SLICES_MAX")) /* so that a short workload is composed */
-		env->slices_max = (size_t)atoi(getenv("MASSFS_TEST_SLICES_MAX"));
-#endif
-	if (object_store_caps(vol->store) & OBJECT_CAP_FD)
-		return;
-	/* Without them it is slower. */
-	if (workers_new("fetch", FETCHERS, 4 * FETCHERS, &env->fetchers) < 0)
-		env->fetchers = NULL;
-	if (workers_new("read-ahead", READERS, 4 * READERS, &env->readers) < 0)
-		env->readers = NULL;
-}
-
-void content_env_release(struct content_env *env)
-{
-	assert(!env->first);
-	workers_free(env->readers);
-	workers_free(env->fetchers);
-	for (size_t i = 0; i < CONTENT_PATCHES; i++)
-		blob_put(env->patches[i]);
-	pthread_mutex_destroy(&env->patch_lock.m);
-	pthread_mutex_destroy(&env->lock.m);
-}
 
 void content_enter_locked(struct content *c)
 {
@@ -382,8 +352,7 @@ static int wait_for_memory(struct content *c, struct op_ctx *op, int64_t *since)
 	return -EIO;
 }
 
-/* Commit as a step of its own: what is written next must not be in one commit with what is dirty now. */
-static int commit_first(struct content *c, struct op_ctx *op)
+int content_commit_first(struct content *c, struct op_ctx *op)
 {
 	int r;
 
@@ -437,8 +406,7 @@ static ssize_t put_locked(struct content *c, uint64_t off, const void *buf, size
 	return (ssize_t)n;
 }
 
-/* The index moved it: appends and sizes need the new state. */
-static int write_fresh(struct content *c, struct op_ctx *op)
+int content_write_fresh(struct content *c, struct op_ctx *op)
 {
 	int r = 0;
 
@@ -485,7 +453,7 @@ int content_write(struct content *c, struct op_ctx *op, uint64_t off, const void
 {
 	int64_t stuck = 0;
 	size_t done = 0;
-	int r = write_fresh(c, op);
+	int r = content_write_fresh(c, op);
 
 	if (r < 0)
 		return r;
@@ -515,7 +483,7 @@ int content_write(struct content *c, struct op_ctx *op, uint64_t off, const void
 			}
 		}
 		if (part)
-			r = commit_first(c, op);
+			r = content_commit_first(c, op);
 		else if (want)
 			send_some(c, op);
 		else if (done < len)
@@ -524,187 +492,6 @@ int content_write(struct content *c, struct op_ctx *op, uint64_t off, const void
 			return r;
 	}
 	return 0;
-}
-
-/* The state after the index alone was told of another size. NULL: no memory. */
-static struct state *resized(const struct state *old, const struct mfs_attr *now)
-{
-	struct state *s = state_clone(old);
-
-	if (!s)
-		return NULL;
-	s->size = now->size;
-	s->obj_len = now->obj_len;
-	s->inline_data.size = (size_t)MFS_MIN((uint64_t)s->inline_data.size, now->size);
-	layout_clip(&s->layout, now->size);
-	s->lay = now->lay;
-	s->data = now->data;
-	s->attr = *now;
-	s->todo = now->size ? 1 : s->todo; /* when, only the index knows; that there is one, also we */
-	return s;
-}
-
-/* Only the index knows of it: one change. The caller is busy. */
-static int truncate_clean(struct content *c, struct op_ctx *op, uint64_t size, struct mfs_attr *attr)
-{
-	struct mfs_attr now;
-	struct state *s;
-	int r = -EAGAIN;
-
-	for (int tries = 0; tries < 16 && r == -EAGAIN; tries++) {
-		uint64_t lay;
-		bool due;
-
-		r = content_refresh(c, op);
-		if (r < 0)
-			return r;
-		{
-			MFS_GUARD(&c->lock);
-
-			c->seen = c->reloads;
-			lay = c->state->lay;
-			due = c->version_due || c->n_writers == 0;
-		}
-		r = namespace_truncate(c->env->vol->ns, op, c->ino, lay, size, due, false, &now);
-		if (r == -EAGAIN) {
-			MFS_GUARD(&c->lock);
-
-			c->stale = true;
-		}
-	}
-	if (r < 0)
-		return r == -EAGAIN ? -EIO : r;
-	s = resized(c->state, &now);
-	MFS_GUARD(&c->lock);
-	if (s) {
-		uint64_t own_from = c->own_from;
-
-		tail_drop(c);
-		content_adopt_locked(c, s);
-		c->own_from = own_from;
-		c->tail.own_from = c->tail.pos = s->layout.log_end;
-		dirty_clip(&c->map, c->env->budget, size); /* written while what was dirty was committed */
-		ranges_clip(&c->holes, size);
-	} else {
-		c->stale = true;
-	}
-	c->version_due = false;
-	c->closed = false;
-	if (attr)
-		*attr = now;
-	return 0;
-}
-
-/* The old content is out, with all that was sent of the new; in the index at the next flush. The caller is busy. */
-static int truncate_to_nothing(struct content *c, struct op_ctx *op)
-{
-	int r;
-
-	content_discard(c, op);
-	/* For the lay only, which the commit would find out too. What was written is gone already, so this must not fail. */
-	r = content_refresh(c, op);
-	if (r < 0)
-		mfs_debug(MFS_LOG_FS, op, "inode=%" PRIu64 " truncated without reading its record: %s", c->ino, strerror(-r));
-	MFS_GUARD(&c->lock);
-	c->size = c->clip = 0;
-	content_touch_locked(c);
-	c->rewrite = true;
-	c->gen++;
-	return 0;
-}
-
-/* Something is dirty anyway: in memory, until the flush. */
-static void truncate_locked(struct content *c, uint64_t size)
-{
-	if (size < c->size) {
-		dirty_clip(&c->map, c->env->budget, size);
-		ranges_clip(&c->holes, size);
-		if (size < content_committed_locked(c))
-			c->clip = size;
-		if (c->append_from != CONTENT_ALL && c->append_from >= size)
-			c->append_from = CONTENT_ALL;
-	}
-	c->size = size;
-	content_touch_locked(c);
-	c->gen++;
-}
-
-int content_truncate(struct content *c, struct op_ctx *op, uint64_t size, struct mfs_attr *attr)
-{
-	bool clean = true;
-	int r = 0;
-
-	if (size > c->rules.size_max)
-		return -EFBIG;
-	{
-		MFS_GUARD(&c->lock);
-
-		content_enter_locked(c);
-		r = c->failed;
-		clean = !c->dirty;
-		if (r == 0 && size > 0 && !clean && !c->upload) {
-			truncate_locked(c, size);
-			content_leave_locked(c);
-			return 0;
-		}
-	}
-	if (r == 0 && size == 0) {
-		r = truncate_to_nothing(c, op);
-		MFS_GUARD(&c->lock);
-
-		content_leave_locked(c);
-		return r;
-	}
-	/* What was sent already cannot be cut: it is committed first. */
-	if (r == 0 && !clean)
-		r = content_commit(c, op, NULL, NULL);
-	if (r == 0)
-		r = truncate_clean(c, op, size, attr);
-	MFS_GUARD(&c->lock);
-	content_leave_locked(c);
-	return r;
-}
-
-static int punch_locked(struct content *c, uint64_t off, uint64_t len)
-{
-	uint64_t end;
-
-	if (c->failed)
-		return c->failed;
-	if (off >= c->size || len == 0)
-		return 0;
-	end = len < c->size - off ? off + len : c->size;
-	if (ranges_reserve(&c->holes) < 0)
-		return -ENOMEM;
-	dirty_cut(&c->map, c->env->budget, off, end - off);
-	ranges_add(&c->holes, off, end - off);
-	/* Where memory was too short to cut an extent in two, it has zeros and is the newer one. */
-	for (size_t i = dirty_find(&c->map, off); i < c->map.n && c->map.v[i]->off < end; i++) {
-		if (ranges_reserve(&c->holes) == 0)
-			ranges_cut(&c->holes, c->map.v[i]->off, c->map.v[i]->len);
-	}
-	content_touch_locked(c);
-	return 0;
-}
-
-int content_punch(struct content *c, struct op_ctx *op, uint64_t off, uint64_t len)
-{
-	int r = write_fresh(c, op);
-
-	if (r < 0)
-		return r;
-	{
-		MFS_GUARD(&c->lock);
-
-		if (!c->upload && c->map.n + c->holes.n < LAYOUT_COMMIT_MAX / 2)
-			return punch_locked(c, off, len);
-	}
-	/* What was sent already cannot be cut: it is committed first. And one commit takes so many ranges. */
-	r = commit_first(c, op);
-	if (r < 0)
-		return r;
-	MFS_GUARD(&c->lock);
-	return punch_locked(c, off, len);
 }
 
 int content_flush(struct content *c, struct op_ctx *op, struct mfs_attr *attr, bool *ret_committed)
@@ -734,45 +521,6 @@ int content_flush(struct content *c, struct op_ctx *op, struct mfs_attr *attr, b
 	if (r == 0)
 		content_compact_later(c);
 	return r > 0 ? 0 : r;
-}
-
-/* The next file that has waited long enough, made busy. */
-static struct content *take_overdue(struct content_env *env, int64_t now_ns)
-{
-	int64_t wait = env->vol->cfg->commit_ns;
-	MFS_GUARD(&env->lock);
-
-	for (struct content *i = env->first; i; i = i->next) {
-		MFS_GUARD(&i->lock);
-		/* A stream is one object as long as it goes on: committed in between, its rest would be patches. */
-		int64_t since = i->upload || upload_suits_locked(i) ? i->written : i->dirty_since;
-
-		/* Where a close may refuse it, it is better not committed before. */
-		if (!i->dirty || i->busy || i->failed || i->rules.at_close || now_ns - since < wait)
-			continue;
-		i->busy = true;
-		return i;
-	}
-	return NULL;
-}
-
-void content_env_tick(struct content_env *env, struct op_ctx *op, int64_t now_ns)
-{
-	struct content *c;
-
-	if (env->vol->cfg->commit_ns <= 0)
-		return;
-	while ((c = take_overdue(env, now_ns))) {
-		int r = content_commit(c, op, NULL, NULL);
-
-		if (r < 0)
-			mfs_log(MFS_LOG_FS, MFS_LOG_WARN, op,
-				"inode %" PRIu64 ": what was written could not be stored (%s); tried again, and fsync or close will say",
-				c->ino, strerror(-r));
-		MFS_GUARD(&c->lock);
-		c->dirty_since = c->written = now_ns; /* one that failed waits for its next turn */
-		content_leave_locked(c);
-	}
 }
 
 void content_closed(struct content *c)

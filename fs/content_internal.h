@@ -196,6 +196,10 @@ int content_refresh(struct content *c, struct op_ctx *op) MFS_NODISCARD;
 /* Drop dirty data and the upload; back to the committed state. The caller is busy; no upload job runs. */
 void content_discard(struct content *c, struct op_ctx *op);
 void content_touch_locked(struct content *c) MFS_REQUIRES(c->lock); /* something was written now */
+/* Commit as a step of its own: what is written next must not be in one commit with what is dirty now. Not busy. */
+int content_commit_first(struct content *c, struct op_ctx *op) MFS_NODISCARD;
+/* Where the index moved it: appends and sizes need the new state. Not busy. */
+int content_write_fresh(struct content *c, struct op_ctx *op) MFS_NODISCARD;
 
 /* content_upload.c. All are called by the busy thread without the lock, but those named _locked. */
 /* Is it a file of which the whole content is new, to be sent in parts? */

@@ -85,8 +85,17 @@ int reconcile_thin_key(struct reconcile_ctx *rc, const char *key) MFS_NODISCARD;
 /* Is another mount storing an object at this key, of which the index may hear yet? 1, 0. */
 int reconcile_in_flight(struct reconcile_ctx *rc, const char *key) MFS_NODISCARD;
 
-/* --- reconcile.c, reconcile_dir.c, reconcile_view.c --- */
+/* --- reconcile.c, reconcile_key.c, reconcile_dir.c, reconcile_view.c --- */
 
+/* Not now, but look again soon: not a failure. -EAGAIN. */
+int reconcile_later(struct reconcile_ctx *rc, int64_t delay_ns) MFS_NODISCARD;
+/* Is, or becomes, an object at its path. Not: a file that was made and never written. */
+bool reconcile_has_content(const struct node *n);
+bool reconcile_is_at_key(const struct node *n, const char *key);
+/* Has the index something at that path already that is no file? (What an import has returned.) */
+bool reconcile_no_place(int r);
+/* May this temporary name keep the key of its final name for now? */
+bool reconcile_keeps_final_key(struct reconcile_ctx *rc, const struct node *n, int64_t *ret_until);
 /* -EAGAIN: the layout is another one by now. */
 int reconcile_has_moved(struct reconcile_ctx *rc, const struct node *n) MFS_NODISCARD;
 /* The file's object becomes one whole native object at its place, on top of its key. */

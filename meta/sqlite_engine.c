@@ -6,6 +6,7 @@
  *   sqlite_conn.c    a connection, errors                  sqlite_write.c  the writes of a change
  *   sqlite_schema.c  recognise, make, verify the database  sqlite_side.c   side collections
  *   sqlite_wal.c     durability, checkpoints               sqlite_vfs.c    one write to the log per commit
+ *   sqlite_open.c    open, close, snapshots                sqlite_sums.c   how many files, how many bytes
  *
  * Numbers (reserve) are never given twice, also after a power loss: a transaction that uses a number comes after the
  * one that reserved it in the log, so wherever the first is on the disk, the second is. A number whose reservation
@@ -16,64 +17,17 @@
  */
 #include <errno.h>
 #include <inttypes.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "common/clock.h"
 #include "common/log.h"
-#include "common/op_ctx.h"
-#include "common/sync.h"
-#include "meta/engine.h"
-#include "meta/sqlite_ring.h"
-#include "meta/sqlite_row.h"
-#include "meta/sqlite_schema.h"
-#include "meta/sqlite_side.h"
+#include "meta/sqlite_engine.h"
 #include "meta/sqlite_tags.h"
-#include "meta/sqlite_vfs.h"
-#include "meta/sqlite_wal.h"
-#include "meta/sqlite_write.h"
-
-#define READERS	      8
-#define CACHE_DEFAULT (32 * MFS_MIB)
-#define SNAPSHOT_CACHE (4 * MFS_MIB)
-#define WARM_MAX      (32 * MFS_MIB)
-
-struct sqlite_engine {
-	struct engine base;
-	char *path;
-	const char *reader_vfs; /* NULL: the default, which locks as other programs expect it */
-	unsigned int reader_flags; /* of conn_open */
-	bool readonly, nosync;
-	uint64_t reader_cache; /* bytes each */
-
-	struct mfs_mutex write_lock;
-	struct sqlite_vfs vfs; /* beneath the writer */
-	struct sqlite_conn writer;
-	struct op_ring *rings;
-	bool counted; /* files and bytes are right, as of data_version */
-	struct sqlite_delta sums; /* of the whole index */
-	int64_t data_version;
-
-	struct sqlite_wal wal;
-
-	struct mfs_mutex pool_lock;
-	pthread_cond_t pool_free; /* n_free > 0 */
-	struct sqlite_conn readers[READERS];
-	struct sqlite_conn *free[READERS];
-	unsigned int n_free;
-};
-
-static struct sqlite_engine *engine_of(struct engine *e)
-{
-	return mfs_container_of(e, struct sqlite_engine, base);
-}
 
 /* Readers. */
 
-static int reader_get(struct sqlite_engine *s, struct op_ctx *op, struct sqlite_conn **ret)
+int sqlite_reader_get(struct sqlite_engine *s, struct op_ctx *op, struct sqlite_conn **ret)
 {
 	struct sqlite_conn *c;
 	int r = 0;
@@ -97,12 +51,7 @@ static int reader_get(struct sqlite_engine *s, struct op_ctx *op, struct sqlite_
 	return r;
 }
 
-struct lent {
-	struct sqlite_engine *s;
-	struct sqlite_conn *c;
-};
-
-static void reader_put(struct lent *l)
+void sqlite_reader_put(struct sqlite_lent *l)
 {
 	if (!l->c)
 		return;
@@ -111,15 +60,9 @@ static void reader_put(struct lent *l)
 	pthread_cond_signal(&l->s->pool_free);
 }
 
-/* c becomes a reader until the end of the scope, r its outcome. */
-#define WITH_READER(s_, op_, c, r)                                 \
-	MFS_CLEANUP(reader_put) struct lent lent_ = { (s_), NULL }; \
-	int r = reader_get((s_), (op_), &lent_.c);                  \
-	struct sqlite_conn *c = lent_.c
-
 static int sqlite_get(struct engine *e, struct op_ctx *op, mfs_ino_t ino, struct node *ret)
 {
-	WITH_READER(engine_of(e), op, c, r);
+	WITH_READER(sqlite_engine_of(e), op, c, r);
 
 	return r < 0 ? r : sqlite_load(c, ino, ret);
 }
@@ -127,7 +70,7 @@ static int sqlite_get(struct engine *e, struct op_ctx *op, mfs_ino_t ino, struct
 static int sqlite_lookup(struct engine *e, struct op_ctx *op, mfs_ino_t parent, const struct mfs_name *name,
 			 struct entry *ret)
 {
-	WITH_READER(engine_of(e), op, c, r);
+	WITH_READER(sqlite_engine_of(e), op, c, r);
 	CONN_STMT(st);
 	uint64_t alias;
 
@@ -154,7 +97,7 @@ static int sqlite_lookup(struct engine *e, struct op_ctx *op, mfs_ino_t parent, 
 static int sqlite_list(struct engine *e, struct op_ctx *op, mfs_ino_t parent, uint64_t after, size_t limit,
 		       struct node_list *ret)
 {
-	WITH_READER(engine_of(e), op, c, r);
+	WITH_READER(sqlite_engine_of(e), op, c, r);
 	CONN_STMT(st);
 
 	if (r == 0)
@@ -178,7 +121,7 @@ static int sqlite_list(struct engine *e, struct op_ctx *op, mfs_ino_t parent, ui
 
 static int sqlite_aliases(struct engine *e, struct op_ctx *op, mfs_ino_t target, struct alias *ret, size_t max)
 {
-	WITH_READER(engine_of(e), op, c, r);
+	WITH_READER(sqlite_engine_of(e), op, c, r);
 	CONN_STMT(st);
 	int n = 0;
 
@@ -218,7 +161,7 @@ static enum sql_id query_sql(const struct query *q)
 
 static int sqlite_query(struct engine *e, struct op_ctx *op, const struct query *q, struct node_list *ret)
 {
-	WITH_READER(engine_of(e), op, c, r);
+	WITH_READER(sqlite_engine_of(e), op, c, r);
 	CONN_STMT(st);
 	int n_params;
 
@@ -269,7 +212,7 @@ static int find_page(struct sqlite_conn *c, const struct expr_term *t, mfs_ino_t
 static int sqlite_find(struct engine *e, struct op_ctx *op, const struct expr_term *t, mfs_ino_t after, size_t limit,
 		       struct node_list *ret)
 {
-	WITH_READER(engine_of(e), op, c, r);
+	WITH_READER(sqlite_engine_of(e), op, c, r);
 	bool own;
 
 	if (r < 0 || after > INT64_MAX)
@@ -287,7 +230,7 @@ static int sqlite_find(struct engine *e, struct op_ctx *op, const struct expr_te
 static uint64_t sqlite_rows(struct engine *e, struct op_ctx *op, const struct expr_term *t)
 {
 	uint64_t rows = EXPR_ROWS_MAX;
-	WITH_READER(engine_of(e), op, c, r);
+	WITH_READER(sqlite_engine_of(e), op, c, r);
 
 	/* Only a plan hangs on it: what fails here fails again where it is told. */
 	return r == 0 && tags_rows(c, t, &rows) == 0 ? rows : EXPR_ROWS_MAX;
@@ -296,7 +239,7 @@ static uint64_t sqlite_rows(struct engine *e, struct op_ctx *op, const struct ex
 static int sqlite_tag_names(struct engine *e, struct op_ctx *op, const char *name, const void *after, size_t after_len,
 			    size_t limit, struct blob_list *ret)
 {
-	WITH_READER(engine_of(e), op, c, r);
+	WITH_READER(sqlite_engine_of(e), op, c, r);
 
 	return r < 0 ? r : tags_names(c, name, after, after_len, limit, ret);
 }
@@ -376,7 +319,7 @@ static int apply_locked(struct sqlite_engine *s, struct op_ctx *op, const struct
 
 static int sqlite_apply(struct engine *e, struct op_ctx *op, struct change *change)
 {
-	struct sqlite_engine *s = engine_of(e);
+	struct sqlite_engine *s = sqlite_engine_of(e);
 	uint64_t number = 0;
 	int r;
 
@@ -391,7 +334,7 @@ static int sqlite_apply(struct engine *e, struct op_ctx *op, struct change *chan
 
 static int sqlite_sync(struct engine *e, struct op_ctx *op)
 {
-	struct sqlite_engine *s = engine_of(e);
+	struct sqlite_engine *s = sqlite_engine_of(e);
 
 	(void)op;
 	return s->readonly ? 0 : wal_sync(&s->wal, wal_latest(&s->wal));
@@ -399,7 +342,7 @@ static int sqlite_sync(struct engine *e, struct op_ctx *op)
 
 static int sqlite_reserve(struct engine *e, struct op_ctx *op, unsigned int count, uint64_t *ret_first)
 {
-	struct sqlite_engine *s = engine_of(e);
+	struct sqlite_engine *s = sqlite_engine_of(e);
 	uint64_t first = 0, number = 0;
 	int r;
 	MFS_GUARD(&s->write_lock);
@@ -432,7 +375,7 @@ static int put_root(struct sqlite_engine *s, struct op_ctx *op)
 
 static int sqlite_volume_put(struct engine *e, struct op_ctx *op, const struct volume_record *v)
 {
-	struct sqlite_engine *s = engine_of(e);
+	struct sqlite_engine *s = sqlite_engine_of(e);
 	uint64_t number = 0;
 	int r;
 
@@ -453,14 +396,14 @@ static int sqlite_volume_put(struct engine *e, struct op_ctx *op, const struct v
 
 static int sqlite_versions_by_path(struct engine *e, struct op_ctx *op, const char *path, struct version_list *ret)
 {
-	WITH_READER(engine_of(e), op, c, r);
+	WITH_READER(sqlite_engine_of(e), op, c, r);
 
 	return r < 0 ? r : side_versions_by_path(c, path, ret);
 }
 
 static int sqlite_versions_by_ino(struct engine *e, struct op_ctx *op, mfs_ino_t ino, struct version_list *ret)
 {
-	WITH_READER(engine_of(e), op, c, r);
+	WITH_READER(sqlite_engine_of(e), op, c, r);
 
 	return r < 0 ? r : side_versions_by_ino(c, ino, ret);
 }
@@ -468,7 +411,7 @@ static int sqlite_versions_by_ino(struct engine *e, struct op_ctx *op, mfs_ino_t
 static int sqlite_versions_expired(struct engine *e, struct op_ctx *op, int64_t now, size_t limit,
 				   struct version_list *ret)
 {
-	WITH_READER(engine_of(e), op, c, r);
+	WITH_READER(sqlite_engine_of(e), op, c, r);
 
 	return r < 0 ? r : side_versions_expired(c, now, limit, ret);
 }
@@ -476,14 +419,14 @@ static int sqlite_versions_expired(struct engine *e, struct op_ctx *op, int64_t 
 static int sqlite_versions_all(struct engine *e, struct op_ctx *op, mfs_ino_t after_ino, uint64_t after_data,
 			       size_t limit, struct version_list *ret)
 {
-	WITH_READER(engine_of(e), op, c, r);
+	WITH_READER(sqlite_engine_of(e), op, c, r);
 
 	return r < 0 ? r : side_versions_all(c, after_ino, after_data, limit, ret);
 }
 
 static int sqlite_trash_by_path(struct engine *e, struct op_ctx *op, const char *path, struct node_list *ret)
 {
-	WITH_READER(engine_of(e), op, c, r);
+	WITH_READER(sqlite_engine_of(e), op, c, r);
 
 	return r < 0 ? r : side_trash_by_path(c, path, ret);
 }
@@ -491,7 +434,7 @@ static int sqlite_trash_by_path(struct engine *e, struct op_ctx *op, const char 
 static int sqlite_trash_before(struct engine *e, struct op_ctx *op, int64_t before, size_t limit,
 			       struct node_list *ret)
 {
-	WITH_READER(engine_of(e), op, c, r);
+	WITH_READER(sqlite_engine_of(e), op, c, r);
 
 	return r < 0 ? r : side_trash_before(c, before, limit, ret);
 }
@@ -499,7 +442,7 @@ static int sqlite_trash_before(struct engine *e, struct op_ctx *op, int64_t befo
 static int sqlite_dropped(struct engine *e, struct op_ctx *op, int64_t before, uint64_t after_id, size_t limit,
 			  struct dropped_list *ret)
 {
-	WITH_READER(engine_of(e), op, c, r);
+	WITH_READER(sqlite_engine_of(e), op, c, r);
 
 	if (r < 0 || after_id > INT64_MAX)
 		return r;
@@ -508,35 +451,35 @@ static int sqlite_dropped(struct engine *e, struct op_ctx *op, int64_t before, u
 
 static int sqlite_jobs(struct engine *e, struct op_ctx *op, int64_t due_before, size_t limit, struct job_list *ret)
 {
-	WITH_READER(engine_of(e), op, c, r);
+	WITH_READER(sqlite_engine_of(e), op, c, r);
 
 	return r < 0 ? r : side_jobs(c, due_before, limit, ret);
 }
 
 static int sqlite_jobs_count(struct engine *e, struct op_ctx *op, uint64_t *ret)
 {
-	WITH_READER(engine_of(e), op, c, r);
+	WITH_READER(sqlite_engine_of(e), op, c, r);
 
 	return r < 0 ? r : side_jobs_count(c, ret);
 }
 
 static int sqlite_sessions(struct engine *e, struct op_ctx *op, struct session_list *ret)
 {
-	WITH_READER(engine_of(e), op, c, r);
+	WITH_READER(sqlite_engine_of(e), op, c, r);
 
 	return r < 0 ? r : side_sessions(c, ret);
 }
 
 static int sqlite_next_number(struct engine *e, struct op_ctx *op, uint64_t *ret)
 {
-	WITH_READER(engine_of(e), op, c, r);
+	WITH_READER(sqlite_engine_of(e), op, c, r);
 
 	return r < 0 ? r : side_next_number(c, ret);
 }
 
 static int sqlite_aliases_all(struct engine *e, struct op_ctx *op, uint64_t after_id, struct alias *ret, size_t max)
 {
-	WITH_READER(engine_of(e), op, c, r);
+	WITH_READER(sqlite_engine_of(e), op, c, r);
 
 	if (r < 0 || after_id > INT64_MAX)
 		return r;
@@ -546,14 +489,14 @@ static int sqlite_aliases_all(struct engine *e, struct op_ctx *op, uint64_t afte
 static int sqlite_jobs_from(struct engine *e, struct op_ctx *op, const struct job_record *from, size_t limit,
 			    struct job_list *ret)
 {
-	WITH_READER(engine_of(e), op, c, r);
+	WITH_READER(sqlite_engine_of(e), op, c, r);
 
 	return r < 0 ? r : side_jobs_from(c, from, limit, ret);
 }
 
 static int sqlite_slices_get(struct engine *e, struct op_ctx *op, mfs_ino_t ino, uint64_t id, struct node_blob *ret)
 {
-	WITH_READER(engine_of(e), op, c, r);
+	WITH_READER(sqlite_engine_of(e), op, c, r);
 
 	return r < 0 ? r : side_slices_get(c, ino, id, ret);
 }
@@ -561,14 +504,14 @@ static int sqlite_slices_get(struct engine *e, struct op_ctx *op, mfs_ino_t ino,
 static int sqlite_slices_all(struct engine *e, struct op_ctx *op, mfs_ino_t after_ino, uint64_t after_id,
 			     size_t limit, struct slices_doc_list *ret)
 {
-	WITH_READER(engine_of(e), op, c, r);
+	WITH_READER(sqlite_engine_of(e), op, c, r);
 
 	return r < 0 ? r : side_slices_all(c, after_ino, after_id, limit, ret);
 }
 
 static int sqlite_cell_get(struct engine *e, struct op_ctx *op, const char *name, struct cell_record *ret)
 {
-	WITH_READER(engine_of(e), op, c, r);
+	WITH_READER(sqlite_engine_of(e), op, c, r);
 
 	return r < 0 ? r : side_cell_get(c, name, ret);
 }
@@ -576,138 +519,26 @@ static int sqlite_cell_get(struct engine *e, struct op_ctx *op, const char *name
 static int sqlite_cells(struct engine *e, struct op_ctx *op, const char *prefix, const char *after, size_t limit,
 			struct cell_list *ret)
 {
-	WITH_READER(engine_of(e), op, c, r);
+	WITH_READER(sqlite_engine_of(e), op, c, r);
 
 	return r < 0 ? r : side_cells(c, prefix, after, limit, ret);
 }
 
 static int sqlite_volume_get(struct engine *e, struct op_ctx *op, struct volume_record *ret)
 {
-	WITH_READER(engine_of(e), op, c, r);
+	WITH_READER(sqlite_engine_of(e), op, c, r);
 
 	return r < 0 ? r : side_volume_get(c, ret);
 }
 
 static int sqlite_check(struct engine *e, struct op_ctx *op, void (*report)(void *arg, const char *text), void *arg)
 {
-	WITH_READER(engine_of(e), op, c, r);
+	WITH_READER(sqlite_engine_of(e), op, c, r);
 
 	return r < 0 ? r : schema_verify(c, report, arg);
 }
 
-static int read_two(struct sqlite_conn *c, enum sql_id id, int64_t *ret_a, int64_t *ret_b)
-{
-	CONN_STMT(st);
-	int r = conn_stmt(c, id, &st);
-
-	if (r == 0)
-		r = conn_step(c, st);
-	if (r < 0)
-		return r;
-	*ret_a = sqlite3_column_int64(st, 0);
-	*ret_b = sqlite3_column_int64(st, 1);
-	return 0;
-}
-
-static int read_sums(struct sqlite_conn *c, struct sqlite_delta *ret)
-{
-	int r = read_two(c, SQL_COUNT, &ret->files, &ret->bytes);
-
-	return r < 0 ? r : read_two(c, SQL_TODO_COUNT, &ret->todo, &ret->todo_inline);
-}
-
-static int read_data_version(struct sqlite_conn *c, int64_t *ret)
-{
-	CONN_STMT(st);
-	int r = conn_stmt(c, SQL_DATA_VERSION, &st);
-
-	if (r == 0)
-		r = conn_step(c, st);
-	if (r < 0)
-		return r;
-	*ret = sqlite3_column_int64(st, 0);
-	return 0;
-}
-
-/*
- * Summed up once; after that each commit of ours adds its part. SQLite tells by data_version when somebody else has
- * changed the database.
- */
-static int count_by_writer(struct sqlite_engine *s, struct op_ctx *op)
-{
-	int64_t version = 0;
-	int r;
-
-	s->writer.op = op;
-	r = read_data_version(&s->writer, &version);
-	if (r < 0 || (s->counted && version == s->data_version))
-		return r;
-	r = read_sums(&s->writer, &s->sums);
-	s->counted = r == 0;
-	s->data_version = version;
-	return r;
-}
-
-static int get_sums(struct sqlite_engine *s, struct op_ctx *op, struct sqlite_delta *ret)
-{
-	int r;
-
-	if (s->readonly) {
-		WITH_READER(s, op, c, r_reader);
-		return r_reader < 0 ? r_reader : read_sums(c, ret);
-	}
-	MFS_GUARD(&s->write_lock);
-	r = count_by_writer(s, op);
-	*ret = s->sums;
-	return r;
-}
-
-static int sqlite_count(struct engine *e, struct op_ctx *op, uint64_t *ret_files, uint64_t *ret_bytes)
-{
-	struct sqlite_delta sums = { 0 };
-	int r = get_sums(engine_of(e), op, &sums);
-
-	if (r < 0)
-		return r;
-	*ret_files = (uint64_t)sums.files;
-	*ret_bytes = (uint64_t)sums.bytes;
-	return 0;
-}
-
-static int sqlite_todo_count(struct engine *e, struct op_ctx *op, uint64_t *ret_records, uint64_t *ret_inline_bytes)
-{
-	struct sqlite_delta sums = { 0 };
-	int r = get_sums(engine_of(e), op, &sums);
-
-	if (r < 0)
-		return r;
-	*ret_records = (uint64_t)sums.todo;
-	*ret_inline_bytes = (uint64_t)sums.todo_inline;
-	return 0;
-}
-
-/* Open and close. */
-
-static void sqlite_free(struct engine *e)
-{
-	struct sqlite_engine *s = engine_of(e);
-
-	for (int i = 0; i < READERS; i++)
-		conn_close(&s->readers[i]);
-	wal_stop(&s->wal);
-	conn_close(&s->writer);
-	sqlite_vfs_stop(&s->vfs);
-	op_rings_free(s->rings);
-	pthread_cond_destroy(&s->pool_free);
-	pthread_mutex_destroy(&s->pool_lock.m);
-	pthread_mutex_destroy(&s->write_lock.m);
-	free(s->path);
-	free(s);
-}
-
-static int sqlite_snapshot(struct engine *e, struct op_ctx *op, struct engine **ret);
-
-static const struct engine_ops sqlite_ops = {
+const struct engine_ops sqlite_ops = {
 	.name = "sqlite",
 	.caps = ENGINE_SINGLE_MOUNT,
 	.free = sqlite_free,
@@ -748,161 +579,3 @@ static const struct engine_ops sqlite_ops = {
 	.count = sqlite_count,
 };
 
-/*
- * The first calls would wait for the disk page after page (some 0.1 ms each; a listing of 10,000 files has 400): read
- * what there is in one go, into the kernel's cache. By SQLite's descriptor: to close another one drops its locks.
- */
-static void warm_file(struct sqlite_conn *c)
-{
-	MFS_AUTOFREE char *buf = malloc(MFS_MIB);
-	sqlite3_file *f = NULL;
-	sqlite3_int64 size = 0;
-
-	if (!buf || sqlite3_file_control(c->db, "main", SQLITE_FCNTL_FILE_POINTER, &f) != SQLITE_OK || !f->pMethods ||
-	    f->pMethods->xFileSize(f, &size) != SQLITE_OK)
-		return;
-	size = MFS_MIN(size, (sqlite3_int64)WARM_MAX);
-	for (sqlite3_int64 off = 0; off < size; off += MFS_MIB)
-		if (f->pMethods->xRead(f, buf, (int)MFS_MIN(size - off, (sqlite3_int64)MFS_MIB), off) != SQLITE_OK)
-			return; /* whoever needs the page will hear of it */
-}
-
-static int open_writing(struct sqlite_engine *s, const struct sqlite_options *opt, uint64_t cache)
-{
-	unsigned int flags = CONN_WRITER | CONN_OPENING | (opt->create ? CONN_CREATE : 0) | (opt->nosync ? CONN_NOSYNC : 0);
-	int64_t tables;
-	int r = sqlite_vfs_start(&s->vfs, opt->nosync);
-
-	s->reader_vfs = SQLITE_VFS_BASE;
-	if (r == 0)
-		r = conn_open(&s->writer, s->path, s->vfs.name, flags, cache / 2);
-	if (r < 0)
-		return r;
-	warm_file(&s->writer);
-	if (opt->create)
-		r = schema_create(&s->writer);
-	if (r == 0)
-		r = schema_check(&s->writer);
-	/* A database restored by hand may have left WAL mode, in which it is as good but slow. */
-	if (r == 0)
-		r = conn_exec_text(&s->writer, "PRAGMA journal_mode=WAL");
-	if (r == 0)
-		r = conn_query_i64(&s->writer, "SELECT count(*) FROM sqlite_schema", &tables);
-	if (r == 0)
-		r = conn_prepare(&s->writer, 0, SQL_N);
-	if (r == 0)
-		r = wal_start(&s->wal, s->path, opt->nosync, cache / 8, &s->write_lock, &s->writer);
-	s->writer.opening = false;
-	return r;
-}
-
-/* Is there nothing in the log that only a recovery could read? */
-static bool log_is_empty(const char *path)
-{
-	char *wal = NULL;
-	struct stat st;
-	bool empty;
-
-	if (asprintf(&wal, "%s-wal", path) < 0)
-		return false;
-	empty = stat(wal, &st) < 0 ? errno == ENOENT : st.st_size == 0;
-	free(wal);
-	return empty;
-}
-
-/* On read-only media SQLite can make no -shm; with an empty log the file alone is the whole index. */
-static int open_reading(struct sqlite_engine *s)
-{
-	struct sqlite_conn *c = &s->readers[0];
-	int r;
-
-	s->reader_flags = CONN_READONLY;
-	if (access(s->path, W_OK) < 0 && errno == EROFS && log_is_empty(s->path))
-		s->reader_flags |= CONN_IMMUTABLE;
-	r = conn_open(c, s->path, s->reader_vfs, s->reader_flags | CONN_OPENING, s->reader_cache);
-	if (r == 0)
-		warm_file(c);
-	if (r == 0)
-		r = schema_check(c);
-	c->opening = false;
-	return r;
-}
-
-static struct sqlite_engine *engine_new(const char *path)
-{
-	struct sqlite_engine *s = calloc(1, sizeof(*s));
-
-	if (!s)
-		return NULL;
-	s->path = strdup(path);
-	if (!s->path) {
-		free(s);
-		return NULL;
-	}
-	s->base.ops = &sqlite_ops;
-	pthread_mutex_init(&s->write_lock.m, NULL);
-	pthread_mutex_init(&s->pool_lock.m, NULL);
-	pthread_cond_init(&s->pool_free, NULL);
-	for (int i = 0; i < READERS; i++)
-		s->free[s->n_free++] = &s->readers[READERS - 1 - i];
-	return s;
-}
-
-/*
- * An engine that only reads, by one connection whose read transaction stays open: every call waits for it and sees the
- * state of its first read. Beneath it the log cannot start again, so it grows until the snapshot is freed.
- */
-static int sqlite_snapshot(struct engine *e, struct op_ctx *op, struct engine **ret)
-{
-	struct sqlite_engine *from = engine_of(e), *s = engine_new(from->path);
-	struct sqlite_conn *c;
-	int64_t v;
-	int r;
-
-	if (!s)
-		return -ENOMEM;
-	s->readonly = true;
-	s->reader_vfs = from->reader_vfs;
-	s->reader_flags = from->reader_flags;
-	s->n_free = 1;
-	c = s->free[0];
-	c->op = op;
-	r = conn_open(c, s->path, s->reader_vfs, s->reader_flags, SNAPSHOT_CACHE);
-	if (r == 0)
-		r = conn_exec_text(c, "BEGIN");
-	if (r == 0)
-		r = conn_query_i64(c, "SELECT next_ino FROM volume", &v);
-	if (r < 0) {
-		sqlite_free(&s->base);
-		return r;
-	}
-	*ret = &s->base;
-	return 0;
-}
-
-int sqlite_engine_open(const char *path, const struct sqlite_options *opt, struct engine **ret)
-{
-	uint64_t cache = opt->cache_bytes ? opt->cache_bytes : CACHE_DEFAULT;
-	struct sqlite_engine *s;
-	int r;
-
-	if (!opt->create && access(path, F_OK) < 0) {
-		r = -errno;
-		if (r != -ENOENT)
-			mfs_log(MFS_LOG_META, MFS_LOG_ERR, NULL, "index=%s cannot be reached: %s", path, strerror(-r));
-		return r;
-	}
-	s = engine_new(path);
-	if (!s)
-		return -ENOMEM;
-	s->readonly = opt->readonly;
-	s->nosync = opt->nosync;
-	s->reader_cache = opt->readonly ? cache / READERS : cache * 3 / 8 / READERS;
-	r = opt->readonly ? open_reading(s) : open_writing(s, opt, cache);
-	if (r < 0) {
-		sqlite_free(&s->base);
-		return r;
-	}
-	*ret = &s->base;
-	return 0;
-}
