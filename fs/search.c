@@ -12,8 +12,10 @@
 #include "common/op_ctx.h"
 #include "fs/search_internal.h"
 
-#define PAGE	1000
-#define NAMES	64 /* of a file that are tried */
+#define PAGE	   1000
+#define FIRST_PAGE 64
+#define PAGE_BYTES ((size_t)4 << 20) /* of attributes, as far as can be known before */
+#define NAMES	   64 /* of a file that are tried */
 
 /* What is sorted: the record is read again when its turn comes. */
 struct search_key {
@@ -138,6 +140,18 @@ struct stream {
 	bool ended;
 };
 
+/* A record may have 1 MiB of attributes: the next page is as long as those of this one let expect that it is not too big. */
+static size_t next_page(const struct node_list *l)
+{
+	size_t bytes = 0;
+
+	for (size_t i = 0; i < l->n; i++)
+		for (size_t k = 0; k < l->v[i].n_xattrs; k++)
+			bytes += l->v[i].xattrs[k].size;
+	bytes = l->n ? bytes / l->n : 0;
+	return MFS_MAX(MFS_MIN(PAGE_BYTES / (bytes + 1), (size_t)PAGE), (size_t)8);
+}
+
 static int stream_fill(struct searching *x, struct stream *st)
 {
 	int r;
@@ -151,7 +165,7 @@ static int stream_fill(struct searching *x, struct stream *st)
 	if (r < 0)
 		return r;
 	st->ended = st->page.n < st->limit;
-	st->limit = PAGE;
+	st->limit = next_page(&st->page);
 	if (st->page.n)
 		st->last = st->page.v[st->page.n - 1].attr.ino;
 	return 0;
@@ -174,14 +188,6 @@ static bool enough(const struct searching *x)
 	return x->s->order == SEARCH_BY_INODE && x->s->limit && x->stats.hits >= x->s->limit;
 }
 
-/* Who wants few hits of a plain term has them with a page of as many, if he may see them. */
-static size_t first_page(const struct searching *x)
-{
-	if (x->s->order != SEARCH_BY_INODE || !x->s->limit)
-		return PAGE;
-	return MFS_MAX(MFS_MIN(x->s->limit + 1, (size_t)PAGE), (size_t)100);
-}
-
 static int by_index(struct searching *x)
 {
 	struct stream v[MFS_ARRAY_LEN(x->stats.plan.part)] = { 0 };
@@ -190,7 +196,7 @@ static int by_index(struct searching *x)
 	int r = 0;
 
 	for (size_t i = 0; i < n; i++)
-		v[i] = (struct stream){ .term = x->stats.plan.part[i].term, .last = x->s->after, .limit = first_page(x) };
+		v[i] = (struct stream){ .term = x->stats.plan.part[i].term, .last = x->s->after, .limit = FIRST_PAGE };
 	while (r == 0 && !enough(x)) {
 		struct stream *st;
 

@@ -297,6 +297,22 @@ def case_on_a_volume_that_is_not_mounted(case):
 
 
 
+def case_big_attributes_make_short_pages(case):
+    def pages(size, name):
+        os.mkdir(case.path(name))
+        for n in range(150):
+            path = case.path(name, f"f{n}")
+            put(path)
+            os.setxattr(path, f"user.{name}", b"%03d" % n)
+            os.setxattr(path, "user.filler", b"x" * size)
+        done = subprocess.run([*case.suite.command(), "find", "--explain", name, name], cwd=case.path(), capture_output=True, timeout=120, check=True)
+        same(done.stdout.decode().split(), [f"{name}/f{n}" for n in range(150)], f"all files of {name}")
+        return int(re.search(rb"rows read: 150, queries: (\d+), hits: 150\n", done.stderr)[1])
+
+    same((pages(10, "small"), pages(65000, "big") > 2), (2, True), "a short page, and the rest; with big attributes more")
+    check(pages(50, "middle") == 2, "as they are small again")
+
+
 def case_recorded_by_itself(case):
     """The type of the content and its hash: after the settle, found again, and not those of older content."""
     png = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mNk+A8AAQUBAScY42YAAAAASUVORK5CYII=")
