@@ -83,7 +83,8 @@ void content_touch_locked(struct content *c)
 	c->mtime = mfs_now_ns();
 }
 
-int content_open(const struct content_env *cenv, struct op_ctx *op, mfs_ino_t ino, struct content **ret)
+/* made: the record, where it is known. */
+static int open_content(const struct content_env *cenv, struct op_ctx *op, mfs_ino_t ino, const struct node *made, struct content **ret)
 {
 	/* The list of contents is the environment's own state behind its lock. */
 	struct content_env *env = (struct content_env *)(uintptr_t)cenv;
@@ -95,7 +96,7 @@ int content_open(const struct content_env *cenv, struct op_ctx *op, mfs_ino_t in
 		return -ENOMEM;
 	r = namespace_content_rules(env->vol->ns, op, ino, &c->rules);
 	if (r == 0)
-		r = state_load(env, op, ino, NULL, &s);
+		r = made ? state_of_node(env, op, made, NULL, &s) : state_load(env, op, ino, NULL, &s);
 	if (r < 0) {
 		free(c);
 		return r;
@@ -119,6 +120,16 @@ int content_open(const struct content_env *cenv, struct op_ctx *op, mfs_ino_t in
 	env->first = c;
 	*ret = c;
 	return 0;
+}
+
+int content_open(const struct content_env *env, struct op_ctx *op, mfs_ino_t ino, struct content **ret)
+{
+	return open_content(env, op, ino, NULL, ret);
+}
+
+int content_open_made(const struct content_env *env, struct op_ctx *op, const struct node *n, struct content **ret)
+{
+	return open_content(env, op, n->attr.ino, n, ret);
 }
 
 void content_discard(struct content *c, struct op_ctx *op)

@@ -50,6 +50,8 @@ void content_env_release(struct content_env *env); /* no content may be left */
 
 /* For the first handle of an inode. Reads the record: 1 index round trip. -ESTALE: gone. */
 int content_open(const struct content_env *env, struct op_ctx *op, mfs_ino_t ino, struct content **ret) MFS_NODISCARD;
+/* The same of a file that this mount has just made: n is its record, and nothing is read. */
+int content_open_made(const struct content_env *env, struct op_ctx *op, const struct node *n, struct content **ret) MFS_NODISCARD;
 /* After the last handle. What is dirty and could not be committed is lost here, and logged. NULL: nothing. */
 void content_free(struct content *c);
 

@@ -16,6 +16,7 @@ struct rename {
 	mfs_ino_t from_dir, to_dir;
 	struct mfs_name from, to;
 	unsigned int flags;
+	bool afresh; /* what a cache said was not true */
 
 	/* Of one attempt. */
 	struct entry src, dst;
@@ -245,6 +246,44 @@ static int demand_tags(struct rename *t)
 	return r < 0 ? r : ns_demand(&t->x, t->dst.node.attr.ino, grace);
 }
 
+static bool is_one_name(const struct rename *t)
+{
+	return t->from_dir == t->to_dir && t->from.len == t->to.len && !memcmp(t->from.bytes, t->to.bytes, t->from.len);
+}
+
+/*
+ * Two names of one file: nothing is to be done. But names are read one after the other, or come from a cache, and a file that
+ * another mount moves from the one to the other is then found by both. So they are read again, in the index itself, the first one
+ * before and after the second: two records, at one time.
+ */
+static int same_file(struct rename *t)
+{
+	struct op_ctx op = op_ctx_fresh(t->op);
+	uint64_t id[3];
+
+	if (is_one_name(t)) {
+		t->done.moved = t->src.node.attr;
+		return 0;
+	}
+	t->afresh = true;
+	for (int k = 0; k < 3; k++) {
+		struct entry e = { 0 };
+		bool same;
+		int r = engine_lookup(t->ns->e, &op, k == 1 ? t->to_dir : t->from_dir, k == 1 ? &t->to : &t->from, &e);
+
+		if (r < 0)
+			return r == -ENOENT && k == 1 ? -EAGAIN : r;
+		id[k] = e.id;
+		same = e.node.attr.ino == t->src.node.attr.ino;
+		if (same && k == 2)
+			t->done.moved = e.node.attr;
+		entry_release(&e);
+		if (!same)
+			return -EAGAIN;
+	}
+	return id[0] == id[2] && id[0] != id[1] ? 0 : -EAGAIN;
+}
+
 static int build_and_apply(struct rename *t)
 {
 	struct ns_stamp stamp = ns_stamp_now(t->ns);
@@ -253,10 +292,8 @@ static int build_and_apply(struct rename *t)
 
 	if (r < 0)
 		return r;
-	if (t->has_dst && t->src.node.attr.ino == t->dst.node.attr.ino) {
-		t->done.moved = t->src.node.attr;
-		return 0;
-	}
+	if (t->has_dst && t->src.node.attr.ino == t->dst.node.attr.ino)
+		return same_file(t);
 	r = check_names(t);
 	if (r == 0)
 		r = exchange ? build_exchange(t) : build_replace(t);
@@ -286,6 +323,7 @@ static int check_to_dir(struct rename *t)
 
 static int rename_once(struct rename *t)
 {
+	struct op_ctx fresh = op_ctx_fresh(t->op), *op = t->afresh ? &fresh : t->op;
 	int r;
 
 	t->n_set = 0;
@@ -293,10 +331,10 @@ static int rename_once(struct rename *t)
 	t->room = (struct ns_removal){ 0 };
 	memset(t->set, 0, sizeof(t->set));
 	ns_op_init(&t->x, t->ns, t->op);
-	r = engine_lookup(t->ns->e, t->op, t->from_dir, &t->from, &t->src);
+	r = engine_lookup(t->ns->e, op, t->from_dir, &t->from, &t->src);
 	if (r < 0)
 		return r;
-	r = engine_lookup(t->ns->e, t->op, t->to_dir, &t->to, &t->dst);
+	r = engine_lookup(t->ns->e, op, t->to_dir, &t->to, &t->dst);
 	t->has_dst = r == 0;
 	r = r == -ENOENT ? check_to_dir(t) : r;
 	if (r == 0)

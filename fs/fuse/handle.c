@@ -41,10 +41,11 @@ static struct content *content_of(struct inode *i)
 }
 
 /* It stays as long as the handle counts in n_open. */
-static int make_content(struct request *rq, struct inode *i, struct content **ret)
+static int make_content(struct request *rq, struct inode *i, const struct node *n, struct content **ret)
 {
 	struct content *made, *spare;
-	int r = content_open(&rq->fs->content_env, &rq->op, i->ino, &made);
+	int r = n ? content_open_made(&rq->fs->content_env, &rq->op, n, &made) :
+		    content_open(&rq->fs->content_env, &rq->op, i->ino, &made);
 
 	if (r < 0)
 		return r;
@@ -55,9 +56,20 @@ static int make_content(struct request *rq, struct inode *i, struct content **re
 		if (!i->content)
 			i->content = made;
 		*ret = i->content;
+		/* Another mount was at it before this one could be told. */
+		if (n && (!i->attr_valid || i->attr.lay != n->attr.lay || i->attr.data != n->attr.data))
+			content_news(i->content, UINT64_MAX, UINT64_MAX);
 	}
 	content_free(spare);
 	return 0;
+}
+
+int handle_content_made(struct request *rq, struct handle *h, const struct node *n)
+{
+	struct content *c = content_of(h->inode);
+	int r = c ? 0 : make_content(rq, h->inode, n, &c);
+
+	return r < 0 ? r : handle_content(rq, h, true, &c);
 }
 
 int handle_content(struct request *rq, struct handle *h, bool write, struct content **ret)
@@ -67,7 +79,7 @@ int handle_content(struct request *rq, struct handle *h, bool write, struct cont
 
 	*ret = content_of(i);
 	if (!*ret)
-		r = make_content(rq, i, ret);
+		r = make_content(rq, i, NULL, ret);
 	if (r < 0 || !write)
 		return r;
 	MFS_GUARD(&i->lock);

@@ -110,6 +110,8 @@ struct handle {
 int handle_new(struct request *rq, struct inode *i, int flags, struct handle **ret) MFS_NODISCARD;
 /* The bytes: made with the first use. `write`: this handle is going to change them. */
 int handle_content(struct request *rq, struct handle *h, bool write, struct content **ret) MFS_NODISCARD;
+/* The first use by whoever has made the file: n is its record, which need not be read again. */
+int handle_content_made(struct request *rq, struct handle *h, const struct node *n) MFS_NODISCARD;
 /* Make what was written durable. *ret_done: there was something. */
 int handle_flush(struct request *rq, struct handle *h, bool *ret_done) MFS_NODISCARD;
 /* That of a close, which storage rules may refuse (content_close()); what failed, or is refused for good, is given up. */

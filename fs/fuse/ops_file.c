@@ -46,7 +46,9 @@ static bool is_nameless(struct request *rq, struct inode *i, const struct mfs_at
 	return rq->fs->news && attr->nlink == 0 && i->n_open == 0;
 }
 
-static int open_file(struct request *rq, struct inode *i, const struct mfs_attr *attr, struct fuse_file_info *fi)
+/* made: the record, when the file was made by this request. */
+static int open_file(struct request *rq, struct inode *i, const struct mfs_attr *attr, const struct node *made,
+		     struct fuse_file_info *fi)
 {
 	bool good = pages_are_good(rq, i, attr);
 	struct handle *h;
@@ -57,7 +59,7 @@ static int open_file(struct request *rq, struct inode *i, const struct mfs_attr 
 		return r;
 	/* A file that was made and is closed without a write has its (empty) object too: writers count from here. */
 	if (h->writes)
-		r = handle_content(rq, h, true, &c);
+		r = made ? handle_content_made(rq, h, made) : handle_content(rq, h, true, &c);
 	if (r < 0) {
 		handle_close(rq, h);
 		return r;
@@ -85,7 +87,7 @@ void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	if (r == 0 && is_nameless(&rq, i, &attr))
 		r = -ESTALE; /* the kernel looks the path up again */
 	if (r == 0)
-		r = open_file(&rq, i, &attr, fi);
+		r = open_file(&rq, i, &attr, NULL, fi);
 	inode_put(rq.fs->inodes, &i);
 	if (r < 0)
 		return reply_err(&rq, r);
@@ -93,34 +95,31 @@ void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		handle_close(&rq, handle_of(fi)); /* interrupted: there will be no RELEASE */
 }
 
-static int make_file(struct request *rq, fuse_ino_t parent, const char *name, mode_t mode, struct mfs_attr *ret)
+static int make_file(struct request *rq, fuse_ino_t parent, const char *name, mode_t mode, struct node *ret)
 {
 	struct make m = { .parent = ino_of(rq->fs, parent),
 			  .name = name,
 			  .name_len = strlen(name),
 			  .mode = S_IFREG | (mode & 07777) };
-	struct node n = NODE_INIT;
-	int r = namespace_make(rq->fs->vol->ns, &rq->op, &m, &n);
+	int r = namespace_make(rq->fs->vol->ns, &rq->op, &m, ret);
 
-	if (r < 0)
-		return r;
-	*ret = n.attr;
-	node_release(&n);
-	request_dir_changed(rq, parent);
-	return 0;
+	if (r == 0)
+		request_dir_changed(rq, parent);
+	return r;
 }
 
 void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi)
 {
 	struct request rq;
 	struct fuse_entry_param e;
+	struct node n = NODE_INIT;
 	struct mfs_attr attr;
 	struct inode *i = NULL;
 	bool known;
 	int r;
 
 	request_begin(&rq, req);
-	r = make_file(&rq, parent, name, mode, &attr);
+	r = make_file(&rq, parent, name, mode, &n);
 	/* A verb, or another mount, put a file there that the kernel does not know of: it looks again, and checks permission. */
 	if (r == -EEXIST)
 		names_drop(rq.fs->names, ino_of(rq.fs, parent), name, strlen(name));
@@ -128,12 +127,16 @@ void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
 		r = -ESTALE;
 	if (r < 0)
 		return reply_err(&rq, r);
+	attr = n.attr;
 	i = inode_get(rq.fs->inodes, attr.ino);
-	if (!i)
+	if (!i) {
+		node_release(&n);
 		return reply_err(&rq, -ENOMEM);
+	}
 	request_take(&rq, i, &attr);
 	known = names_made(rq.fs->names, rq.epoch, ino_of(rq.fs, parent), name, strlen(name), attr.ino, attr.ino);
-	r = open_file(&rq, i, &attr, fi);
+	r = open_file(&rq, i, &attr, &n, fi);
+	node_release(&n);
 	if (r < 0) {
 		inode_put(rq.fs->inodes, &i);
 		return reply_err(&rq, r);
