@@ -254,7 +254,7 @@ int engine_jobs_from(struct engine *e, struct op_ctx *op, const struct job_recor
 
 /*
  * Cells: a named value with a token, written by WRITE_CELL_PUT (meta/change.h). The name is PREFIX/REST; prefixes: "locks",
- * "leases", "shared", "schemas", "failures". cell_get: -ENOENT. cells: those whose name begins with `prefix`, above `after` (NULL: from the
+ * "leases", "shared", "schemas", "failures", "compose". cell_get: -ENOENT. cells: those whose name begins with `prefix`, above `after` (NULL: from the
  * first), in order of names compared byte by byte. -ENOTSUP: an engine without them.
  */
 int engine_cell_get(struct engine *e, struct op_ctx *op, const char *name, struct cell_record *ret) MFS_NODISCARD;

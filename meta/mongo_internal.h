@@ -233,7 +233,7 @@ int mongo_cell_parse(const bson_t *doc, struct cell_record *ret) MFS_NODISCARD;
 void mongo_version_id(mfs_ino_t ino, uint64_t data, bson_t *doc);
 void mongo_slices_id(mfs_ino_t ino, uint64_t id, bson_t *doc);
 void mongo_job_id(const struct job_record *j, bson_t *doc);
-/* "locks", "leases", "shared", "schemas", "failures": the collection of a cell; NULL: no such prefix. */
+/* "locks", "leases", "shared", "schemas", "failures", "compose": the collection of a cell; NULL: no such prefix. */
 const char *mongo_cell_collection(const char *name);
 
 /* --- reads (mongo_read.c, mongo_side.c): as the functions of meta/engine.h; lists are appended to --- */
