@@ -391,7 +391,6 @@ static void *collector_main(void *arg)
 
 		if (r == 0 && mine && ++turns % KEPT_TURNS == 0)
 			r = kept_expire(c->v, &c->op);
-
 		if (r == 0 && mine)
 			r = namespace_demands_run(c->v->ns, &c->op, opt.now);
 		if (r < 0 && r != -ECANCELED && r != last)
