@@ -275,7 +275,7 @@ static void test_a_heartbeat_of_unknown_outcome_is_found_to_be_the_own_one(void 
 {
 	struct lock_world *w = *state;
 
-	for (unsigned int nth = 4; nth < 12; nth++) { /* after session and leases */
+	for (unsigned int nth = 2 + LEASE_ROLES; nth < 10 + LEASE_ROLES; nth++) { /* after session and leases */
 		struct fault_plan plan = { .nth = nth, .fail_after = true, .err = EIO };
 		uint64_t session;
 
