@@ -471,7 +471,10 @@ def case_a_killed_compose_goes_on_where_it_was(suite, place):
     if not re.search(rb"^MASSFS_CRASH_POINTS:BOOL=(ON|1|TRUE|YES)$", mfs.get(f"{suite.build}/CMakeCache.txt"), re.M | re.I):
         raise mfs.Skip("a build without crash points")
     suite.env["MASSFS_TEST_KEEP_MIN"] = "1"
+    slowly = "allow_other,settle_rate=20M"  # so that no mount is through before it is ended
     w = World(suite, place)
+    w.mount.umount()
+    w.mount = w.volume.mount(slowly, source=w.conf)
     size, data = 64 * MIB, bytearray(mfs.noise(1, 64 * MIB))
     mfs.put(f"{w.mount.path}/big", data)
     with open(f"{w.mount.path}/big", "r+b", buffering=0) as f:
@@ -481,7 +484,7 @@ def case_a_killed_compose_goes_on_where_it_was(suite, place):
     uploads = []
     for part in (3, 5, 7):  # those before it are only counted
         w.mount.umount()
-        w.mount = w.volume.mount("allow_other", source=w.conf, env={**suite.env, "MASSFS_CRASH_AT": f"compose.part:{part}"})
+        w.mount = w.volume.mount(slowly, source=w.conf, env={**suite.env, "MASSFS_CRASH_AT": f"compose.part:{part}"})
         done = subprocess.run([*suite.command(), "settle", "--wait", w.mount.path], capture_output=True, check=False)
         check(done.returncode != 0 and not w.mount.alive(), "the daemon did not die in its compose")
         w.mount.kill()
@@ -489,7 +492,7 @@ def case_a_killed_compose_goes_on_where_it_was(suite, place):
         found = re.findall("<UploadId>(.*?)<", w.bucket.request("GET", query="prefix=big&uploads=").decode())
         same(len(found), 1, "unfinished uploads")
         uploads.append(found[0])
-        w.mount = w.start()
+        w.mount = w.volume.mount(slowly, source=w.conf)
     same(len(set(uploads)), 1, "uploads begun")
     suite.massfs("gc", "--delete", w.mount.path)
     suite.massfs("settle", "--wait", w.mount.path)
