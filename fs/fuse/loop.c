@@ -21,7 +21,10 @@
 
 struct loop {
 	struct fuse_session *se;
-	unsigned int n_threads; /* wanted; constant */
+	unsigned int n_threads; /* wanted; constant, as the next two */
+	loop_answered_fn *answered;
+	void *arg;
+	atomic_bool has_answered;
 	atomic_bool lingering;	/* one thread looks for the next request instead of sleeping */
 
 	struct mfs_mutex lock; /* guards the rest */
@@ -39,7 +42,7 @@ static void on_wake(int sig)
 	(void)sig;
 }
 
-int loop_new(struct fuse_session *se, unsigned int threads, struct loop **ret)
+int loop_new(struct fuse_session *se, unsigned int threads, loop_answered_fn *answered, void *arg, struct loop **ret)
 {
 	struct loop *l = calloc(1, sizeof(*l) + threads * sizeof(struct loop_thread));
 	pthread_condattr_t attr;
@@ -48,6 +51,8 @@ int loop_new(struct fuse_session *se, unsigned int threads, struct loop **ret)
 		return -ENOMEM;
 	l->se = se;
 	l->n_threads = threads;
+	l->answered = answered;
+	l->arg = arg;
 	pthread_mutex_init(&l->lock.m, NULL);
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
@@ -99,6 +104,8 @@ static void *serve(void *arg)
 		if (n <= 0)
 			break;
 		fuse_session_process_buf(l->se, &buf);
+		if (!atomic_load(&l->has_answered) && !atomic_exchange(&l->has_answered, true))
+			l->answered(l->arg);
 		linger(l);
 	}
 	if (n < 0)

@@ -14,8 +14,11 @@
 struct fuse_session;
 struct loop;
 
+/* Once, on a thread of the loop, when the kernel has been answered its first request. */
+typedef void loop_answered_fn(void *arg);
+
 /* 0 or -ENOMEM. Nothing runs yet. */
-int loop_new(struct fuse_session *se, unsigned int threads, struct loop **ret) MFS_NODISCARD;
+int loop_new(struct fuse_session *se, unsigned int threads, loop_answered_fn *answered, void *arg, struct loop **ret) MFS_NODISCARD;
 void loop_free(struct loop *l); /* after loop_run returned. NULL: nothing */
 /* Serve until the session has ended (unmounted, or loop_wake after fuse_session_exit). Once. 0 or -errno: no thread. */
 int loop_run(struct loop *l) MFS_NODISCARD;

@@ -33,7 +33,7 @@ struct session {
 
 	struct mfs_mutex lock; /* guards the rest */
 	pthread_cond_t changed;
-	bool inited, ended, exiting;
+	bool init_came, inited, ended, exiting;
 	struct opened *opened;
 };
 
@@ -60,7 +60,16 @@ static void op_init(void *arg, struct fuse_conn_info *conn)
 		conn->max_read = fs->cfg->max_read;
 	conn->time_gran = 1;
 	MFS_GUARD(&s->lock);
-	s->inited = true;
+	s->init_came = true;
+}
+
+/* Not in op_init(): what the kernel makes of the answer (its read-ahead, say) would come over what is set meanwhile. */
+static void answered(void *arg)
+{
+	struct session *s = arg;
+	MFS_GUARD(&s->lock);
+
+	s->inited = s->init_came;
 	pthread_cond_broadcast(&s->changed);
 }
 
@@ -214,7 +223,7 @@ int session_new(struct massfs *fs, struct session **ret, char **ret_reason)
 		session_free(s);
 		return mfs_fail(ret_reason, -EINVAL, "libfuse does not take the mount options (%s)", options.data);
 	}
-	r = loop_new(s->se, fs->cfg->max_threads ? fs->cfg->max_threads : 16, &s->loop);
+	r = loop_new(s->se, fs->cfg->max_threads ? fs->cfg->max_threads : 16, answered, s, &s->loop);
 	if (r < 0) {
 		session_free(s);
 		return r;

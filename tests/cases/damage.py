@@ -783,6 +783,8 @@ def case_close_reports_the_error(suite, place):
     """An object store that cannot be written under a running daemon: close says so, the old content stays."""
     volume, mnt, contents = filled(suite, place)
     mount = volume.mount("allow_other", path=mnt)
+    contents["before"] = noise(7, 100_000)
+    put(f"{mnt}/before", contents["before"])  # the folder of this mount's versions comes now, not while they are listed
     folders = [f"{volume.dir}/.massfs/tmp"]
     for where, names, _ in os.walk(f"{volume.dir}/.massfs/v"):
         folders += [where, *[f"{where}/{n}" for n in names]]
