@@ -206,14 +206,26 @@ static mfs_ino_t next_again(struct namespace *ns)
 	return ns->dirs->n_again ? ns->dirs->again[--ns->dirs->n_again] : 0;
 }
 
+/* False: there is no room. */
+static bool keep_again(struct namespace *ns, mfs_ino_t ino)
+{
+	MFS_GUARD(&ns->lock);
+
+	if (ns->dirs->n_again == PLACED)
+		return false;
+	ns->dirs->again[ns->dirs->n_again++] = ino;
+	return true;
+}
+
+/* What cannot be queued now, as the index does not answer, is queued when news come again. */
 void namespace_recheck(struct namespace *ns, struct op_ctx *op)
 {
 	mfs_ino_t ino;
+	int r = 0;
 
-	while ((ino = next_again(ns)) != 0) {
-		int r = ns_recheck_later(ns, op, ino);
-
-		if (r < 0)
+	while (r == 0 && (ino = next_again(ns)) != 0) {
+		r = ns_recheck_later(ns, op, ino);
+		if (r < 0 && !keep_again(ns, ino))
 			mfs_log(MFS_LOG_META, MFS_LOG_WARN, op,
 				"ino=%" PRIu64 " was stored while another mount moved a directory above it, and queueing it failed (%s): its "
 				"object may be at an old key until `massfs settle` is run on it",

@@ -178,6 +178,33 @@ static void what_was_stored_by_an_old_path_is_looked_at_again(void **state)
 	end(t);
 }
 
+static int failing_apply(struct engine *e, struct op_ctx *op, struct change *c)
+{
+	(void)e;
+	(void)op;
+	(void)c;
+	return -EIO;
+}
+
+static void what_could_not_be_queued_is_queued_with_the_next_news(void **state)
+{
+	struct ns_world *w = *state;
+	struct told *t = begin(w);
+	mfs_ino_t a = mkdirat_(w, ROOT, "a"), f = mkfile(w, a, "f");
+
+	assert_int_equal(do_commit(w, 1, f, "a/f", 10), 0);
+	assert_int_equal(do_rename(w, 0, ROOT, "a", ROOT, "z", 0), 0);
+	free(take_jobs(w));
+	t->counting.apply = failing_apply;
+	assert_true(hand_over(t));
+	assert_jobs(w, "");
+	t->counting.apply = t->ops->apply;
+	assert_int_equal(do_make(w, 0, ROOT, "g", S_IFREG | 0644, &a), 0);
+	assert_true(hand_over(t));
+	assert_jobs(w, fmt("file %llu\n", (unsigned long long)f));
+	end(t);
+}
+
 static int move_unheard(struct told *t)
 {
 	int r = do_rename(t->w, 0, ROOT, "a", ROOT, "z", 0);
@@ -226,6 +253,7 @@ int main(void)
 		NS_TEST(news_take_it_back),
 		NS_TEST(without_news_nothing_is_believed),
 		NS_TEST(what_was_stored_by_an_old_path_is_looked_at_again),
+		NS_TEST(what_could_not_be_queued_is_queued_with_the_next_news),
 		NS_TEST(news_that_meet_a_reading),
 		NS_TEST(lost_news_are_about_all),
 	};
