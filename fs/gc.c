@@ -15,8 +15,8 @@
 #include "common/log.h"
 #include "common/thread.h"
 #include "fs/gc_internal.h"
-#include "fs/reconcile_kept.h"
 #include "fs/leases.h"
+#include "fs/reconcile_kept.h"
 #include "meta/drops.h"
 
 #define PAGE	   256

@@ -17,7 +17,6 @@
 #include "fs/reconcile_kept.h"
 #include "fs/volume_cluster.h"
 #include "fs/index_log.h"
-#include "fs/volume_cluster.h"
 #include "meta/fence.h"
 
 #define BATCH	 512
