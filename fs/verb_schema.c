@@ -108,7 +108,9 @@ static int put_size(struct schemas *x, FILE *f, bool *first, const char *option,
 		if (!mfs_str_starts(x->call->argv[i], option))
 			continue;
 		r = mfs_str_size(x->call->argv[i] + strlen(option), &size);
-		if (r == 0)
+		if (r < 0)
+			(void)verb_fail(x->call, "%s: a size is a number of bytes, or one with K, M, G or T", x->call->argv[i]);
+		else
 			json_number(f, first, key, size);
 	}
 	return r;
@@ -123,7 +125,9 @@ static int put_grace(struct schemas *x, FILE *f, bool *first)
 		if (!mfs_str_starts(x->call->argv[i], "--grace="))
 			continue;
 		r = mfs_str_duration(x->call->argv[i] + strlen("--grace="), &ns);
-		if (r == 0)
+		if (r < 0)
+			(void)verb_fail(x->call, "%s: a time is a number with s, m, h or d", x->call->argv[i]);
+		else
 			json_number(f, first, "grace", (uint64_t)(ns / MFS_NSEC_PER_SEC));
 	}
 	return r;

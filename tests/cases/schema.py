@@ -132,6 +132,8 @@ def case_what_is_no_rule(case):
         raises((errno.EINVAL, errno.E2BIG), os.setxattr, case.path("d"), "trusted.massfs.schema", text)
     raises(errno.EINVAL, os.setxattr, case.path("f"), "trusted.massfs.schema", b"{}")
     massfs(case, "schema", "set", "--name=a/b", "d", code=1)
+    for wrong in ("--min-size=abc", "--max-size=-1", "--grace=x"):
+        check(wrong in massfs(case, "schema", "set", wrong, "d", code=1), f"{wrong} is not named")
     massfs(case, "schema", "set", "d", code=2)
     massfs(case, "schema", "frob", "d", code=2)
     massfs(case, "schema", "show", "f", code=1)
